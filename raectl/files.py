@@ -1,0 +1,196 @@
+"""Files that are whole or absent: atomic writes, digests, JSON and safetensors that are checked before use.
+
+A write goes to a temporary name beside its target, is flushed to the disk, renamed, and the directory is flushed:
+a process killed at any moment leaves the former file or the new one. Temporary names start with `.tmp-`; what a
+killed process left of them is removed by `sweep`.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raectl.errors import RaectlError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+TEMPORARY = ".tmp-"
+_MAX_JSON = 16 * 2**20  # bytes; ours are a few kilobytes, and a hostile one must not eat the machine
+
+
+def _flush_directory(path: Path) -> None:
+    if os.name == "posix":
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def require_parent(path: Path) -> None:
+    """Raise unless the directory that `path` would be written into exists."""
+    if not path.parent.is_dir():
+        raise RaectlError(f"{path}: the directory {path.parent} does not exist", f"mkdir -p {path.parent}")
+
+
+@contextlib.contextmanager
+def describing_os_errors(path: Path) -> Iterator[None]:
+    """Turn an `OSError` met while writing `path` (disk full, read-only, vanished) into a clear error."""
+    try:
+        yield
+    except OSError as error:
+        hint = "free some space, or write to another place; what was there before is unchanged"
+        raise RaectlError(f"cannot write {path}: {error.strerror or error}", hint) from error
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A temporary path to write to, which becomes `path` in one rename if the block succeeds.
+
+    Raises:
+        RaectlError: the parent is missing, or the system refuses the write; `path` is then as it was.
+    """
+    require_parent(path)
+    with describing_os_errors(path):
+        # The suffix is kept because writers such as PIL choose the format by it.
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            os.replace(temporary, path)
+            _flush_directory(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """A temporary directory to fill, which takes the place of `path` (and of what was there) if the block succeeds.
+
+    A directory cannot be exchanged in one step everywhere, so a former one is moved to `.tmp-old-NAME` first;
+    `sweep` brings it back if the process was killed between the two renames.
+    """
+    require_parent(path)
+    with describing_os_errors(path):
+        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
+        former = path.parent / f"{TEMPORARY}old-{path.name}"
+        try:
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            if path.exists():
+                os.replace(path, former)
+            os.replace(temporary, path)
+            _flush_directory(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(former, ignore_errors=True)
+
+
+def sweep(directory: Path) -> None:
+    """Remove what a killed process left half-written in `directory`, after restoring directories it was replacing."""
+    for left in directory.glob(f"{TEMPORARY}*"):
+        original = directory / left.name.removeprefix(f"{TEMPORARY}old-")
+        if left.name.startswith(f"{TEMPORARY}old-") and not original.exists():
+            os.replace(left, original)
+        elif left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` atomically, as UTF-8."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` atomically as JSON that a person can read. NaN and infinities are refused: JSON has none."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        RaectlError: it is missing, unreadable, larger than any of ours, or no JSON.
+    """
+    try:
+        if path.stat().st_size > _MAX_JSON:
+            raise RaectlError(f"{path} is {path.stat().st_size:,} bytes, too large to be one of raectl's JSON files")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RaectlError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise RaectlError(f"{path} is not valid JSON: {error}") from error
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise RaectlError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _content_digest(arrays: "Mapping[str, np.ndarray]", metadata: Mapping[str, str]) -> str:
+    import numpy as np
+
+    digest = hashlib.sha256()
+    for key in sorted(metadata):
+        digest.update(f"{key}={metadata[key]}\n".encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name}:{array.dtype.str}:{array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]", metadata: Mapping[str, str]) -> None:
+    """Write named NumPy arrays and text metadata as one safetensors file, atomically.
+
+    The metadata gain a `digest`, the SHA-256 of all names, types, shapes, values and the other metadata, which
+    `read_arrays` checks: safetensors itself does not notice a flipped bit.
+    """
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    with atomic_file(path) as temporary:
+        save_file(arrays, temporary, {**metadata, "digest": _content_digest(arrays, metadata)})
+
+
+def read_arrays(path: Path) -> "tuple[dict[str, np.ndarray], dict[str, str]]":
+    """Read what `write_arrays` wrote: named NumPy arrays, and the metadata without the digest.
+
+    Raises:
+        RaectlError: the file is missing, no safetensors file, or not what was written.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = dict(file.metadata() or {})
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise RaectlError(f"cannot read {path}: {error}", "the file is missing, cut short or damaged") from error
+    if metadata.pop("digest", None) != _content_digest(arrays, metadata):
+        raise RaectlError(f"{path} is damaged: its content does not match its digest", "restore it from a copy")
+    return arrays, metadata

@@ -1,0 +1,97 @@
+"""The one table of names: what exists, and where it lives.
+
+Entries are dotted paths, so every name is known without importing torch, and nothing is imported before it is used.
+A new component is one file and one line here; the contract tests run over these names.
+"""
+
+import importlib
+from typing import Any
+
+from raectl.errors import UsageError
+
+_TABLE: dict[str, dict[str, str]] = {
+    "model": {
+        "rae": "raectl.models:RAE",
+        "ae": "raectl.models:AE",
+        "vae": "raectl.models:VAE",
+    },
+    "regularizer": {
+        "none": "raectl.regularizers.none:NoRegularizer",
+        "tikhonov": "raectl.regularizers.tikhonov:Tikhonov",
+        "gradient-penalty": "raectl.regularizers.gradient_penalty:GradientPenalty",
+        "spectral-norm": "raectl.regularizers.spectral_norm:SpectralNorm",
+    },
+    "architecture": {
+        "conv32": "raectl.architectures.convolutional:Conv32",
+        "conv64": "raectl.architectures.convolutional:Conv64",
+        "mlp": "raectl.architectures.mlp:MLP",
+    },
+    "density": {
+        "standard-normal": "raectl.densities.standard_normal:StandardNormal",
+        "gaussian": "raectl.densities.gaussian:Gaussian",
+        "gmm": "raectl.densities.gmm:GMM",
+    },
+    # The order is the order in which a SOURCE is recognised: the first that says it is one of its kind opens it.
+    "source": {
+        "digits": "raectl.data.digits:Digits",
+        "zip": "raectl.data.zips:Zip",
+        "array": "raectl.data.arrays:Array",
+        "idx": "raectl.data.idx:IDX",
+        "folder": "raectl.data.folder:Folder",
+    },
+    "metric": {
+        "mse": "raectl.metrics.reconstruction:mse",
+        "psnr": "raectl.metrics.reconstruction:psnr",
+        "ssim": "raectl.metrics.reconstruction:ssim",
+    },
+    "modality": {
+        "images": "raectl.modalities.images:Images",
+    },
+}
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """The registered names of one kind, in their order.
+
+    Raises:
+        KeyError: `kind` is none of the table's kinds.
+
+    Example:
+        >>> names("model")[0]
+        'rae'
+    """
+    return tuple(_TABLE[kind])
+
+
+def check(kind: str, name: str) -> str:
+    """Return `name` if it is registered, else raise a `UsageError` that lists the names that are.
+
+    Example:
+        >>> check("density", "gmm")
+        'gmm'
+    """
+    if name not in _TABLE[kind]:
+        raise UsageError(f"unknown {kind} {name!r}", f"known: {', '.join(names(kind))}")
+    return name
+
+
+def resolve(kind: str, name: str) -> Any:
+    """Import and return the class, function or row registered as `name`.
+
+    Raises:
+        UsageError: the name is not registered; the error lists the known ones.
+
+    Example:
+        >>> resolve("density", "gaussian").__name__
+        'Gaussian'
+    """
+    module, _, attribute = _TABLE[kind][check(kind, name)].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def register(kind: str, name: str, path: str) -> None:
+    """Add a component of your own, as `package.module:attribute`, for this process.
+
+    Checkpoint directories store names only, so whoever opens one that uses the component registers it first.
+    """
+    _TABLE[kind][name] = path
