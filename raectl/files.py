@@ -159,12 +159,12 @@ def _content_digest(arrays: "Mapping[str, np.ndarray]", metadata: Mapping[str, s
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"{name}:{array.dtype.str}:{array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).data)
+        digest.update(np.ascontiguousarray(array).data)  # a 0-axis array becomes one of 1 axis: the same bytes
     return digest.hexdigest()
 
 
-def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]", metadata: Mapping[str, str]) -> None:
-    """Write named NumPy arrays and text metadata as one safetensors file, atomically.
+def dump_arrays(path: Path, arrays: "Mapping[str, np.ndarray]", metadata: Mapping[str, str]) -> None:
+    """Write named NumPy arrays and text metadata as one safetensors file, into a temporary or new file.
 
     The metadata gain a `digest`, the SHA-256 of all names, types, shapes, values and the other metadata, which
     `read_arrays` checks: safetensors itself does not notice a flipped bit.
@@ -172,13 +172,18 @@ def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]", metadata: Mappi
     import numpy as np
     from safetensors.numpy import save_file
 
-    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    save_file(arrays, path, {**metadata, "digest": _content_digest(arrays, metadata)})
+
+
+def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]", metadata: Mapping[str, str]) -> None:
+    """`dump_arrays`, atomically."""
     with atomic_file(path) as temporary:
-        save_file(arrays, temporary, {**metadata, "digest": _content_digest(arrays, metadata)})
+        dump_arrays(temporary, arrays, metadata)
 
 
 def read_arrays(path: Path) -> "tuple[dict[str, np.ndarray], dict[str, str]]":
-    """Read what `write_arrays` wrote: named NumPy arrays, and the metadata without the digest.
+    """Read what `dump_arrays` wrote: named NumPy arrays, and the metadata without the digest.
 
     Raises:
         RaectlError: the file is missing, no safetensors file, or not what was written.

@@ -1,0 +1,50 @@
+"""Regularized Autoencoders: train one on your images, fit a density to its latents, sample from it.
+
+The names here are imported on first use, so that `import raectl` does not import torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from raectl.checkpoint import Checkpoint, load
+    from raectl.config import Config
+    from raectl.data import DataOptions, Dataset, open_dataset
+    from raectl.densities import Density
+    from raectl.errors import RaectlError
+    from raectl.trainer import train
+
+_HOMES = {
+    "Checkpoint": "raectl.checkpoint",
+    "Config": "raectl.config",
+    "DataOptions": "raectl.data",
+    "Dataset": "raectl.data",
+    "Density": "raectl.densities",
+    "RaectlError": "raectl.errors",
+    "load": "raectl.checkpoint",
+    "open_dataset": "raectl.data",
+    "train": "raectl.trainer",
+}
+__all__ = [
+    "Checkpoint",
+    "Config",
+    "DataOptions",
+    "Dataset",
+    "Density",
+    "RaectlError",
+    "load",
+    "open_dataset",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'raectl' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

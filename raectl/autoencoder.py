@@ -1,0 +1,50 @@
+"""The model: an encoder, a code and a decoder. What it is trained for is the objective's business."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from raectl.architectures import Pair
+from raectl.codes import Code
+from raectl.regularizers import Regularizer
+
+
+class Autoencoder(nn.Module):
+    """x (B, *item_shape) -> encoder -> (B, F) -> code -> z (B, d) -> decoder -> x_hat (B, *item_shape).
+
+    Arguments:
+        pair: encoder and decoder.
+        code: the class of the code between them.
+        latent_dim: d.
+        regularizers: those that reparametrize the decoder do so here, once.
+    """
+
+    def __init__(self, pair: Pair, code: type[Code], latent_dim: int, regularizers: Sequence[Regularizer] = ()) -> None:
+        super().__init__()
+        self.encoder = pair.encoder
+        self.code = code(pair.features, latent_dim)
+        self.decoder = pair.decoder
+        self.latent_dim = latent_dim
+        for layer in self.modules():
+            glorot_uniform(layer)
+        for regularizer in regularizers:
+            regularizer.wrap(self.decoder)
+            if regularizer.on_encoder:
+                regularizer.wrap(self.encoder)
+                regularizer.wrap(self.code)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The point that stands for each item: (B, *item_shape) => (B, d)."""
+        return self.code.mean(self.encoder(x))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """(B, d) => (B, *item_shape)."""
+        return self.decoder(z)
+
+
+def glorot_uniform(layer: nn.Module) -> None:
+    """Kernels uniform in +-sqrt(6 / (fan_in + fan_out)), biases zero: Keras's start, which the paper's code uses."""
+    if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.xavier_uniform_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)

@@ -1,0 +1,121 @@
+"""From a configuration to the parts it names: defaults that depend on the data, the model, the objective."""
+
+import math
+
+import torch
+
+from raectl import noise, registry
+from raectl.autoencoder import Autoencoder
+from raectl.config import Config
+from raectl.data import Dataset
+from raectl.errors import UsageError
+from raectl.modalities.base import Modality
+from raectl.models import Model
+from raectl.objective import Objective
+from raectl.regularizers import Regularizer
+
+
+def modality_of(name: str) -> Modality:
+    """The modality registered under a name."""
+    modality: Modality = registry.resolve("modality", name)()
+    return modality
+
+
+def resolve(config: Config, dataset: Dataset) -> Config:
+    """Fill in every option left to a default of the data, the model or the machine.
+
+    Raises:
+        UsageError: a regularizer got a weight that it cannot take, or an option it does not have; the device or the
+            precision is not to be had here.
+    """
+    modality = modality_of(dataset.modality)
+    item_shape = modality.item_shape(dataset.items.shape[1:])
+    latent_dim = config.latent_dim or modality.default_latent_dim(item_shape)
+    model: Model = registry.resolve("model", config.model)
+    data_dim = math.prod(item_shape)
+    device = resolve_device(config.device)
+    return config.replace(
+        latent_dim=latent_dim,
+        beta=model.beta(data_dim, latent_dim) if config.beta is None else config.beta,
+        arch=config.arch or modality.default_architecture(item_shape),
+        reg={name: _resolve_weight(name, given, data_dim, latent_dim) for name, given in config.reg.items()},
+        image_size=dataset.options.image_size,
+        background=dataset.options.background,
+        device=device,
+        precision=resolve_precision(config.precision, device),
+    )
+
+
+def _resolve_weight(name: str, given: dict[str, object], data_dim: int, latent_dim: int) -> dict[str, object]:
+    default = registry.resolve("regularizer", name).default_weight(data_dim, latent_dim)
+    make_regularizer(name, given)
+    if default is None:
+        if given.get("weight") is not None:
+            raise UsageError(f"--reg {name} takes no weight: it is a constraint, not a penalty", f"--reg {name}")
+        return given
+    return {"weight": default} | given
+
+
+def make_regularizer(name: str, given: dict[str, object]) -> Regularizer:
+    """A regularizer from its name and options, its weight aside."""
+    options = {key: value for key, value in given.items() if key != "weight"}
+    try:
+        regularizer: Regularizer = registry.resolve("regularizer", name)(**options)
+    except TypeError:
+        raise UsageError(f"the regularizer {name} does not take the options {', '.join(options)}") from None
+    return regularizer
+
+
+def resolve_device(name: str) -> str:
+    """`auto` to the best device at hand; any other name is checked to be at hand."""
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return next(device for device, there in found.items() if there)
+    if not found[name]:
+        raise UsageError(f"--device {name} is not to be had on this machine", "--device auto takes the best there is")
+    return name
+
+
+def has_bf16(device: str) -> bool:
+    """Whether the device multiplies bfloat16 in hardware, so that it is faster than float32."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return False
+
+
+def resolve_precision(name: str, device: str) -> str:
+    """`auto` to bf16 where the device has it and to fp32 elsewhere; a bf16 that is not there is an error."""
+    if name == "auto":
+        return "bf16" if has_bf16(device) else "fp32"
+    if name == "bf16" and not has_bf16(device):
+        raise UsageError(f"--precision bf16 is not to be had on this {device}", "--precision fp32, or auto")
+    return name
+
+
+def build(config: Config, item_shape: tuple[int, ...]) -> tuple[Autoencoder, dict[str, tuple[Regularizer, float]]]:
+    """The model, its weights drawn from the configuration's seed, and its penalties with their weights.
+
+    The global random state is left as it was.
+    """
+    row: Model = registry.resolve("model", config.model)
+    assert config.arch is not None and config.latent_dim is not None, "the configuration must be resolved"
+    regularizers = {name: make_regularizer(name, given) for name, given in config.reg.items()}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(noise.torch_generator(config.seed, "weights", 0).initial_seed())
+        pair = registry.resolve("architecture", config.arch)(
+            item_shape, config.latent_dim, config.width, config.bn_momentum
+        )
+        model = Autoencoder(pair, row.code, config.latent_dim, list(regularizers.values()))
+    weights = {name: given.get("weight") for name, given in config.reg.items()}
+    return model, {name: (r, float(weights[name])) for name, r in regularizers.items() if weights[name] is not None}
+
+
+def build_objective(
+    config: Config, modality: Modality, penalties: dict[str, tuple[Regularizer, float]]
+) -> Objective:
+    """The objective that a resolved configuration asks for."""
+    row: Model = registry.resolve("model", config.model)
+    assert config.beta is not None, "the configuration must be resolved"
+    return Objective(modality, row.latent, config.beta, penalties)

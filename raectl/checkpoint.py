@@ -1,0 +1,205 @@
+"""A trained autoencoder, opened from its directory: encode, decode, fit a density to its latents, sample."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raectl import store
+from raectl.build import build, modality_of, resolve_device
+from raectl.data import DataOptions, Dataset, open_dataset
+from raectl.densities import Density
+from raectl.densities.standard_normal import StandardNormal
+from raectl.directory import Directory
+from raectl.errors import RaectlError
+from raectl.fitting import Fit, fit
+from raectl.latents import split_latents
+from raectl.models import Model
+from raectl.registry import resolve
+from raectl.state import load_module
+
+# Networks run on blocks of one fixed size, the last one padded: a library may choose another algorithm, with other
+# rounding, for another batch size, and item i must not depend on how many are asked for.
+BLOCK = 64
+
+
+class Checkpoint:
+    """A checkpoint directory, opened. Networks run in float32, whatever the training's precision was.
+
+    Arguments:
+        path: the directory.
+        device: where the networks run; `auto` takes the best at hand.
+
+    Raises:
+        RaectlError: the directory is none, damaged, or was written by a newer version.
+
+    Example:
+        >>> checkpoint = raectl.load("ckpt")                             # doctest: +SKIP
+        >>> density = checkpoint.fit_density("gmm", components=10)       # doctest: +SKIP
+        >>> x = checkpoint.sample(64, seed=0)                            # doctest: +SKIP
+        >>> checkpoint.write(x, "samples.png")                           # doctest: +SKIP
+    """
+
+    def __init__(self, path: str | Path, device: str = "auto") -> None:
+        self.directory = Directory(Path(path))
+        self.config, self.data, record = self.directory.read_config()
+        self.device = torch.device(resolve_device(device))
+        self.modality = modality_of(self.data.modality)
+        self.item_shape = self.modality.item_shape(self.data.shape)
+        arrays, self.epoch, self.weights = self.directory.read_weights(record)
+        self._model, _ = build(self.config, self.item_shape)
+        load_module(self._model, arrays, str(self.directory.model))
+        self._model.eval().to(self.device)
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({str(self.directory.path)!r}, model={self.config.model!r}, epoch={self.epoch})"
+
+    @property
+    def latent_dim(self) -> int:
+        """d."""
+        return self._model.latent_dim
+
+    # -- networks ------------------------------------------------------------------------------------------------
+
+    def encode(self, items: np.ndarray | Tensor) -> Tensor:
+        """The codes that stand for items, their mean where the code is stochastic.
+
+        Arguments:
+            items: as stored, (N, *stored shape) uint8, or as the networks see them, (N, *item_shape) in [0, 1].
+
+        Returns:
+            (N, d) float32.
+        """
+        return torch.cat(list(self.encode_blocks(items)))
+
+    def encode_blocks(self, items: np.ndarray | Tensor) -> Iterator[Tensor]:
+        """`encode`, a block of rows at a time, so that memory does not grow with the data."""
+        for block, rows in _blocks(items):
+            x = self._to_tensor(block)
+            if tuple(x.shape[1:]) != self.item_shape:
+                raise RaectlError(f"items of shape {tuple(x.shape[1:])} do not suit a model for {self.item_shape}")
+            with torch.inference_mode():
+                yield self._model.encode(x)[:rows]
+
+    def decode(self, z: np.ndarray | Tensor) -> Tensor:
+        """(N, d) => (N, *item_shape) float32 in [0, 1]."""
+        return torch.cat(list(self.decode_blocks(z)))
+
+    def decode_blocks(self, z: np.ndarray | Tensor) -> Iterator[Tensor]:
+        """`decode`, a block of rows at a time."""
+        for block, rows in _blocks(z):
+            with torch.inference_mode():
+                yield self._model.decode(torch.as_tensor(block).to(self.device, torch.float32))[:rows]
+
+    def reconstruct(self, items: np.ndarray | Tensor) -> Tensor:
+        """`decode` of `encode`: (N, ...) => (N, *item_shape) float32 in [0, 1]."""
+        return self.decode(self.encode(items))
+
+    def _to_tensor(self, items: np.ndarray | Tensor) -> Tensor:
+        tensor = torch.as_tensor(items).to(self.device)
+        return self.modality.to_tensor(tensor) if tensor.dtype == torch.uint8 else tensor.float()
+
+    # -- densities -----------------------------------------------------------------------------------------------
+
+    def open_data(self, source: str | Path | np.ndarray | None = None, progress: Any = None) -> Dataset:
+        """A data set as this model takes it; by default the one it was trained on, if that has not changed.
+
+        Raises:
+            RaectlError: the recorded data are not what they were, or the data do not suit the model.
+        """
+        if source is not None:
+            dataset = open_dataset(source, self.data.options, progress)
+            if tuple(dataset.items.shape[1:]) != self.data.shape:
+                found = tuple(dataset.items.shape[1:])
+                raise RaectlError(f"{source}: items of shape {found} do not suit a model for {self.data.shape}")
+            return dataset
+        hint = "name the data: --data SOURCE"
+        try:
+            dataset = open_dataset(self.data.source, self.data.options, progress)
+        except RaectlError as error:
+            raise RaectlError(f"the training data cannot be opened: {error.message}", hint) from error
+        if dataset.fingerprint != self.data.fingerprint:
+            raise RaectlError(f"{self.data.source} no longer holds the data this model was trained on", hint)
+        return dataset
+
+    def fit_density(
+        self,
+        kind: str = "gmm",
+        source: str | Path | np.ndarray | None = None,
+        *,
+        name: str | None = None,
+        seed: int = 0,
+        progress: Any = None,
+        **options: Any,
+    ) -> Fit:
+        """Fit a density to the training latents and keep it in the directory.
+
+        Arguments:
+            kind: a registered density.
+            source: data to encode; None for the training data.
+            name: what to keep it under; None for the kind, with the components where it has them.
+            seed: of the fit.
+            options: the density's own, such as `components=10` or `components="auto"`.
+
+        Returns:
+            The density with its held-out log-likelihood and what was tried.
+        """
+        train, held_out = split_latents(self, self.open_data(source, progress))
+        result = fit(kind, train, held_out, seed=seed, **options)
+        result.save(self.directory, name, weights=self.weights)
+        return result
+
+    def densities(self) -> tuple[str, ...]:
+        """Names of the fitted densities, in the order in which they were fitted."""
+        return tuple(entry.name for entry in store.stored(self.directory))
+
+    def density(self, name: str | None = None) -> Density:
+        """A fitted density by its name or kind; by default the last one fitted, or else the model's prior.
+
+        Raises:
+            RaectlError: there is none, or it was fitted to other weights.
+        """
+        entry = store.find(self.directory, name)
+        if entry is not None:
+            return store.load(self.directory, entry, self.weights)
+        model: Model = resolve("model", self.config.model)
+        if not model.prior:
+            raise RaectlError(
+                f"{self.directory.path} has no fitted density, and the model {self.config.model} has no prior",
+                f"raectl fit-density {self.directory.path} --components 10",
+            )
+        return StandardNormal().fit(torch.zeros(1, self.latent_dim))
+
+    def sample(self, n: int, seed: int = 0, density: str | None = None) -> Tensor:
+        """n new items, (n, *item_shape) float32 in [0, 1]; item i depends on the seed and i alone."""
+        return torch.cat(list(self.sample_blocks(n, seed, density)))
+
+    def sample_blocks(self, n: int, seed: int = 0, density: str | None = None) -> Iterator[Tensor]:
+        """`sample`, a block of items at a time."""
+        fitted = self.density(density)
+        for start in range(0, n, BLOCK):
+            yield from self.decode_blocks(fitted.sample(min(BLOCK, n - start), seed, start))
+
+    def log_prob(self, items: np.ndarray | Tensor, density: str | None = None) -> Tensor:
+        """Log-density of each item's code under a fitted density: (N,), in nats. Low is odd."""
+        return self.density(density).log_prob(self.encode(items))
+
+    def write(self, x: Tensor | Iterable[Tensor], out: str | Path) -> None:
+        """Write items as a picture, an archive or a directory of files, by the suffix of `out`."""
+        items = self.modality.to_items(x if isinstance(x, Tensor) else torch.cat(list(x)))
+        self.modality.write(Path(out), [items], len(items))
+
+
+def load(path: str | Path, device: str = "auto") -> Checkpoint:
+    """Open a checkpoint directory; see `Checkpoint`."""
+    return Checkpoint(path, device)
+
+
+def _blocks(rows: np.ndarray | Tensor) -> Iterator[tuple[np.ndarray | Tensor, int]]:
+    """Blocks of exactly BLOCK rows, and how many of them count: the last is padded with copies of its last row."""
+    for start in range(0, len(rows), BLOCK):
+        index = np.minimum(np.arange(start, start + BLOCK), len(rows) - 1)
+        yield rows[index], min(BLOCK, len(rows) - start)

@@ -1,0 +1,111 @@
+"""`raectl fit-density`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from raectl.cli import options as o
+
+
+def fit_density(  # noqa: PLR0913 (an option a parameter)
+    ckpt: o.CheckpointDir,
+    density: Annotated[
+        str,
+        typer.Option("--density", metavar="KIND", rich_help_panel=o.MODEL, help="gmm, gaussian or standard-normal."),
+    ] = "gmm",
+    components: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K|auto", show_default="10", rich_help_panel=o.MODEL,
+            help="Gaussians of a mixture; auto chooses by held-out log-likelihood.",
+        ),
+    ] = None,
+    covariance: Annotated[
+        str | None,
+        typer.Option(show_default="full", rich_help_panel=o.MODEL, help="full, tied, diag or spherical."),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            show_default="KIND, or gmm-K", rich_help_panel=o.MODEL, help="What to keep it under: a-z, 0-9, '.', '_', '-'."
+        ),
+    ] = None,
+    data: o.OptionalSource = None,
+    latents: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.npy", rich_help_panel=o.DATA,
+            help="Latents (N, d) of any encoder; CKPT is then a new directory, which holds only densities.",
+        ),
+    ] = None,
+    seed: o.Seed = 0,
+    device: o.Device = "auto",
+    as_json: o.Json = False,
+    debug: o.Debug = False,
+) -> None:
+    """Fit a density to a checkpoint's latents, or to anybody's, and say how likely held-out latents are under it.
+
+    Example: [bold]raectl fit-density ckpt --components 10[/]
+    """
+    from raectl import fitting, store
+    from raectl.cli.progress import Progressing
+    from raectl.errors import UsageError
+
+    if name is not None:
+        store.check_name(name)
+    options: dict[str, Any] = {} if covariance is None else {"covariance": covariance}
+    if components is not None:
+        options["components"] = _components(components)
+    fitting.check_options(density, options)
+    with Progressing() as report:
+        if latents is None:
+            from raectl.checkpoint import load
+
+            report.note(f"encoding the data of {ckpt}")
+            fit = load(ckpt, device).fit_density(
+                density, data, name=name, seed=seed, progress=report.progress, **options
+            )
+        else:
+            if data is not None:
+                raise UsageError("--latents and --data exclude each other")
+            fit = fitting.fit_latents(ckpt, latents, density, name=name, seed=seed, **options)
+    out = "samples.png" if latents is None else "latents.npy"
+    _print(fit, name or fit.default_name, ckpt, out, as_json=as_json)
+
+
+def _components(text: str) -> int | str:
+    from raectl.errors import UsageError
+
+    if text == "auto":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--components {text!r} is neither a number above 0 nor auto", "--components 10")
+    return int(text)
+
+
+def _print(fit: Any, name: str, ckpt: Path, out: str, *, as_json: bool) -> None:
+    from raectl.cli.output import emit, emit_table, number, say
+
+    report = fit.density.report
+    if fit.tried and not as_json:
+        rows = [[r["components"], number(r["train"]), number(r["heldout"]), f"{r['bic']:,.0f}"] for r in fit.tried]
+        emit_table("tried, in nats per dimension", ["components", "train", "held out", "BIC"], rows)
+    values = {
+        "density": name, "kind": fit.kind, "options": fit.density.options, "seed": fit.seed,
+        "nats_per_dimension": {"train": fit.train, "held_out": fit.held_out},
+        "n": {"train": fit.n_train, "held_out": fit.n_held_out}, "report": report, "notices": fit.density.notices, "tried": fit.tried,
+    }  # fmt: skip
+    rows = {
+        "density": name,
+        "log-likelihood, train": f"{number(fit.train)} nats per dimension, n = {fit.n_train:,}",
+        "log-likelihood, held out": f"{number(fit.held_out)} nats per dimension, n = {fit.n_held_out:,}",
+        "BIC": f"{report['bic']:,.0f}" if "bic" in report else "-",
+    }
+    if "iterations" in report:
+        converged = "converged" if report["converged"] else "NOT converged"
+        rows["iterations"] = f"{report['iterations']}, {converged}"
+    emit(values, rows, as_json=as_json)
+    for notice in fit.density.notices:
+        say(f"warning: {notice}", style="yellow")
+    say(f"next: raectl sample {ckpt} -n 64 -o {out}")

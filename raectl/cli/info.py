@@ -1,0 +1,42 @@
+"""`raectl info`."""
+
+from typing import Any
+
+from raectl.cli import options as o
+
+
+def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False) -> None:
+    """Say what is in a checkpoint directory: model, data, training, fitted densities.
+
+    Example: [bold]raectl info ckpt[/]
+    """
+    from raectl import files, store
+    from raectl.cli.output import emit, emit_table, number
+    from raectl.directory import Directory
+
+    directory = Directory(ckpt)
+    densities = [vars(entry) for entry in store.stored(directory)]
+    values: dict[str, Any] = {"checkpoint": str(ckpt)}
+    rows: dict[str, object] = {"checkpoint": ckpt}
+    if directory.config.exists() or not densities:
+        config, data, record = directory.read_config()
+        digest = files.file_digest(directory.model)
+        log = directory.read_log()
+        best = min(log, key=lambda line: (line["validation"] or line["train"])["loss"], default=None)
+        regularizers = ", ".join(f"{k} {v.get('weight', '')}".strip() for k, v in config.reg.items()) or "none"
+        values |= {**record, "weights_sha256": digest, "epochs_done": len(log), "best": best}
+        rows |= {
+            "model": f"{config.model}, beta {config.beta:g}" if config.beta is not None else config.model,
+            "regularizers": regularizers,
+            "architecture": f"{config.arch}, width {config.width}, {config.latent_dim} latent dimensions",
+            "data": f"{data.n:,} items of {' x '.join(map(str, data.shape))} from {data.source}",
+            "training": f"{len(log)} of {config.epochs} epochs, {config.precision} on {config.device}, seed {config.seed}",
+            "best epoch": "-" if best is None else
+            f"{best['epoch']}, validation loss {number((best['validation'] or best['train'])['loss'])}",
+            "weights": f"SHA-256 {digest[:16]}...",
+        }  # fmt: skip
+    rows["densities"] = ", ".join(entry["name"] for entry in densities) or "none"
+    emit({**values, "densities": densities}, rows, as_json=as_json)
+    if densities and not as_json:
+        fits = [[d["name"], d["kind"], d["seed"], number(d["report"].get("log_likelihood"))] for d in densities]
+        emit_table("", ["density", "kind", "seed", "log-likelihood of training latents, nats"], fits)

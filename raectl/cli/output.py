@@ -1,0 +1,69 @@
+"""What commands print: data to stdout, talk to stderr, and with `--json` one object on stdout and nothing else."""
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_talk = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+
+def plain(text: object) -> str:
+    """Text that no terminal acts on: control characters, such as those of a file's name, in Python's notation."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in str(text))
+
+
+def say(text: str, style: str | None = None) -> None:
+    """A line of talk, on stderr."""
+    _talk.print(plain(text), style=style)
+
+
+def complain(message: str, hint: str | None) -> None:
+    """An error: what failed, and what to do next, each on one line."""
+    _talk.print("error: " + _one_line(message), style="red")
+    if hint:
+        _talk.print("hint: " + _one_line(hint))
+
+
+def _one_line(text: str) -> str:
+    return plain(" ".join(text.split("\n")))
+
+
+def emit(values: Mapping[str, Any], rows: Mapping[str, object] | None = None, *, as_json: bool) -> None:
+    """A command's result on stdout: `values` as a JSON object, or `rows` as two columns for a person."""
+    if as_json:
+        print(json.dumps(values, allow_nan=False, default=str))
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in (rows or {}).items():
+        table.add_row(plain(name), _cell(value))
+    _stdout().print(table)
+
+
+def emit_table(title: str, columns: list[str], rows: list[list[object]]) -> None:
+    """A table for a person, on stdout."""
+    table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(_cell, row))
+    _stdout().print(table)
+
+
+def _cell(value: object) -> Any:
+    from rich.text import Text
+
+    return Text(plain(value))
+
+
+def _stdout() -> Console:
+    # A pipe has no width: 80 columns would fold paths that another program reads.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A figure for people; a dash where there is none."""
+    return "-" if value is None else f"{value:.{digits}f}"

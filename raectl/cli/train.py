@@ -1,0 +1,227 @@
+"""`raectl train`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from raectl.cli import options as o
+
+
+def train(  # noqa: PLR0913 (an option a parameter)
+    context: typer.Context,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data", metavar="SOURCE", show_default="digits", rich_help_panel=o.DATA,
+            help="A folder or zip of images, a .npy or .npz array, IDX files or their folder, or 'digits'.",
+        ),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            show_default="their own if square and at most 128, else 64", rich_help_panel=o.DATA,
+            help="Side of the images in pixels, 8 to 512.",
+        ),
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(show_default="crop", rich_help_panel=o.DATA, help="How others become square: pad, crop, stretch."),
+    ] = None,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLOUR", show_default="white; black for IDX files and digits", rich_help_panel=o.DATA,
+            help="Colour behind transparent pixels and around padded images.",
+        ),
+    ] = None,
+    val_fraction: Annotated[
+        float | None, typer.Option(show_default="0.1", rich_help_panel=o.DATA, help="Share held out for validation.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(show_default="rae", rich_help_panel=o.MODEL, help="rae, ae or vae.")
+    ] = None,
+    reg: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=WEIGHT]", show_default="none", rich_help_panel=o.MODEL,
+            help="Regularizer of the decoder, repeatable: tikhonov, gradient-penalty, spectral-norm, none.",
+        ),
+    ] = None,
+    gp_form: Annotated[
+        str | None,
+        typer.Option(
+            show_default="exact", rich_help_panel=o.MODEL,
+            help="The gradient penalty's form: exact (Frobenius norm) or released (the paper's code).",
+        ),
+    ] = None,
+    sn_view: Annotated[
+        str | None,
+        typer.Option(
+            show_default="torch", rich_help_panel=o.MODEL,
+            help="Spectral norm's matrix view of transposed convolutions: torch or released (the paper's code).",
+        ),
+    ] = None,
+    sn_encoder: Annotated[
+        bool | None,
+        typer.Option("--sn-encoder", show_default="off", rich_help_panel=o.MODEL, help="Spectral norm there too."),
+    ] = None,
+    beta: Annotated[
+        float | None,
+        typer.Option(show_default="the model's", rich_help_panel=o.MODEL, help="Weight of the latent term."),
+    ] = None,
+    latent_dim: Annotated[
+        int | None,
+        typer.Option(show_default="16 grey, 64 colour", rich_help_panel=o.MODEL, help="Latent dimensions."),
+    ] = None,
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            show_default="conv32 up to 32 pixels, else conv64", rich_help_panel=o.MODEL, help="conv32, conv64 or mlp."
+        ),
+    ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(show_default="32", rich_help_panel=o.MODEL, help="Filters of the first layer (the paper: 128)."),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(show_default="50", rich_help_panel=o.TRAINING, help="Epochs in all, also when resuming."),
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(show_default="100", rich_help_panel=o.TRAINING)] = None,
+    lr: Annotated[
+        float | None, typer.Option(show_default="0.001", rich_help_panel=o.TRAINING, help="Adam's learning rate.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(show_default="0", rich_help_panel=o.TRAINING, help="Seed of everything random.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(show_default="auto", rich_help_panel=o.TRAINING, help="auto, cpu, cuda or mps.")
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(show_default="auto", rich_help_panel=o.TRAINING, help="auto (bf16 where fast), fp32 or bf16."),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="DATA/MODEL", rich_help_panel=o.RUN, help="The paper's settings, such as mnist/rae-l2."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", rich_help_panel=o.RUN, help="Options from a file, by name.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(show_default="ckpt", rich_help_panel=o.RUN, help="The checkpoint directory to make.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", rich_help_panel=o.RUN, help="Go on in the directory.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", rich_help_panel=o.RUN, help="Replace a checkpoint directory that exists.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", rich_help_panel=o.RUN, help="Print the resolved options as JSON and stop.")
+    ] = False,
+    as_json: o.Json = False,
+    debug: o.Debug = False,
+) -> None:
+    """Train an autoencoder and leave a checkpoint directory; stopped at any moment, it can be resumed.
+
+    Example: [bold]raectl train --data ./imgs --reg tikhonov --out ckpt[/]
+    """
+    from raectl.errors import UsageError
+
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite exclude each other")
+    local = context.params
+    typed = {name: local[name] for name in _CONFIG if local[name] not in (None, [], ())}
+    given = _merge(typed, local, preset, config)
+    source, directory = given.pop("data", None), Path(given.pop("out", "ckpt"))
+    if resume:
+        _go(given, source, directory, as_json=as_json, resume=True)
+    elif dry_run:
+        _dry_run(given, source or "digits", directory)
+    else:
+        _go(given, source or "digits", directory, as_json=as_json, overwrite=overwrite)
+
+
+_CONFIG = (
+    "data", "out", "image_size", "fit", "background", "val_fraction", "model", "reg", "beta", "latent_dim", "arch",
+    "width", "epochs", "batch_size", "lr", "seed", "device", "precision",
+)  # fmt: skip
+_REGULARIZER_OPTIONS = {  # option: (regularizer, its option)
+    "gp_form": ("gradient-penalty", "form"),
+    "sn_view": ("spectral-norm", "view"),
+    "sn_encoder": ("spectral-norm", "encoder"),
+}
+
+
+def _merge(typed: dict[str, Any], local: dict[str, Any], preset: str | None, file: Path | None) -> dict[str, Any]:
+    """Options from the preset, over them those of the file, over them those that were typed."""
+    from raectl import presets
+    from raectl.config import Config, option, read_toml
+    from raectl.errors import UsageError
+
+    given: dict[str, Any] = presets.options(preset) if preset else {}
+    if file:
+        given |= read_toml(file)
+    given |= typed
+    if "reg" in given:
+        given["reg"] = Config(reg=given["reg"]).reg
+    for name, (regularizer, key) in _REGULARIZER_OPTIONS.items():
+        if local[name] is None:
+            continue
+        if regularizer not in given.get("reg", {}):
+            raise UsageError(f"{option(name)} needs --reg {regularizer}", f"--reg {regularizer}")
+        given["reg"] = {**given["reg"], regularizer: {**given["reg"][regularizer], key: local[name]}}
+    return given
+
+
+def _go(given: dict[str, Any], source: str | None, out: Path, *, as_json: bool, **how: bool) -> None:
+    from raectl.cli.output import emit, number, say
+    from raectl.cli.progress import Progressing
+    from raectl.config import Config
+
+    if how.get("resume"):
+        from raectl.directory import Directory
+        from raectl.trainer import checked_for_resume
+
+        settings = checked_for_resume(Directory(out), given)
+        _, summary, _ = Directory(out).read_config()
+        source = source or summary.source
+    else:
+        settings = Config.from_dict(given, where="the configuration")
+    from raectl.trainer import train as run
+
+    assert source is not None
+    with Progressing() as report:
+        checkpoint = run(settings, source, out, report=report, **how)
+    log = checkpoint.directory.read_log()
+    best = next((line for line in log if line["epoch"] == checkpoint.epoch), {})
+    validation = best.get("validation") or {}
+    emit(
+        {"checkpoint": str(out), "epochs": len(log), "best_epoch": checkpoint.epoch, "train": best.get("train"),
+         "validation": best.get("validation"), "seconds": sum(line["seconds"] for line in log)},
+        {"checkpoint": out, "best epoch": f"{checkpoint.epoch} of {len(log)}",
+         "validation loss": number(validation.get("loss")),
+         "  reconstruction": number(validation.get("reconstruction"))},
+        as_json=as_json,
+    )  # fmt: skip
+    say(f"next: raectl fit-density {out} --components 10")
+
+
+def _dry_run(given: dict[str, Any], source: str, out: Path) -> None:
+    from raectl.build import resolve
+    from raectl.cli.output import emit, say
+    from raectl.cli.progress import Progressing
+    from raectl.config import Config
+    from raectl.data import open_dataset
+    from raectl.directory import DataSummary
+    from raectl.trainer import data_options
+
+    config = Config.from_dict(given)
+    with Progressing() as report:
+        dataset = open_dataset(source, data_options(config), report.progress)
+    for note in dataset.notes:
+        say(note)
+    import dataclasses
+
+    summary = dataclasses.asdict(DataSummary.of(dataset))
+    emit({"out": str(out), "config": resolve(config, dataset).to_dict(), "data": summary}, as_json=True)

@@ -1,0 +1,198 @@
+"""The options of a training run: one flat record, checked before any data is read, that JSON and TOML can hold.
+
+`None` means "the default for this data and model"; `raectl.trainer` fills these in once the data are known and stores
+the result, so that a checkpoint directory names every value it was trained with.
+"""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from raectl import registry
+from raectl.errors import RaectlError, UsageError
+
+Regularizers = dict[str, dict[str, Any]]
+_CHOICES = {
+    "fit": ("pad", "crop", "stretch"),
+    "device": ("auto", "cpu", "cuda", "mps"),
+    "precision": ("auto", "fp32", "bf16"),
+    "plateau": ("relative", "absolute"),
+}
+_RANGES = {  # option: (smallest, largest)
+    "beta": (0.0, 1e9),
+    "latent_dim": (1, 4096),
+    "width": (1, 1024),
+    "image_size": (8, 512),
+    "bn_momentum": (1e-6, 1.0),
+    "epochs": (1, 1_000_000),
+    "batch_size": (2, 100_000),  # batch norm needs two
+    "lr": (1e-12, 10.0),
+    "seed": (0, 2**63 - 1),
+    "val_fraction": (0.0, 0.9),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What to train, and how.
+
+    Arguments:
+        model: a row of the model table: `rae`, `ae`, `vae`.
+        reg: regularizers of the decoder: a name, names, `{name: weight}`, or `{name: {"weight": w, option: value}}`.
+        beta: weight of the latent term; None for the model's default.
+        latent_dim: d; None for the modality's default (16 for grey images, 64 for colour).
+        arch: encoder and decoder pair; None for the modality's default.
+        width: filters F of the first encoder layer (the paper: 128).
+        bn_momentum: batch norm's momentum, as PyTorch counts it (the paper's code: 0.01).
+        image_size, fit, background: how images are brought to one shape, see `raectl.data.DataOptions`.
+        epochs: the total, also when resuming.
+        batch_size, lr, seed: as everywhere.
+        device, precision: `auto` is resolved once, and the result stored.
+        val_fraction: share of the data held out for validation.
+        plateau: the learning rate halves after 5 epochs without a gain in validation loss of 1e-4, taken
+            `relative` to the best, or `absolute` as the paper's code has it.
+
+    Raises:
+        UsageError: an option's type, range or name is wrong.
+
+    Example:
+        >>> Config(reg="tikhonov").reg
+        {'tikhonov': {}}
+    """
+
+    model: str = "rae"
+    reg: Regularizers = field(default_factory=dict)
+    beta: float | None = None
+    latent_dim: int | None = None
+    arch: str | None = None
+    width: int = 32
+    bn_momentum: float = 0.1
+    image_size: int | None = None
+    fit: str = "crop"
+    background: str | None = None
+    epochs: int = 50
+    batch_size: int = 100
+    lr: float = 1e-3
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    val_fraction: float = 0.1
+    plateau: str = "relative"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reg", _regularizers(self.reg))
+        for name, expected in typing.get_type_hints(type(self)).items():
+            if name != "reg":
+                object.__setattr__(self, name, _typed(name, getattr(self, name), expected))
+        registry.check("model", self.model)
+        if self.arch is not None:
+            registry.check("architecture", self.arch)
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise UsageError(f"{option(name)} {getattr(self, name)!r} is none of {', '.join(choices)}")
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise UsageError(f"{option(name)} {value} is out of range: {low} to {high}")
+
+    def replace(self, **changes: Any) -> "Config":
+        """A copy with some options changed, checked again."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The options as JSON can hold them."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], where: str = "the configuration") -> "Config":
+        """The inverse of `to_dict`, also of a part of it; `-` in a name counts as `_`.
+
+        Raises:
+            UsageError: a name is not an option's, or a value is wrong.
+        """
+        values = {name.replace("-", "_"): value for name, value in values.items()}
+        known = [f.name for f in dataclasses.fields(cls)]
+        for name in values:
+            if name not in known:
+                raise UsageError(f"{where} has an unknown option {name!r}", f"known: {', '.join(known)}")
+        return cls(**values)
+
+
+def option(name: str) -> str:
+    """How an option is typed on the command line."""
+    return "--" + name.replace("_", "-")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The options in a TOML file, unchecked; `data` and `out` may stand among them.
+
+    Raises:
+        RaectlError: the file cannot be read or is no TOML.
+    """
+    import tomllib
+
+    try:
+        return {name.replace("-", "_"): value for name, value in tomllib.loads(path.read_text("utf-8")).items()}
+    except OSError as error:
+        raise RaectlError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise RaectlError(f"{path} is not valid TOML: {error}") from error
+
+
+def parse_regularizer(text: str) -> tuple[str, dict[str, Any]]:
+    """`NAME` or `NAME=WEIGHT`, as given to `--reg`.
+
+    Example:
+        >>> parse_regularizer("tikhonov=1e-4")
+        ('tikhonov', {'weight': 0.0001})
+    """
+    name, equals, weight = text.partition("=")
+    registry.check("regularizer", name)
+    if not equals:
+        return name, {}
+    try:
+        return name, {"weight": float(weight)}
+    except ValueError:
+        raise UsageError(f"--reg {text!r}: the weight {weight!r} is no number", f"--reg {name}=1e-4") from None
+
+
+def _regularizers(given: Any) -> Regularizers:
+    """Every accepted way to name regularizers, as {name: {option: value}}; `none` adds nothing and is dropped."""
+    if isinstance(given, str):
+        given = [given]
+    if isinstance(given, Sequence):
+        given = dict(parse_regularizer(str(item)) for item in given)
+    if not isinstance(given, Mapping):
+        raise UsageError(f"--reg {given!r} is no name of a regularizer", _known_regularizers())
+    result: Regularizers = {}
+    for name, value in given.items():
+        registry.check("regularizer", str(name))
+        options = dict(value) if isinstance(value, Mapping) else {} if value is None else {"weight": value}
+        weight = options.get("weight", 0.0)
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise UsageError(f"--reg {name}={weight}: a weight is a finite number, 0 or above", f"--reg {name}=1e-4")
+        if name != "none":
+            result[str(name)] = options
+    return result
+
+
+def _known_regularizers() -> str:
+    return f"known: {', '.join(registry.names('regularizer'))}"
+
+
+def _typed(name: str, value: Any, expected: Any) -> Any:
+    """`value` as the annotated type; an int is taken for a float, nothing else is converted."""
+    allowed = typing.get_args(expected) if isinstance(expected, types.UnionType) else (expected,)
+    if value is None and type(None) in allowed:
+        return None
+    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) not in allowed or (isinstance(value, float) and not math.isfinite(value)):
+        kind = next(t.__name__ for t in allowed if t is not type(None))
+        raise UsageError(f"{option(name)} {value!r} is no {kind}")
+    return value

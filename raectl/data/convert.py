@@ -1,0 +1,186 @@
+"""One picture, or a block of equal ones, to square uint8 images: (S, S, C) with C 1 (grey) or 3 (colour).
+
+The order is the same for both, so a folder of images and the array of their pixels give the same bytes: upright, flat
+on the background, grey or colour, then square.
+"""
+
+import functools
+import io
+import math
+
+import numpy as np
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+
+from raectl.data import rules
+from raectl.data.dataset import DataOptions
+
+_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
+_GREY = frozenset({"1", "L", "LA", "La", "I", "F"})
+_ORIENTATION = 0x0112  # the EXIF tag; from 5 on it swaps width and height
+_OVERSAMPLED = 2  # a JPEG is decoded at a reduced size of at least this many times the target
+
+
+class BadImageError(Exception):
+    """A picture that cannot be used; its text is the short reason."""
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)  # Pillow may be built without some
+
+
+def reason(error: Exception) -> str:
+    """Why an image is bad, in a few words on one line."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no image of a known format"
+    if isinstance(error, Image.DecompressionBombError):
+        return "too many pixels"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def open_picture(data: bytes) -> Image.Image:
+    """The picture in `data`, with its header read and its pixels not yet decoded.
+
+    Raises:
+        BadImageError: it is none that we read, or more than Pillow's limit of pixels.
+    """
+    try:
+        image = Image.open(io.BytesIO(data), formats=_formats())
+    except Exception as error:  # decoders raise nearly anything at a hostile file
+        raise BadImageError(reason(error)) from error
+    if Image.MAX_IMAGE_PIXELS is not None and math.prod(image.size) > Image.MAX_IMAGE_PIXELS:
+        raise BadImageError("{}x{} pixels are too many".format(*image.size))
+    return image
+
+
+def header(data: bytes) -> tuple[tuple[int, int], bool]:
+    """(width, height) as the picture is to be seen, and whether its mode is grey; no pixel is decoded.
+
+    Raises:
+        BadImageError: as `open_picture`.
+    """
+    image = open_picture(data)
+    width, height = image.size
+    # Pillow has turned a TIFF's size already, and would decode a PNG to look for EXIF data at its end.
+    if "exif" in image.info and image.format != "TIFF" and _orientation(image) >= 5:
+        width, height = height, width
+    return (width, height), image.mode in _GREY or image.mode.startswith("I;16")
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged EXIF data; decoding will tell whether the picture is good
+        return 1
+
+
+def picture(data: bytes, options: DataOptions) -> np.ndarray:
+    """An image file's bytes to (S, S, C) uint8; of an animation, the first frame.
+
+    Raises:
+        BadImageError: it cannot be decoded, or its values have no meaning as an image.
+    """
+    image = open_picture(data)
+    try:
+        _draft(image, options)
+        ImageOps.exif_transpose(image, in_place=True)
+        flat = _flat(image, _background(options, "RGB")).convert("L" if options.channels == 1 else "RGB")
+        return np.asarray(_fitted(flat, options)).reshape(rules.item_shape(options))
+    except Exception as error:
+        raise BadImageError(reason(error)) from error
+
+
+def block(images: np.ndarray, options: DataOptions) -> np.ndarray:
+    """(n, H, W, 1 | 3 | 4) uint8, 4 with alpha => (n, S, S, C) uint8, without a loop where pixels stay as they are."""
+    size, _, channels = rules.item_shape(options)
+    images = _channels(images, channels, np.array(_background(options, "RGB"), np.uint16))
+    height, width = images.shape[1:3]
+    if (options.fit == "crop" and min(height, width) == size) or height == width == size:
+        top, left = (height - size) // 2, (width - size) // 2
+        return images[:, top : top + size, left : left + size]
+    if options.fit == "pad" and max(height, width) <= size:
+        top, left = (size - height) // 2, (size - width) // 2
+        padded = np.empty((len(images), size, size, channels), np.uint8)
+        padded[:] = _background(options, "L" if channels == 1 else "RGB")
+        padded[:, top : top + height, left : left + width] = images
+        return padded
+    fitted = [
+        np.asarray(_fitted(Image.fromarray(image[..., 0] if channels == 1 else image), options)) for image in images
+    ]
+    return np.stack(fitted).reshape(-1, size, size, channels)
+
+
+def _draft(image: Image.Image, options: DataOptions) -> None:
+    """Let a JPEG that is to shrink a lot be decoded at a half, a quarter or an eighth: much faster, and no worse."""
+    width, height = image.size
+    wanted = _OVERSAMPLED * rules.item_shape(options)[0]
+    if options.fit == "pad":
+        image.draft(None, (math.ceil(wanted * width / max(image.size)), math.ceil(wanted * height / max(image.size))))
+    else:
+        image.draft(None, (wanted, wanted))
+
+
+def _flat(image: Image.Image, background: tuple[int, ...]) -> Image.Image:
+    """The picture in mode L or RGB, with transparent pixels filled by the background."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return _eight_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        flat = Image.new("RGB", image.size, background)
+        flat.paste(image, mask=image)
+        return flat
+    return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit integers, or floats from 0 to 1 (or to 255), as grey bytes: Pillow's own conversion clips them at 255."""
+    values = np.asarray(image).astype(np.float64)
+    low, high = values.min(), values.max()
+    top = 65535.0 if image.mode != "F" else 1.0 if high <= 1 else 255.0
+    if not (low >= 0 and high <= top):  # NaN fails too
+        raise BadImageError(f"values from {low:g} to {high:g}, outside 0 to {top:g}")
+    return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
+
+
+def _background(options: DataOptions, mode: str) -> tuple[int, ...]:
+    assert options.background is not None
+    colour = ImageColor.getcolor(options.background, mode)
+    return colour if isinstance(colour, tuple) else (colour,)
+
+
+def _fitted(image: Image.Image, options: DataOptions) -> Image.Image:
+    """A square picture of the target's size, antialiased where it shrinks."""
+    size, (width, height) = rules.item_shape(options)[0], image.size
+    square = (size, size)
+    if options.fit == "stretch":
+        return _resized(image, square, (0, 0, width, height))
+    if options.fit == "crop":
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        return _resized(image, square, (left, top, left + side, top + side))
+    # Padding never enlarges: small images keep their pixels, exactly.
+    scale = min(1.0, size / max(width, height))
+    inner = max(1, round(width * scale)), max(1, round(height * scale))
+    canvas = Image.new(image.mode, square, _background(options, image.mode))
+    canvas.paste(_resized(image, inner, (0, 0, width, height)), ((size - inner[0]) // 2, (size - inner[1]) // 2))
+    return canvas
+
+
+def _resized(image: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
+    return image.resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
+
+
+def _channels(images: np.ndarray, channels: int, background: np.ndarray) -> np.ndarray:
+    """(n, H, W, 1 | 3 | 4) => (n, H, W, channels), with Pillow's own rounding."""
+    if images.shape[-1] == 4:
+        alpha = images[..., 3:].astype(np.uint16)
+        # The largest sum is 255 * 255 + 127, which 16 bits hold.
+        images = ((images[..., :3] * alpha + background * (255 - alpha) + 127) // 255).astype(np.uint8)
+    if images.shape[-1] == channels:
+        return images
+    if channels == 3:
+        return np.repeat(images, 3, axis=-1)
+    weighted = images.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)  # ITU-R 601 luma in 16 bits
+    return ((weighted + 0x8000) >> 16).astype(np.uint8)[..., None]

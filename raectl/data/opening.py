@@ -1,0 +1,63 @@
+"""From a SOURCE as the user wrote it to a `Dataset`: the first kind in the registry that recognises it opens it."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from raectl import registry
+from raectl.data import rules
+from raectl.data.arrays import Array
+from raectl.data.base import Progress, Source
+from raectl.data.dataset import DataOptions, Dataset
+from raectl.errors import RaectlError
+
+_DEFAULTS = DataOptions()
+
+
+def open_dataset(
+    spec: str | Path | np.ndarray, options: DataOptions = _DEFAULTS, progress: Progress | None = None
+) -> Dataset:
+    """Open a folder, a zip, an array file, IDX files, `digits`, or an array (N, H, W[, C]) that is in memory.
+
+    Arguments:
+        spec: the SOURCE; an array holds uint8 0 to 255 or floats 0 to 1.
+        options: how the items are brought to one shape.
+        progress: called now and then as `progress(description, done, total)`.
+
+    Raises:
+        UsageError: an option is out of its range.
+        RaectlError: the source does not exist, is of no known kind, or cannot be read.
+
+    Example:
+        >>> open_dataset(np.zeros((5, 16, 16), np.uint8)).items.shape
+        (5, 16, 16, 1)
+    """
+    rules.check(options)
+    progress = progress or (lambda description, done, total: None)
+    if isinstance(spec, np.ndarray):
+        return Array().open_array(spec, options, progress)
+    spec = os.fspath(spec)
+    return _kind(spec)().open(spec, options, progress)
+
+
+def _kind(spec: str) -> type[Source]:
+    if not spec:  # pathlib would take it for the working directory
+        raise _unrecognised(spec)
+    try:
+        for name in registry.names("source"):
+            source: type[Source] = registry.resolve("source", name)
+            if source.recognises(spec):
+                return source
+    except (OSError, RuntimeError) as error:  # no permission, a name too long, links in a circle
+        raise RaectlError(f"cannot read {rules.shown(spec)}: {getattr(error, 'strerror', None) or error}") from error
+    raise _unrecognised(spec)
+
+
+def _unrecognised(spec: str) -> RaectlError:
+    kinds = "a SOURCE is a folder of images, a .zip, .npy or .npz, IDX files, or `digits`"
+    if not os.path.lexists(spec):
+        return RaectlError(f"{rules.shown(spec)} does not exist", kinds)
+    if rules.is_image_name(spec):
+        return RaectlError(f"{rules.shown(spec)} is a single image", "give the folder that it is in")
+    return RaectlError(f"{rules.shown(spec)} is of no known kind", kinds)

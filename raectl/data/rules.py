@@ -1,0 +1,119 @@
+"""What holds for every source: options in range, the choice of size and channels, how many bad images are too many."""
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import ImageColor
+
+from raectl.data.dataset import DataOptions
+from raectl.errors import RaectlError, UsageError
+
+FITS = ("pad", "crop", "stretch")
+SMALLEST, LARGEST = 8, 512  # allowed sides of the square images, in pixels
+_KEPT = 128  # images that share one square size up to this keep it
+_DEFAULT = 64
+_NAMED = 5  # bad images named in a message, and the number that is forgiven whatever the total
+
+# Suffixes by which a file claims to be an image. No EPS or PDF (they run programs), no TGA (any bytes pass for one).
+_SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".webp", ".avif", ".bmp", ".dib", ".gif",
+             ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm")  # fmt: skip
+_LITTER = frozenset({"__MACOSX", "@eaDir"})  # what archivers and file servers leave behind
+
+Bad = tuple[str, str]  # name, reason
+
+
+def suffix(name: str) -> str:
+    """The lower-case suffix of a path's last part, with its dot, or an empty string."""
+    _, dot, end = name.rpartition("/")[2].rpartition(".")
+    return f".{end.lower()}" if dot else ""
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name claims to be an image of a kind that we read."""
+    return suffix(name) in _SUFFIXES
+
+
+def is_litter(part: str) -> bool:
+    """Whether a file or folder of this name is hidden, or nothing that a user would call data."""
+    return part.startswith(".") or part in _LITTER
+
+
+def shown(name: str) -> str:
+    """`name` for a message: as it is, or quoted with escapes if it is empty or holds control characters."""
+    return name if name and name.isprintable() else repr(name)
+
+
+def absolute(spec: str) -> Path:
+    """The path of a SOURCE from the root. Links stay: the name that the user gave tells the kind, not its target's."""
+    return Path(os.path.abspath(spec))  # noqa: PTH100
+
+
+def item_shape(options: DataOptions) -> tuple[int, int, int]:
+    """(S, S, C) of the images, for options that are resolved."""
+    assert options.image_size is not None
+    assert options.channels is not None
+    return options.image_size, options.image_size, options.channels
+
+
+def check(options: DataOptions) -> None:
+    """Raise a `UsageError` that names the first option that is out of its range."""
+    if options.image_size is not None and not SMALLEST <= options.image_size <= LARGEST:
+        raise UsageError(f"image size {options.image_size} is not from {SMALLEST} to {LARGEST}", "give --image-size 64")
+    if options.fit not in FITS:
+        raise UsageError(f"unknown fit {options.fit!r}", f"known: {', '.join(FITS)}")
+    if options.channels not in (None, 1, 3):
+        raise UsageError(f"images have 1 channel (grey) or 3 (colour), not {options.channels}")
+    if options.background is not None:
+        try:
+            ImageColor.getrgb(options.background)
+        except ValueError as error:
+            hint = "give a name such as white, or #rrggbb"
+            raise UsageError(f"unknown colour {options.background!r}", hint) from error
+
+
+def resolve(
+    options: DataOptions, sizes: Collection[tuple[int, int]], grey: bool, background: str
+) -> tuple[DataOptions, tuple[str, ...]]:
+    """Fill in the options that the user left open, and tell of a size that was chosen for them.
+
+    Arguments:
+        sizes: the different (width, height) of the images, upright, in pixels.
+        grey: whether all of them are grey.
+        background: the source's own.
+    """
+    notes: tuple[str, ...] = ()
+    size = options.image_size
+    if size is None:
+        smallest, largest = (pick(sizes, key=lambda wh: (wh[0] * wh[1], wh)) for pick in (min, max))
+        size = largest[0]
+        if len(sizes) > 1 or largest[0] != largest[1] or not SMALLEST <= size <= _KEPT:
+            size = _DEFAULT
+            what = "{}x{}".format(*largest)
+            if len(sizes) > 1:
+                what = "{} sizes (smallest {}x{}, largest {}x{})".format(len(sizes), *smallest, *largest)
+            became = f"became {size} x {size} by {options.fit}"
+            notes = (f"images of {what} {became}; --image-size and --fit change that",)
+    channels = options.channels or (1 if grey else 3)
+    background = options.background or background
+    return replace(options, image_size=size, channels=channels, background=background), notes
+
+
+def tolerate(bad: Sequence[Bad], total: int, where: str) -> tuple[str, ...]:
+    """A note on the images that had to be skipped, empty if there were none.
+
+    Raises:
+        RaectlError: none is good, or more than 5 and more than 1 % are bad.
+    """
+    if not bad:
+        return ()
+    named = ", ".join(f"{shown(name)} ({reason})" for name, reason in bad[:_NAMED])
+    named += f", and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+    if len(bad) == total:
+        raise RaectlError(f"none of the {total} images in {shown(where)} could be read: {named}")
+    if len(bad) > _NAMED and len(bad) * 100 > total:
+        message = f"{len(bad)} of {total} images in {shown(where)} could not be read: {named}"
+        raise RaectlError(message, "repair or remove them; up to 5 bad images, or 1 %, are skipped")
+    was = "was" if len(bad) == 1 else "were"
+    return (f"{len(bad)} of {total} images could not be read and {was} skipped: {named}",)

@@ -1,0 +1,214 @@
+"""Four ways to constrain K covariances in R^d, each with what fitting, evaluating and sampling need of it.
+
+    Sigma_k = L_k L_k^T        y_nk = L_k^-1 (x_n - mu_k)        N(x_n; mu_k, Sigma_k) = N(y_nk; 0, I) / det L_k
+
+Everything is done by way of the whitened residuals y: they are of order one for the points that matter, so float32
+keeps its digits where sums of x x^T would lose them.
+
+| name | Sigma_k | held here as | in files |
+|---|---|---|---|
+| full | any | (K, d, d) | (K, d, d) |
+| tied | one for all | (1, d, d) | (d, d) |
+| diag | diagonal | (K, d) | (K, d) |
+| spherical | a multiple of I | (K, 1) | (K,) |
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class SingularError(ValueError):
+    """A covariance is not positive definite."""
+
+
+class Covariance(ABC):
+    """One kind of covariance; `shared` is the poorer form of each: tied of the matrices, spherical of the diagonals."""
+
+    def __init__(self, *, shared: bool) -> None:
+        self.shared = shared
+
+    @abstractmethod
+    def shape(self, k: int, d: int) -> tuple[int, ...]:
+        """Shape in files."""
+
+    @abstractmethod
+    def held(self, k: int, d: int) -> tuple[int, ...]:
+        """Shape in this module."""
+
+    @abstractmethod
+    def parameters(self, k: int, d: int) -> int:
+        """Number of free numbers."""
+
+    @abstractmethod
+    def diagonal(self, variances: Tensor, k: int) -> Tensor:
+        """(d,) variances => K equal covariances."""
+
+    @abstractmethod
+    def rescale(self, covariances: Tensor, scale: Tensor) -> Tensor:
+        """Covariances of x => those of x * scale, scale: (d,), all equal if the kind is spherical."""
+
+    @abstractmethod
+    def factor(self, covariances: Tensor) -> Tensor:
+        """Cholesky factors L, of the same shape; raises `SingularError` if these are not positive definite."""
+
+    @abstractmethod
+    def floor(self, covariances: Tensor, low: float) -> Tensor:
+        """The covariances with eigenvalues raised to at least `low`."""
+
+    @abstractmethod
+    def log_det(self, factors: Tensor, d: int) -> Tensor:
+        """log det L_k, (K,) or (1,), in R^d."""
+
+    @abstractmethod
+    def whitener(self, means: Tensor, factors: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        """The map x: (n, d) => y: (n, K, d), computed in `dtype`."""
+
+    @abstractmethod
+    def scatter(self, weighted: Tensor, y: Tensor) -> Tensor:
+        """sum_n r_nk y_nk y_nk^T of the kind's shape, from r y and y: (n, K, d)."""
+
+    @abstractmethod
+    def shift(self, factors: Tensor, y: Tensor) -> Tensor:
+        """L_k y_k for y: (K, d)."""
+
+    @abstractmethod
+    def refit(self, factors: Tensor, counts: Tensor, first: Tensor, scatter: Tensor) -> Tensor:
+        """New covariances from the sums over n of r (K,), of r y (K, d), and `scatter`."""
+
+    @abstractmethod
+    def colour(self, factors: np.ndarray, component: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """L_k e for each row's component k: (n,) and noise e: (n, d), the bits of a row being its own affair."""
+
+
+class _Matrix(Covariance):
+    """Full covariances, or one tied covariance."""
+
+    def shape(self, k: int, d: int) -> tuple[int, ...]:
+        return (d, d) if self.shared else (k, d, d)
+
+    def held(self, k: int, d: int) -> tuple[int, ...]:
+        return (1 if self.shared else k, d, d)
+
+    def parameters(self, k: int, d: int) -> int:
+        return (1 if self.shared else k) * d * (d + 1) // 2
+
+    def diagonal(self, variances: Tensor, k: int) -> Tensor:
+        return torch.diag(variances).expand(self.held(k, len(variances))).contiguous()
+
+    def rescale(self, covariances: Tensor, scale: Tensor) -> Tensor:
+        return covariances * scale[:, None] * scale
+
+    def factor(self, covariances: Tensor) -> Tensor:
+        factors: Tensor
+        factors, failed = torch.linalg.cholesky_ex(covariances)
+        if bool(failed.any()):
+            raise SingularError
+        return factors
+
+    def floor(self, covariances: Tensor, low: float) -> Tensor:
+        values, vectors = torch.linalg.eigh(covariances)
+        raised: Tensor = (vectors * values.clamp_min(low)[:, None, :]) @ vectors.mT
+        return raised
+
+    def log_det(self, factors: Tensor, d: int) -> Tensor:
+        return factors.diagonal(dim1=1, dim2=2).log().sum(dim=1)
+
+    def whitener(self, means: Tensor, factors: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        k, d = means.shape
+        identity = torch.eye(d, dtype=factors.dtype).expand_as(factors)
+        precision = torch.linalg.solve_triangular(factors, identity, upper=False).mT  # P_k = L_k^-T, y = (x - mu) P
+        offset = (means[:, None, :] @ precision)[:, 0, :].to(dtype)  # (K, d)
+        # One product for all components: (n, d) (d, K d).
+        side_by_side = precision.permute(1, 0, 2).reshape(d, -1).to(dtype)
+        if self.shared:
+            return lambda x: (x @ side_by_side)[:, None, :] - offset
+        return lambda x: torch.addmm(offset.flatten(), x, side_by_side, beta=-1).view(len(x), k, d)
+
+    def scatter(self, weighted: Tensor, y: Tensor) -> Tensor:
+        if self.shared:
+            return (weighted.flatten(0, 1).T @ y.flatten(0, 1))[None]
+        return torch.bmm(weighted.permute(1, 2, 0), y.permute(1, 0, 2))
+
+    def shift(self, factors: Tensor, y: Tensor) -> Tensor:
+        return (factors @ y[:, :, None])[:, :, 0]
+
+    def refit(self, factors: Tensor, counts: Tensor, first: Tensor, scatter: Tensor) -> Tensor:
+        about_means = scatter - self._sum(first[:, :, None] * (first / counts[:, None])[:, None, :])
+        share = about_means / self._sum(counts[:, None, None])
+        covariances = factors @ share @ factors.mT
+        return (covariances + covariances.mT) / 2
+
+    def _sum(self, per_component: Tensor) -> Tensor:
+        return per_component.sum(dim=0, keepdim=True) if self.shared else per_component
+
+    def colour(self, factors: np.ndarray, component: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        component = np.zeros_like(component) if self.shared else component
+        columns = np.ascontiguousarray(factors.transpose(2, 0, 1))  # (column, K, row)
+        z = np.zeros_like(noise)
+        # Column by column: single products and sums are rounded alike for any n, which BLAS does not promise.
+        for j in range(noise.shape[1]):
+            z[:, j:] += columns[j, component, j:] * noise[:, j, None]
+        return z
+
+
+class _Diagonal(Covariance):
+    """Diagonal covariances, or multiples of the identity."""
+
+    def shape(self, k: int, d: int) -> tuple[int, ...]:
+        return (k,) if self.shared else (k, d)
+
+    def held(self, k: int, d: int) -> tuple[int, ...]:
+        return (k, 1 if self.shared else d)
+
+    def parameters(self, k: int, d: int) -> int:
+        return k * (1 if self.shared else d)
+
+    def diagonal(self, variances: Tensor, k: int) -> Tensor:
+        return self._mean(variances[None]).repeat(k, 1)
+
+    def rescale(self, covariances: Tensor, scale: Tensor) -> Tensor:
+        return covariances * (scale[:1] if self.shared else scale).square()
+
+    def factor(self, covariances: Tensor) -> Tensor:
+        if not bool((covariances > 0).all()):
+            raise SingularError
+        return covariances.sqrt()
+
+    def floor(self, covariances: Tensor, low: float) -> Tensor:
+        return covariances.clamp_min(low)
+
+    def log_det(self, factors: Tensor, d: int) -> Tensor:
+        return factors.log().expand(-1, d).sum(dim=1)
+
+    def whitener(self, means: Tensor, factors: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        centres, precision = means.to(dtype), factors.reciprocal().to(dtype)
+        return lambda x: (x[:, None, :] - centres) * precision
+
+    def scatter(self, weighted: Tensor, y: Tensor) -> Tensor:
+        return self._mean((weighted * y).sum(dim=0))
+
+    def shift(self, factors: Tensor, y: Tensor) -> Tensor:
+        return factors * y
+
+    def refit(self, factors: Tensor, counts: Tensor, first: Tensor, scatter: Tensor) -> Tensor:
+        variances = scatter / counts[:, None] - self._mean((first / counts[:, None]).square())
+        return factors.square() * variances
+
+    def _mean(self, per_dimension: Tensor) -> Tensor:
+        return per_dimension.mean(dim=1, keepdim=True) if self.shared else per_dimension
+
+    def colour(self, factors: np.ndarray, component: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        z: np.ndarray = factors[component] * noise
+        return z
+
+
+COVARIANCES: dict[str, Covariance] = {
+    "full": _Matrix(shared=False),
+    "tied": _Matrix(shared=True),
+    "diag": _Diagonal(shared=False),
+    "spherical": _Diagonal(shared=True),
+}

@@ -1,0 +1,207 @@
+"""The checkpoint directory: what lies where, and the order of writes that keeps it whole at any moment.
+
+    config.json            everything needed to rebuild the model, and the SHA-256 of the weights it belongs to
+    model.safetensors      the weights for use: best validation loss
+    training.safetensors   one consistent instant of the training run, in one file: its rename is the transaction
+    log.jsonl              a line per epoch
+    latents/ densities/ samples/ README.md
+
+`config.json` names the digest of the new weights and of those they replace, and is written before them, so that a
+process killed between the two renames leaves a directory in which either file of weights is the right one.
+"""
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import raectl
+from raectl import files, registry
+from raectl.config import Config
+from raectl.data import DataOptions, Dataset
+from raectl.errors import RaectlError
+
+SCHEMA = 1
+_MAX_VALUES = 512 * 512 * 3  # of one item
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """What a checkpoint remembers of its data: enough to open them again, and to know whether they are the same.
+
+    Arguments:
+        source: as it was opened.
+        modality: registry name.
+        fingerprint: SHA-256 of the items' bytes.
+        n: number of items.
+        shape: of one item as stored.
+        options: how items are brought to that shape.
+    """
+
+    source: str
+    modality: str
+    fingerprint: str
+    n: int
+    shape: tuple[int, ...]
+    options: DataOptions
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "DataSummary":
+        """The summary of a data set."""
+        shape = tuple(dataset.items.shape[1:])
+        return cls(dataset.source, dataset.modality, dataset.fingerprint, len(dataset), shape, dataset.options)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "DataSummary":
+        """From JSON.
+
+        Raises:
+            KeyError, TypeError, ValueError: a field is missing, unknown or of another type.
+        """
+        if set(values) != set(cls.__dataclass_fields__):
+            raise ValueError(f"data must have exactly the fields {', '.join(cls.__dataclass_fields__)}")
+        for name, kind in {"source": str, "modality": str, "fingerprint": str, "n": int, "shape": list}.items():
+            if type(values[name]) is not kind:
+                raise TypeError(f"data.{name} is no {kind.__name__}")
+        shape = tuple(values["shape"])
+        if not all(type(side) is int and side > 0 for side in shape) or not 0 < np.prod(shape, dtype=float) <= _MAX_VALUES:
+            raise ValueError(f"data.shape {shape} is out of range")
+        registry.check("modality", values["modality"])
+        return cls(**{**values, "shape": shape, "options": DataOptions(**values["options"])})
+
+
+@dataclass(frozen=True)
+class Directory:
+    """Paths of a checkpoint directory, and its reads and writes."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def training(self) -> Path:
+        return self.path / "training.safetensors"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def card(self) -> Path:
+        return self.path / "README.md"
+
+    @property
+    def latents(self) -> Path:
+        return self.path / "latents"
+
+    @property
+    def densities(self) -> Path:
+        return self.path / "densities"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    def is_recognised(self) -> bool:
+        """Whether this is a directory that raectl made: the only kind that it ever removes."""
+        return self.config.is_file() or self.is_densities_only()
+
+    def is_densities_only(self) -> bool:
+        """Whether this is a directory made for latents of another encoder: it holds densities and no model."""
+        return self.densities.is_dir() and all(entry == self.densities for entry in self.path.iterdir())
+
+    def read_config(self) -> tuple[Config, DataSummary, dict[str, Any]]:
+        """The configuration, the data's summary, and the whole of config.json.
+
+        Raises:
+            RaectlError: this is no checkpoint directory, or config.json is not one that this version wrote.
+        """
+        if not self.path.is_dir():
+            raise RaectlError(f"{self.path}: no such directory", "raectl train --data SOURCE --out DIR makes one")
+        if not self.config.is_file():
+            raise RaectlError(
+                f"{self.path} is no checkpoint directory: it has no config.json", "raectl train --out DIR makes one"
+            )
+        record = files.read_json(self.config)
+        schema = record.get("schema") if isinstance(record, dict) else None
+        if schema != SCHEMA:
+            newer = isinstance(schema, int) and schema > SCHEMA
+            hint = "a newer raectl wrote it: update raectl" if newer else "it was not written by raectl"
+            raise RaectlError(f"{self.config} has schema version {schema!r}, not {SCHEMA}", hint)
+        try:
+            config = Config.from_dict(record["config"])
+            return config, DataSummary.from_dict(record["data"]), record
+        except (KeyError, TypeError, ValueError, AttributeError, RaectlError) as error:
+            raise RaectlError(f"{self.config} is damaged: {error}", "restore it from a copy") from error
+
+    def write_config(self, config: Config, data: DataSummary, weights: dict[str, Any], threads: int) -> None:
+        """Write config.json; `weights` is {"sha256": of the weights, "replaces": of those they replace or None}."""
+        import torch
+
+        record = {
+            "schema": SCHEMA,
+            "raectl": raectl.__version__,
+            "config": config.to_dict(),
+            "data": asdict(data),
+            "weights": weights,
+            "environment": {"python": platform.python_version(), "torch": torch.__version__, "threads": threads},
+        }
+        files.write_json(self.config, record)
+
+    def publish(
+        self, config: Config, data: DataSummary, arrays: Mapping[str, np.ndarray], epoch: int, threads: int
+    ) -> None:
+        """Write config.json and the weights for use, such that the directory is whole in between as well."""
+        former = files.file_digest(self.model) if self.model.exists() else None
+        with files.atomic_file(self.model) as temporary:
+            files.dump_arrays(temporary, arrays, {"epoch": str(epoch)})
+            weights = {"sha256": files.file_digest(temporary), "replaces": former}
+            self.write_config(config, data, weights, threads)
+
+    def read_weights(self, record: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], int, str]:
+        """The weights for use, the epoch they are of, and their SHA-256.
+
+        Raises:
+            RaectlError: they are missing, damaged, or not the ones that config.json belongs to.
+        """
+        digest = files.file_digest(self.model)
+        weights = record.get("weights")
+        if not isinstance(weights, dict) or digest not in (weights.get("sha256"), weights.get("replaces")):
+            raise RaectlError(
+                f"{self.model} is not the file that {self.config.name} belongs to: their digests differ",
+                "restore both from a copy",
+            )
+        arrays, metadata = files.read_arrays(self.model)
+        return arrays, int(metadata["epoch"]), digest
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """The epochs' lines; a last line that a killed process left unfinished is dropped."""
+        if not self.log.exists():
+            return []
+        lines = []
+        for line in self.log.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                break
+        return lines
+
+    def cut_log(self, epochs: int) -> None:
+        """Keep the lines of the first `epochs` epochs: what comes after them will be run again."""
+        kept = [line for line in self.read_log() if line["epoch"] <= epochs]
+        files.write_text(self.log, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def append_log(self, line: Mapping[str, Any]) -> None:
+        """Add one epoch's line."""
+        with files.describing_os_errors(self.log), open(self.log, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")

@@ -1,0 +1,148 @@
+"""The interface of a modality, the only thing that knows what a datum is.
+
+Everything else sees `x: (B, *item_shape)` float32 and `z: (B, d)`. Items are stored as bytes, (N, *stored_shape)
+uint8; a modality turns them into tensors and back, compares, draws and writes them.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from raectl.errors import RaectlError, UsageError
+from raectl.files import require_parent
+
+
+class Modality(ABC):
+    """What a datum is. A subclass without state; `raectl.registry` knows it by its name.
+
+    Attributes:
+        measures: registry names of the metrics that compare an item with its reconstruction.
+        suffixes: suffixes of the files that items can be written to, in lower case.
+        picture_suffixes: those of them that are a page for a person to look at.
+        writes_directories: whether items can also be written to a directory, a file each.
+    """
+
+    measures: tuple[str, ...]
+    suffixes: tuple[str, ...]
+    picture_suffixes: tuple[str, ...]
+    writes_directories: bool
+
+    @abstractmethod
+    def default_architecture(self, item_shape: tuple[int, ...]) -> str:
+        """Registry name of the encoder and decoder pair to use where none is asked for."""
+
+    @abstractmethod
+    def default_latent_dim(self, item_shape: tuple[int, ...]) -> int:
+        """Number of latent dimensions to use where none is asked for."""
+
+    @abstractmethod
+    def item_shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of one item as the networks see it, from its shape as stored."""
+
+    @abstractmethod
+    def stored_shape(self, item_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of one item as stored: the inverse of `item_shape`."""
+
+    @abstractmethod
+    def to_tensor(self, items: torch.Tensor) -> torch.Tensor:
+        """Bytes as the networks see them: (B, *stored) uint8 => (B, *item_shape) float32, on the same device."""
+
+    @abstractmethod
+    def to_items(self, x_hat: torch.Tensor) -> np.ndarray:
+        """What a decoder gave, as the nearest bytes: (B, *item_shape) on any device => (B, *stored) uint8, contiguous.
+
+        The inverse of `to_tensor` on everything that `to_tensor` returns.
+        """
+
+    @abstractmethod
+    def reconstruction(self, x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:
+        """The objective's reconstruction term: 2 x (B, *item_shape) => (B,) float32."""
+
+    @abstractmethod
+    def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> None:
+        """Write generated items, whole or not at all.
+
+        Arguments:
+            out: the file or directory; its suffix chooses the form.
+            batches: uint8 arrays (B, *stored), taken one at a time.
+            total: number of items in all batches, at least 1.
+            names: a name per item, for the files of a directory; numbered where there are none.
+
+        Raises:
+            RaectlError: `check_out` refuses `out`, the items are too many for its form, or the disk refuses them.
+        """
+
+    @abstractmethod
+    def write_pairs(
+        self, out: Path, originals: np.ndarray, reconstructions: np.ndarray, names: Sequence[str] = ()
+    ) -> None:
+        """Write originals beside their reconstructions, whole or not at all: 2 x (N, *stored) uint8.
+
+        A directory gets the reconstructions only, named after their originals. Raises as `write` does.
+        """
+
+    @abstractmethod
+    def write_picture(self, out: Path, pairs: tuple[np.ndarray, np.ndarray], samples: np.ndarray | None) -> Path:
+        """Write the progress of a training run for a person to look at.
+
+        Arguments:
+            out: the file to write; its suffix is replaced by the one that the modality's pictures have.
+            pairs: originals and their reconstructions, 2 x (N, *stored) uint8.
+            samples: generated items, (M, *stored) uint8, or None.
+
+        Returns:
+            The path written.
+        """
+
+    def is_picture(self, out: Path) -> bool:
+        """Whether `out` is one page for a person to look at, which holds some items only."""
+        return out.suffix.lower() in self.picture_suffixes
+
+    def check_out(self, out: Path) -> None:
+        """Raise, before any work is done, unless items can be written to `out`.
+
+        A name without a suffix is a directory. A file that exists will be replaced; a directory only if empty.
+
+        Raises:
+            UsageError: no item can be written under such a name.
+            RaectlError: the parent directory is missing, or something else is where `out` would be.
+        """
+        if out.name in ("", "..") or (out.suffix.lower() not in self.suffixes and not self._names_directory(out)):
+            supported = ", ".join(self.suffixes)
+            directory = "; a name without a suffix becomes a directory" if self.writes_directories else ""
+            raise UsageError(f"cannot write items to {str(out)!r}", f"supported: {supported}{directory}")
+        require_parent(out)
+        if not self._names_directory(out):
+            if out.is_dir():
+                raise RaectlError(f"{out} is a directory, not a {out.suffix} file", "choose another name")
+        elif out.is_dir():
+            if any(out.iterdir()):
+                raise RaectlError(f"the directory {out} is not empty", "choose another name, or empty it first")
+        elif out.exists():
+            raise RaectlError(f"{out} is a file, not a directory", f"choose another name, or add {self.suffixes[0]}")
+
+    def _names_directory(self, out: Path) -> bool:
+        return self.writes_directories and not out.suffix
+
+
+def gather(batches: Iterable[np.ndarray], total: int) -> np.ndarray:
+    """All items of all batches in one array: iterable of (B, *stored) uint8 => (total, *stored).
+
+    Raises:
+        ValueError: the batches hold more or fewer than `total` items.
+    """
+    items: np.ndarray | None = None
+    done = 0
+    for batch in batches:
+        if items is None:
+            items = np.empty((total, *batch.shape[1:]), np.uint8)
+        if done + len(batch) > total:
+            raise ValueError(f"more than {total} items")
+        items[done : done + len(batch)] = batch
+        done += len(batch)
+    if items is None or done != total:
+        raise ValueError(f"{done} items instead of {total}")
+    return items

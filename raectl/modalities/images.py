@@ -1,0 +1,109 @@
+"""Images: (H, W, C) bytes, grey or colour, seen by the networks as (C, H, W) in [0, 1]."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from raectl import pictures
+from raectl.files import atomic_directory, atomic_file
+from raectl.modalities.base import Modality, gather
+from raectl.modalities.naming import file_names
+
+
+class Images(Modality):
+    """Square or rectangular images with 1 (grey) or 3 (colour) channels."""
+
+    measures = ("mse", "psnr", "ssim")
+    suffixes = (*pictures.SUFFIXES, ".npz")
+    picture_suffixes = pictures.SUFFIXES
+    writes_directories = True
+
+    def default_architecture(self, item_shape: tuple[int, ...]) -> str:
+        return "conv32" if max(item_shape[1:]) <= 32 else "conv64"
+
+    def default_latent_dim(self, item_shape: tuple[int, ...]) -> int:
+        return 16 if item_shape[0] == 1 else 64
+
+    def item_shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
+        h, w, c = stored
+        return c, h, w
+
+    def stored_shape(self, item_shape: tuple[int, ...]) -> tuple[int, ...]:
+        c, h, w = item_shape
+        return h, w, c
+
+    def to_tensor(self, items: torch.Tensor) -> torch.Tensor:
+        """(B, H, W, C) uint8 => (B, C, H, W) float32 in [0, 1], value v becoming exactly v / 255.
+
+        The memory stays in the items' order, which is PyTorch's channels_last.
+        """
+        # Divided by a tensor: a Python number would be multiplied as 1/255 on a GPU, which rounds differently.
+        return items.permute(0, 3, 1, 2).float().div_(torch.full((), 255.0, device=items.device))
+
+    def to_items(self, x_hat: torch.Tensor) -> np.ndarray:
+        scaled = x_hat.detach().float().clamp(0, 1).mul_(255).round_()
+        return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+    def reconstruction(self, x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:
+        """Squared error, summed over pixels and channels as in the paper: 2 x (B, C, H, W) => (B,)."""
+        return (x.float() - x_hat.float()).square().sum(dim=(1, 2, 3))
+
+    def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> None:
+        """A grid (image suffixes), an array `images` (N, H, W, C) in a `.npz`, or a directory with a PNG per image."""
+        self.check_out(out)
+        if not out.suffix:
+            _write_directory(out, batches, file_names(names, total, ".png"))
+        elif out.suffix.lower() == ".npz":
+            _write_npz(out, images=gather(batches, total))
+        else:
+            _write_image(out, _grid(iter(batches), total))
+
+    def write_pairs(
+        self, out: Path, originals: np.ndarray, reconstructions: np.ndarray, names: Sequence[str] = ()
+    ) -> None:
+        """A grid of pairs, a `.npz` with `images` (the reconstructions) and `originals`, or a PNG a reconstruction."""
+        self.check_out(out)
+        if not out.suffix:
+            _write_directory(out, (reconstructions,), file_names(names, len(originals), ".png"))
+        elif out.suffix.lower() == ".npz":
+            _write_npz(out, images=reconstructions, originals=originals)
+        else:
+            _write_image(out, pictures.pair_grid(originals, reconstructions))
+
+    def write_picture(self, out: Path, pairs: tuple[np.ndarray, np.ndarray], samples: np.ndarray | None) -> Path:
+        """One PNG: originals over their reconstructions, and the samples below."""
+        out = out.with_suffix(".png")
+        _write_image(out, pictures.progress(*pairs, samples))
+        return out
+
+
+def _grid(batches: Iterator[np.ndarray], total: int) -> np.ndarray:
+    first = next(batches)
+    pictures.grid_size(total, *first.shape[1:3])  # refuses a grid too large before the other batches are made
+    return pictures.grid(gather(itertools.chain((first,), batches), total))
+
+
+def _write_image(out: Path, pixels: np.ndarray) -> None:
+    with atomic_file(out) as temporary:
+        pictures.save(temporary, pixels)
+
+
+def _write_npz(out: Path, **arrays: np.ndarray) -> None:
+    # An open file, because NumPy would add a second suffix to a name that ends in `.NPZ`.
+    with atomic_file(out) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def _write_directory(out: Path, batches: Iterable[np.ndarray], names: Sequence[str]) -> None:
+    left = iter(names)
+    with atomic_directory(out) as directory, ThreadPoolExecutor() as pool:
+        for batch in batches:
+            paths = [directory / name for name in itertools.islice(left, len(batch))]
+            # strict: a batch too many must not vanish; list: an error in a thread surfaces here.
+            list(pool.map(lambda pair: pictures.save(*pair), zip(paths, batch, strict=True)))
+        if missing := len(list(left)):
+            raise ValueError(f"{len(names) - missing} items instead of {len(names)}")

@@ -1,0 +1,52 @@
+"""File names for a directory of items: safe on every system, unique, and recognisably the items' own."""
+
+import itertools
+import re
+import unicodedata
+from collections.abc import Sequence
+
+_EXTENSION = re.compile(r"\.[a-z][a-z0-9]{1,4}$", re.IGNORECASE)
+_UNSAFE = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
+_MAX_BYTES = 200  # file systems allow 255; the rest is for a number and the suffix
+
+
+def file_names(names: Sequence[str], total: int, suffix: str) -> list[str]:
+    """A file name for each of `total` items: `000000.png`, or the item's name flattened where names are given.
+
+    Names that become equal, also on file systems that ignore case, are told apart by `-2`, `-3` and so on.
+
+    Raises:
+        ValueError: there are names, but not one per item.
+
+    Example:
+        >>> file_names((), 2, ".png")
+        ['000000.png', '000001.png']
+        >>> file_names(("a/b.jpg", "a_b.jpg", "../c"), 3, ".png")
+        ['a_b.png', 'a_b-2.png', '_c.png']
+    """
+    if not names:
+        width = max(6, len(str(total - 1)))
+        return [f"{i:0{width}d}{suffix}" for i in range(total)]
+    if len(names) != total:
+        raise ValueError(f"{len(names)} names for {total} items")
+    taken: set[str] = set()
+    return [_unique(_stem(name), taken) + suffix for name in names]
+
+
+def _stem(name: str) -> str:
+    """`name` without its extension, as one path component that is neither hidden nor too long nor empty."""
+    encoded = _EXTENSION.sub("", name).encode("utf-8", "replace")
+    # Of a long name the end is kept: names in one deep folder differ there.
+    flat = _UNSAFE.sub("_", encoded[-_MAX_BYTES:].decode("utf-8", "ignore"))
+    return flat.strip(" .") or "item"
+
+
+def _unique(stem: str, taken: set[str]) -> str:
+    candidates = itertools.chain((stem,), (f"{stem}-{i}" for i in itertools.count(2)))
+    name = next(c for c in candidates if _folded(c) not in taken)
+    taken.add(_folded(name))
+    return name
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

@@ -1,0 +1,124 @@
+"""Pictures for people: grids of images as one image. Arrays are uint8, (N, H, W, C) images and (H, W, C) pictures."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from raectl.errors import RaectlError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+MAX_PIXELS = 2**28
+BACKGROUND = 192  # light grey: black and white images both stand out from it
+GAP = 4  # pixels between images
+WIDE_GAP = 12  # pixels between groups of images
+_SMALLEST = 64  # pixels; images with a shorter side are enlarged
+
+# The defaults of these two formats blur the edges between images.
+_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
+    ".jpg": {"quality": 95, "subsampling": 0},
+    ".jpeg": {"quality": 95, "subsampling": 0},
+    ".webp": {"lossless": True},
+}
+
+
+def save(path: Path, pixels: np.ndarray) -> None:
+    """Write a picture in the format of the path's suffix, one of `SUFFIXES`.
+
+    Raises:
+        RaectlError: the format cannot hold so large a picture.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".webp" and max(pixels.shape) > 16383:
+        raise RaectlError("WebP allows 16,383 pixels a side, too few for this grid", "write a .png instead")
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(path, **_SAVE_OPTIONS.get(suffix, {}))
+
+
+def grid(images: np.ndarray) -> np.ndarray:
+    """Images in rows of a near-square grid, small ones enlarged: (N, H, W, C) => (H', W', C).
+
+    Raises:
+        RaectlError: the grid would have more than `MAX_PIXELS` pixels.
+    """
+    n, h, w, _ = images.shape
+    grid_size(n, h, w)
+    return _sheet(_enlarged(images), _columns(n, h, w), GAP)
+
+
+def grid_size(n: int, h: int, w: int) -> tuple[int, int]:
+    """Height and width of `grid` of n images of (h, w) pixels. Raises as `grid` does."""
+    f = _factor(h, w)
+    return _size(n, _columns(n, h, w), h * f, w * f, GAP)
+
+
+def pair_grid(originals: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
+    """Each original with its reconstruction on the right, in a near-square grid: 2 x (N, H, W, C) => (H', W', C).
+
+    Raises:
+        RaectlError: the grid would have more than `MAX_PIXELS` pixels.
+    """
+    n, h, w, _ = originals.shape
+    f = _factor(h, w)
+    pair_w = 2 * w * f + GAP
+    columns = _columns(n, h * f + WIDE_GAP, pair_w + WIDE_GAP)
+    _size(n, columns, h * f, pair_w, WIDE_GAP)
+    return _sheet(_joined(_enlarged(originals), _enlarged(reconstructions), axis=2), columns, WIDE_GAP)
+
+
+def progress(originals: np.ndarray, reconstructions: np.ndarray, samples: np.ndarray | None) -> np.ndarray:
+    """A training run at a glance: originals over their reconstructions, and a block of samples below.
+
+    Both blocks have a column per original, at most 16. 3 x (N, H, W, C) => (H', W', C).
+    """
+    columns = min(len(originals), 16)
+    pairs = _sheet(_joined(_enlarged(originals), _enlarged(reconstructions), axis=1), columns, GAP)
+    if samples is None or not len(samples):
+        return pairs
+    block = _sheet(_enlarged(samples), columns, GAP)
+    gap = np.full((WIDE_GAP - 2 * GAP, *pairs.shape[1:]), BACKGROUND, np.uint8)
+    return np.concatenate([pairs, gap, block])
+
+
+def _factor(h: int, w: int) -> int:
+    return math.ceil(_SMALLEST / min(h, w))
+
+
+def _enlarged(images: np.ndarray) -> np.ndarray:
+    """Every pixel as a block of f x f: (N, H, W, C) => (N, f H, f W, C)."""
+    f = _factor(*images.shape[1:3])
+    return images.repeat(f, axis=1).repeat(f, axis=2)
+
+
+def _columns(n: int, h: int, w: int) -> int:
+    """The number of columns with which n tiles of (h, w) fill a square, or a little more width than height."""
+    return min(n, math.ceil(math.sqrt(n * h / w)))
+
+
+def _joined(first: np.ndarray, second: np.ndarray, axis: int) -> np.ndarray:
+    """Two images as one tile, a gap between them."""
+    shape = list(first.shape)
+    shape[axis] = GAP
+    return np.concatenate([first, np.full(shape, BACKGROUND, np.uint8), second], axis=axis)
+
+
+def _size(n: int, columns: int, h: int, w: int, gap: int) -> tuple[int, int]:
+    height, width = math.ceil(n / columns) * (h + gap) + gap, columns * (w + gap) + gap
+    if height * width > MAX_PIXELS:
+        raise RaectlError(
+            f"a grid of {n:,} images would be {width:,} x {height:,} pixels",
+            "write a .npz, or a directory (a name without a suffix), or fewer images",
+        )
+    return height, width
+
+
+def _sheet(tiles: np.ndarray, columns: int, gap: int) -> np.ndarray:
+    """Tiles in rows from the top left, gaps between and around them: (N, H, W, C) => (H', W', C)."""
+    n, h, w, c = tiles.shape
+    rows = math.ceil(n / columns)
+    cells = np.full((rows * columns, gap + h, gap + w, c), BACKGROUND, np.uint8)
+    cells[:n, gap:, gap:] = tiles
+    by_row = cells.reshape(rows, columns, gap + h, gap + w, c).swapaxes(1, 2)
+    sheet = by_row.reshape(rows * (gap + h), columns * (gap + w), c)
+    return np.pad(sheet, ((0, gap), (0, gap), (0, 0)), constant_values=BACKGROUND)

@@ -1,0 +1,46 @@
+"""Reconstructions of a whole source, measured, and some of them written."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from raectl.checkpoint import BLOCK, Checkpoint
+from raectl.data import Dataset
+from raectl.data.base import Progress
+from raectl.registry import resolve
+
+_PICTURE = 64  # items in a picture, unless told
+
+
+def reconstruct_source(
+    checkpoint: Checkpoint, dataset: Dataset, out: Path, n: int | None, progress: Progress
+) -> dict[str, float]:
+    """Write n items beside their reconstructions, and measure all of them.
+
+    Arguments:
+        checkpoint: the model.
+        dataset: its items, of the model's shape.
+        out: a picture of pairs, or whatever else the modality writes.
+        n: how many to write; None for 64 in a picture and all of them otherwise.
+
+    Returns:
+        The mean over all items of each of the modality's measures, on the decoder's values before rounding to bytes.
+    """
+    many = min(len(dataset), _PICTURE if checkpoint.modality.is_picture(out) else len(dataset))
+    count = many if n is None else min(n, len(dataset))
+    measures = {name: resolve("metric", name) for name in checkpoint.modality.measures}
+    sums = dict.fromkeys(measures, 0.0)
+    written: list[np.ndarray] = []
+    for start in range(0, len(dataset), BLOCK):
+        items = torch.from_numpy(np.array(dataset.items[start : start + BLOCK]))
+        x = checkpoint.modality.to_tensor(items.to(checkpoint.device))
+        x_hat = checkpoint.reconstruct(items)
+        for name, measure in measures.items():
+            sums[name] += float(measure(x, x_hat).sum())
+        if start < count:
+            written.append(checkpoint.modality.to_items(x_hat))
+        progress("reconstructing", start + len(items), len(dataset))
+    reconstructions = np.concatenate(written)[:count]
+    checkpoint.modality.write_pairs(out, np.array(dataset.items[:count]), reconstructions, dataset.names[:count])
+    return {name: total / len(dataset) for name, total in sums.items()}

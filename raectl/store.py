@@ -1,0 +1,154 @@
+"""Fitted densities in a directory: `densities/NAME/density.safetensors` and `density.json`."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from raectl import files, registry
+from raectl.densities import Density
+from raectl.directory import Directory
+from raectl.errors import RaectlError, UsageError
+
+_NAME = re.compile(r"[a-z0-9._-]+")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What density.json says of a fitted density.
+
+    Arguments:
+        name: of its directory.
+        kind: registry name.
+        options: what it was made with.
+        seed: what it was fitted with.
+        order: 1 for the first fitted in this directory, and so on.
+        weights: SHA-256 of the weights whose latents it was fitted to, or None for latents from a file.
+        latents: SHA-256 of the latents it was fitted to.
+        arrays: SHA-256 of density.safetensors.
+        report: what the fit reported.
+    """
+
+    name: str
+    kind: str
+    options: dict[str, Any]
+    seed: int
+    order: int
+    weights: str | None
+    latents: str
+    arrays: str
+    report: dict[str, Any]
+
+
+def check_name(name: str) -> str:
+    """Return a density's name if it can be one, else raise a `UsageError`."""
+    if not _NAME.fullmatch(name) or name.strip(".") == "" or name.startswith(files.TEMPORARY):
+        raise UsageError(f"--name {name!r} is no name for a density", "use a-z, 0-9, '.', '_' and '-'")
+    return name
+
+
+def stored(directory: Directory) -> list[Stored]:
+    """The densities of a directory, in the order in which they were fitted.
+
+    Raises:
+        RaectlError: a density.json is damaged.
+    """
+    if not directory.densities.is_dir():
+        return []
+    found = [
+        _read(entry)
+        for entry in sorted(directory.densities.iterdir())
+        if entry.is_dir() and not entry.name.startswith(files.TEMPORARY)
+    ]
+    return sorted(found, key=lambda density: density.order)
+
+
+def _read(path: Path) -> Stored:
+    record = files.read_json(path / "density.json")
+    try:
+        density = Stored(name=path.name, **record)
+        if type(density.order) is not int or not isinstance(density.options, dict):
+            raise TypeError("order or options have another type")
+        registry.check("density", density.kind)
+    except (TypeError, RaectlError) as error:
+        raise RaectlError(f"{path / 'density.json'} is damaged: {error}", "fit the density again") from error
+    return density
+
+
+def find(directory: Directory, wanted: str | None) -> Stored | None:
+    """The density named `wanted`, or the only one of that kind; by default the last one fitted, or None.
+
+    Raises:
+        RaectlError: there is none of that name or kind, or more than one of the kind.
+    """
+    present = stored(directory)
+    if wanted is None:
+        return present[-1] if present else None
+    matches = [d for d in present if d.name == wanted] or [d for d in present if d.kind == wanted]
+    if len(matches) == 1:
+        return matches[0]
+    names = ", ".join(d.name for d in matches or present) or "none"
+    if matches:
+        raise UsageError(f"{directory.path} has more than one density of kind {wanted!r}", f"choose one of: {names}")
+    raise RaectlError(
+        f"{directory.path} has no density {wanted!r}; it has: {names}", f"raectl fit-density {directory.path}"
+    )
+
+
+def load(directory: Directory, entry: Stored, weights: str | None) -> Density:
+    """A fitted density, from its arrays.
+
+    Arguments:
+        weights: SHA-256 of the weights that it is to be used with.
+
+    Raises:
+        RaectlError: it was fitted to other weights, or its files are damaged.
+    """
+    again = f"raectl fit-density {directory.path} --density {entry.kind} --name {entry.name}"
+    if entry.weights != weights:
+        raise RaectlError(f"the density {entry.name} of {directory.path} was fitted to other weights", again)
+    path = directory.densities / entry.name / "density.safetensors"
+    if files.file_digest(path) != entry.arrays:
+        raise RaectlError(f"{path} is damaged: its digest differs from the one in density.json", again)
+    arrays, _ = files.read_arrays(path)
+    try:
+        density: Density = registry.resolve("density", entry.kind).from_arrays(arrays, **entry.options)
+    except TypeError as error:
+        raise RaectlError(f"{path.with_name('density.json')} has options that {entry.kind} does not take") from error
+    return density
+
+
+def save(
+    directory: Directory, name: str, kind: str, density: Density, *, seed: int, weights: str | None, latents: str
+) -> Stored:
+    """Write a fitted density, whole or not at all, in the place of one of the same name."""
+    check_name(name)
+    with files.describing_os_errors(directory.densities):
+        directory.densities.mkdir(exist_ok=True)
+        files.sweep(directory.densities)
+    order = 1 + max((d.order for d in stored(directory)), default=0)
+    with files.atomic_directory(directory.densities / name) as temporary:
+        arrays = temporary / "density.safetensors"
+        files.dump_arrays(arrays, density.to_arrays(), {"kind": kind})
+        entry = Stored(
+            name=name,
+            kind=kind,
+            options=density.options,
+            seed=seed,
+            order=order,
+            weights=weights,
+            latents=latents,
+            arrays=files.file_digest(arrays),
+            report=_finite({**density.report, "notices": density.notices}),
+        )
+        record = asdict(entry)
+        del record["name"]  # the directory's, which may be renamed
+        files.write_json(temporary / "density.json", record)
+    return entry
+
+
+def _finite(report: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN and no infinity: None stands for them."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in report.items()}

@@ -1,0 +1,127 @@
+"""Carry a tangent through a decoder beside its value: J v in one pass, differentiable by one ordinary backward.
+
+The value's pass has been made already, by the objective; a `Trace` remembers what the layers saw in it, and `push`
+runs only the tangent: linear layers without their bias, and each nonlinearity's slope at the remembered point.
+Compared with a gradient of a gradient it needs no second-order backward, keeps any memory format, and works under
+autocast. A layer with no rule here goes through `torch.func.jvp`, so any decoder of pointwise-independent layers does.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+Rule = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]  # (layer, its input, its output, tangent) => tangent
+
+
+def _linear(layer: nn.Linear, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+    return F.linear(t, layer.weight)
+
+
+def _conv_transpose(layer: nn.ConvTranspose2d, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+    return F.conv_transpose2d(
+        t, layer.weight, None, layer.stride, layer.padding, layer.output_padding, layer.groups, layer.dilation
+    )  # type: ignore[arg-type]
+
+
+def _batch_norm(layer: _BatchNorm, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+    # The batch's statistics are taken as constants: J is the Jacobian of one item, not of its batch.
+    if layer.training or layer.running_var is None:
+        axes = [axis for axis in range(x.dim()) if axis != 1]
+        variance = torch.var(x.detach().float(), dim=axes, correction=0)
+    else:
+        variance = layer.running_var
+    scale = (variance + layer.eps).rsqrt()
+    if layer.weight is not None:
+        scale = scale * layer.weight
+    return t * scale.to(t.dtype).view(1, -1, *[1] * (t.dim() - 2))
+
+
+def _relu(layer: nn.ReLU, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+    return t * (y > 0)
+
+
+def _sigmoid(layer: nn.Module, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+    return t * (y * (1 - y))
+
+
+def _move(layer: nn.Module, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+    return layer(t)
+
+
+def _any(layer: nn.Module, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+    return torch.func.jvp(layer, (x,), (t.to(x.dtype),))[1]
+
+
+_RULES: dict[type[nn.Module], Rule] = {
+    nn.Linear: _linear,  # type: ignore[dict-item]
+    nn.ConvTranspose2d: _conv_transpose,  # type: ignore[dict-item]
+    nn.BatchNorm1d: _batch_norm,  # type: ignore[dict-item]
+    nn.BatchNorm2d: _batch_norm,  # type: ignore[dict-item]
+    nn.ReLU: _relu,  # type: ignore[dict-item]
+    nn.Sigmoid: _sigmoid,
+    nn.Flatten: _move,
+    nn.Unflatten: _move,
+    nn.ZeroPad2d: _move,
+}
+
+
+def _layers(module: nn.Module) -> Iterator[nn.Module]:
+    """The layers of nested `nn.Sequential`s in their order; anything else is one layer."""
+    if isinstance(module, nn.Sequential):
+        for child in module:
+            yield from _layers(child)
+    else:
+        yield module
+
+
+def _rule(layer: nn.Module) -> Rule:
+    # A reparametrized layer's class is made on the fly, a subclass of the layer's own.
+    for known, rule in _RULES.items():
+        if isinstance(layer, known):
+            return rule
+    return _any
+
+
+class Trace:
+    """What the layers of a decoder saw in its last forward pass with gradients.
+
+    Arguments:
+        decoder: an `nn.Sequential`, nested or not, or any module, which then counts as one layer.
+
+    Example:
+        >>> decoder = nn.Linear(2, 3)
+        >>> trace = Trace(decoder)
+        >>> trace.replay(decoder, torch.zeros(1, 2))
+        >>> bool(torch.equal(trace.push(torch.tensor([[1.0, 0.0]]))[0], decoder.weight[:, 0]))
+        True
+    """
+
+    def __init__(self, decoder: nn.Module) -> None:
+        self._steps = [(layer, _rule(layer)) for layer in _layers(decoder)]
+        self._seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+        for layer, _ in self._steps:
+            layer.register_forward_hook(self._record)
+
+    def _record(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if torch.is_grad_enabled():
+            self._seen[layer] = (inputs[0], output)
+
+    def saw(self, x_hat: Tensor) -> bool:
+        """Whether `x_hat` is the output of the pass that is remembered."""
+        last = self._seen.get(self._steps[-1][0])
+        return last is not None and last[1] is x_hat
+
+    def replay(self, decoder: nn.Module, z: Tensor) -> None:
+        """Make the pass again, to remember it."""
+        with torch.enable_grad():
+            decoder(z)
+
+    def push(self, tangent: Tensor) -> Tensor:
+        """J v: (B, d) => (B, *item_shape), and forget the pass, whose activations are large."""
+        for layer, rule in self._steps:
+            tangent = rule(layer, *self._seen[layer], tangent)
+        self._seen.clear()
+        return tangent
