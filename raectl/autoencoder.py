@@ -39,7 +39,8 @@ class Autoencoder(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """(B, d) => (B, *item_shape)."""
-        return self.decoder(z)
+        x_hat: Tensor = self.decoder(z)
+        return x_hat
 
 
 def glorot_uniform(layer: nn.Module) -> None:

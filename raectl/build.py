@@ -79,9 +79,9 @@ def resolve_device(name: str) -> str:
 def has_bf16(device: str) -> bool:
     """Whether the device multiplies bfloat16 in hardware, so that it is faster than float32."""
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device == "cpu":
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False
 
 
@@ -108,13 +108,11 @@ def build(config: Config, item_shape: tuple[int, ...]) -> tuple[Autoencoder, dic
             item_shape, config.latent_dim, config.width, config.bn_momentum
         )
         model = Autoencoder(pair, row.code, config.latent_dim, list(regularizers.values()))
-    weights = {name: given.get("weight") for name, given in config.reg.items()}
-    return model, {name: (r, float(weights[name])) for name, r in regularizers.items() if weights[name] is not None}
+    weights = {name: float(given["weight"]) for name, given in config.reg.items() if "weight" in given}
+    return model, {name: (regularizers[name], lam) for name, lam in weights.items()}
 
 
-def build_objective(
-    config: Config, modality: Modality, penalties: dict[str, tuple[Regularizer, float]]
-) -> Objective:
+def build_objective(config: Config, modality: Modality, penalties: dict[str, tuple[Regularizer, float]]) -> Objective:
     """The objective that a resolved configuration asks for."""
     row: Model = registry.resolve("model", config.model)
     assert config.beta is not None, "the configuration must be resolved"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from raectl import store
 from raectl.build import build, modality_of, resolve_device
-from raectl.data import DataOptions, Dataset, open_dataset
+from raectl.data import Dataset, open_dataset
 from raectl.densities import Density
 from raectl.densities.standard_normal import StandardNormal
 from raectl.directory import Directory

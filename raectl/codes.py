@@ -36,7 +36,8 @@ class Code(nn.Module, ABC):
 
     def mean(self, features: Tensor) -> Tensor:
         """The point that stands for each item: (B, F) => (B, d), in float32."""
-        return self.mu(features).float()
+        mu: Tensor = self.mu(features)
+        return mu.float()
 
     @abstractmethod
     def forward(self, features: Tensor, generator: torch.Generator | None = None) -> Codes:

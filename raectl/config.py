@@ -66,7 +66,7 @@ class Config:
     """
 
     model: str = "rae"
-    reg: Regularizers = field(default_factory=dict)
+    reg: Any = field(default_factory=dict)  # stored as Regularizers, in whatever form it was given
     beta: float | None = None
     latent_dim: int | None = None
     arch: str | None = None

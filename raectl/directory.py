@@ -68,7 +68,10 @@ class DataSummary:
             if type(values[name]) is not kind:
                 raise TypeError(f"data.{name} is no {kind.__name__}")
         shape = tuple(values["shape"])
-        if not all(type(side) is int and side > 0 for side in shape) or not 0 < np.prod(shape, dtype=float) <= _MAX_VALUES:
+        if (
+            not all(type(side) is int and side > 0 for side in shape)
+            or not 0 < np.prod(shape, dtype=float) <= _MAX_VALUES
+        ):
             raise ValueError(f"data.shape {shape} is out of range")
         registry.check("modality", values["modality"])
         return cls(**{**values, "shape": shape, "options": DataOptions(**values["options"])})

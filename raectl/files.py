@@ -67,7 +67,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             temporary.chmod(0o666 & ~_umask())
-            os.replace(temporary, path)
+            temporary.replace(path)
             _flush_directory(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
@@ -88,8 +88,8 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             yield temporary
             temporary.chmod(0o777 & ~_umask())
             if path.exists():
-                os.replace(path, former)
-            os.replace(temporary, path)
+                path.replace(former)
+            temporary.replace(path)
             _flush_directory(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -101,7 +101,7 @@ def sweep(directory: Path) -> None:
     for left in directory.glob(f"{TEMPORARY}*"):
         original = directory / left.name.removeprefix(f"{TEMPORARY}old-")
         if left.name.startswith(f"{TEMPORARY}old-") and not original.exists():
-            os.replace(left, original)
+            left.replace(original)
         elif left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:

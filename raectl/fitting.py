@@ -1,7 +1,6 @@
 """Ex-post density estimation: fit a density to latents, and say how well it does on latents it has not seen."""
 
 import hashlib
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from raectl import files, registry, store
-from raectl.config import option
 from raectl.data import split
 from raectl.densities.base import Density
 from raectl.densities.choose import choose_components
@@ -65,25 +63,11 @@ class Fit:
         )
 
 
-def make_density(kind: str, options: Mapping[str, Any]) -> Density:
-    """An unfitted density of a registered kind.
-
-    Raises:
-        UsageError: the kind is unknown, or it does not take an option or its value.
-    """
-    make = registry.resolve("density", kind)
-    try:
-        density: Density = make(**options)
-    except TypeError:
-        taken = [name for name in inspect.signature(make).parameters if name in options]
-        odd = ", ".join(option(name) for name in options if name not in taken)
-        raise UsageError(f"--density {kind} does not take {odd}") from None
-    return density
-
-
 def check_options(kind: str, options: Mapping[str, Any]) -> None:
-    """Raise a `UsageError`, before any work, unless the kind takes the options; see `fit`."""
-    make_density(kind, {**options, "components": 1} if options.get("components") == AUTO else options)
+    """Raise a `UsageError`, before any work, unless the kind is known and takes the options; see `fit`."""
+    registry.resolve("density", kind).create(
+        **{**options, "components": 1} if options.get("components") == AUTO else options
+    )
 
 
 def fit(kind: str, train: np.ndarray, held_out: np.ndarray, *, seed: int = 0, **options: Any) -> Fit:
@@ -101,13 +85,14 @@ def fit(kind: str, train: np.ndarray, held_out: np.ndarray, *, seed: int = 0, **
         RaectlError: the latents do not suit.
     """
     check_options(kind, options)
+    density: Density
     tried: list[dict[str, Any]] = []
     if options.get("components") == AUTO:
         if not len(held_out):
             raise UsageError("--components auto needs held-out latents", "--components 10, or other --data")
         density, tried = choose_components(train, held_out, options.get("covariance", "full"), seed)
     else:
-        density = make_density(kind, options).fit(train, seed)
+        density = registry.resolve("density", kind).create(**options).fit(train, seed)
     d = train.shape[1]
     return Fit(
         kind=kind,

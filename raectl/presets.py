@@ -85,8 +85,8 @@ def options(name: str) -> dict[str, Any]:
         16
     """
     if name not in PRESETS:
-        data, slash, _ = name.partition("/")
-        near = [known for known in PRESETS if known.startswith(data + slash)] if slash else []
+        family, slash, _ = name.partition("/")
+        near = [known for known in PRESETS if known.startswith(family + slash)] if slash else []
         raise UsageError(f"unknown --preset {name!r}", f"known: {', '.join(near or PRESETS)}")
     row = PRESETS[name]
     data = _DATA[name.partition("/")[0]]

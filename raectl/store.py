@@ -113,10 +113,7 @@ def load(directory: Directory, entry: Stored, weights: str | None) -> Density:
     if files.file_digest(path) != entry.arrays:
         raise RaectlError(f"{path} is damaged: its digest differs from the one in density.json", again)
     arrays, _ = files.read_arrays(path)
-    try:
-        density: Density = registry.resolve("density", entry.kind).from_arrays(arrays, **entry.options)
-    except TypeError as error:
-        raise RaectlError(f"{path.with_name('density.json')} has options that {entry.kind} does not take") from error
+    density: Density = registry.resolve("density", entry.kind).from_arrays(arrays, **entry.options)
     return density
 
 

@@ -7,13 +7,14 @@ autocast. A layer with no rule here goes through `torch.func.jvp`, so any decode
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-Rule = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]  # (layer, its input, its output, tangent) => tangent
+Rule = Callable[[Any, Tensor, Tensor, Tensor], Tensor]  # (layer, its input, its output, tangent) => tangent
 
 
 def _linear(layer: nn.Linear, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
@@ -21,9 +22,10 @@ def _linear(layer: nn.Linear, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
 
 
 def _conv_transpose(layer: nn.ConvTranspose2d, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
-    return F.conv_transpose2d(
+    assert not isinstance(layer.padding, str), "transposed convolutions take numbers only"
+    return torch.conv_transpose2d(
         t, layer.weight, None, layer.stride, layer.padding, layer.output_padding, layer.groups, layer.dilation
-    )  # type: ignore[arg-type]
+    )
 
 
 def _batch_norm(layer: _BatchNorm, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
@@ -34,7 +36,7 @@ def _batch_norm(layer: _BatchNorm, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
     else:
         variance = layer.running_var
     scale = (variance + layer.eps).rsqrt()
-    if layer.weight is not None:
+    if layer.affine:
         scale = scale * layer.weight
     return t * scale.to(t.dtype).view(1, -1, *[1] * (t.dim() - 2))
 
@@ -43,24 +45,25 @@ def _relu(layer: nn.ReLU, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
     return t * (y > 0)
 
 
-def _sigmoid(layer: nn.Module, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+def _sigmoid(layer: nn.Sigmoid, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
     return t * (y * (1 - y))
 
 
-def _move(layer: nn.Module, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+def _move(layer: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, t: Tensor) -> Tensor:
     return layer(t)
 
 
-def _any(layer: nn.Module, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
-    return torch.func.jvp(layer, (x,), (t.to(x.dtype),))[1]
+def _any(layer: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+    tangent: Tensor = torch.func.jvp(layer, (x,), (t.to(x.dtype),))[1]
+    return tangent
 
 
 _RULES: dict[type[nn.Module], Rule] = {
-    nn.Linear: _linear,  # type: ignore[dict-item]
-    nn.ConvTranspose2d: _conv_transpose,  # type: ignore[dict-item]
-    nn.BatchNorm1d: _batch_norm,  # type: ignore[dict-item]
-    nn.BatchNorm2d: _batch_norm,  # type: ignore[dict-item]
-    nn.ReLU: _relu,  # type: ignore[dict-item]
+    nn.Linear: _linear,
+    nn.ConvTranspose2d: _conv_transpose,
+    nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    nn.ReLU: _relu,
     nn.Sigmoid: _sigmoid,
     nn.Flatten: _move,
     nn.Unflatten: _move,

@@ -326,7 +326,10 @@ class Run:
         rows = (self.val_rows if len(self.val_rows) else self.train_rows)[:_PICTURE_LATENTS]
         originals = self.dataset.items[rows[:_PICTURE_PAIRS]]
         codes = torch.cat(
-            [self.model.encode(self._tensor(rows[i : i + self.batch_size])) for i in range(0, len(rows), self.batch_size)]
+            [
+                self.model.encode(self._tensor(rows[i : i + self.batch_size]))
+                for i in range(0, len(rows), self.batch_size)
+            ]
         )
         pairs = self.modality.to_items(self.model.decode(codes[: len(originals)]))
         z = Gaussian().fit(codes.cpu()).sample(2 * _PICTURE_PAIRS, self.config.seed).to(self.device)

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from toy import ToySource, Vectors, register_toy, surface
 
 from raectl import registry
 from raectl.data import open_dataset
 from raectl.errors import UsageError
 from raectl.modalities.base import Modality
-from toy import ToySource, Vectors, register_toy, surface
 
 STORED = {"images": (9, 9, 3), "vectors": (12,)}
 

@@ -29,7 +29,9 @@ def demo(
 
     config = Config(reg="tikhonov", image_size=32, fit="stretch", width=16, epochs=EPOCHS, seed=seed)
     say("1,797 handwritten digits, a Regularized Autoencoder with Tikhonov regularization; the same by hand:")
-    say(f"  raectl train --data digits --image-size 32 --fit stretch --reg tikhonov --width 16 --epochs {EPOCHS} --out {out}")
+    say(
+        f"  raectl train --data digits --image-size 32 --fit stretch --reg tikhonov --width 16 --epochs {EPOCHS} --out {out}"
+    )
     with Progressing() as report:
         checkpoint = train(config, "digits", out, overwrite=True, report=report)
         say(f"  raectl fit-density {out} --components 10")
@@ -41,13 +43,21 @@ def demo(
         means = reconstruct_source(checkpoint, checkpoint.open_data(), pairs, None, report.progress)
     nats = {"train": fit.train, "held_out": fit.held_out}
     emit(
-        {"checkpoint": str(out), "samples": str(samples), "reconstructions": str(pairs),
-         "nats_per_dimension": nats, **means},
-        {"samples": samples, "reconstructions": pairs,
-         "mean squared error": f"{number(means['mse'], 5)} per pixel, n = 1,797, training data included",
-         "log-likelihood, held out": f"{number(fit.held_out)} nats per dimension, n = {fit.n_held_out}"},
+        {
+            "checkpoint": str(out),
+            "samples": str(samples),
+            "reconstructions": str(pairs),
+            "nats_per_dimension": nats,
+            **means,
+        },
+        {
+            "samples": samples,
+            "reconstructions": pairs,
+            "mean squared error": f"{number(means['mse'], 5)} per pixel, n = 1,797, training data included",
+            "log-likelihood, held out": f"{number(fit.held_out)} nats per dimension, n = {fit.n_held_out}",
+        },
         as_json=as_json,
-    )  # fmt: skip
+    )
     say("look at the two pictures; then: raectl train --data ./your-images --reg tikhonov --out ckpt")
 
 

@@ -8,7 +8,7 @@ import typer
 from raectl.cli import options as o
 
 
-def fit_density(  # noqa: PLR0913 (an option a parameter)
+def fit_density(
     ckpt: o.CheckpointDir,
     density: Annotated[
         str,
@@ -17,7 +17,9 @@ def fit_density(  # noqa: PLR0913 (an option a parameter)
     components: Annotated[
         str | None,
         typer.Option(
-            metavar="K|auto", show_default="10", rich_help_panel=o.MODEL,
+            metavar="K|auto",
+            show_default="10",
+            rich_help_panel=o.MODEL,
             help="Gaussians of a mixture; auto chooses by held-out log-likelihood.",
         ),
     ] = None,
@@ -28,14 +30,17 @@ def fit_density(  # noqa: PLR0913 (an option a parameter)
     name: Annotated[
         str | None,
         typer.Option(
-            show_default="KIND, or gmm-K", rich_help_panel=o.MODEL, help="What to keep it under: a-z, 0-9, '.', '_', '-'."
+            show_default="KIND, or gmm-K",
+            rich_help_panel=o.MODEL,
+            help="What to keep it under: a-z, 0-9, '.', '_', '-'.",
         ),
     ] = None,
     data: o.OptionalSource = None,
     latents: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.npy", rich_help_panel=o.DATA,
+            metavar="FILE.npy",
+            rich_help_panel=o.DATA,
             help="Latents (N, d) of any encoder; CKPT is then a new directory, which holds only densities.",
         ),
     ] = None,
@@ -89,13 +94,19 @@ def _print(fit: Any, name: str, ckpt: Path, out: str, *, as_json: bool) -> None:
 
     report = fit.density.report
     if fit.tried and not as_json:
-        rows = [[r["components"], number(r["train"]), number(r["heldout"]), f"{r['bic']:,.0f}"] for r in fit.tried]
-        emit_table("tried, in nats per dimension", ["components", "train", "held out", "BIC"], rows)
+        tried = [[r["components"], number(r["train"]), number(r["heldout"]), f"{r['bic']:,.0f}"] for r in fit.tried]
+        emit_table("tried, in nats per dimension", ["components", "train", "held out", "BIC"], tried)
     values = {
-        "density": name, "kind": fit.kind, "options": fit.density.options, "seed": fit.seed,
+        "density": name,
+        "kind": fit.kind,
+        "options": fit.density.options,
+        "seed": fit.seed,
         "nats_per_dimension": {"train": fit.train, "held_out": fit.held_out},
-        "n": {"train": fit.n_train, "held_out": fit.n_held_out}, "report": report, "notices": fit.density.notices, "tried": fit.tried,
-    }  # fmt: skip
+        "n": {"train": fit.n_train, "held_out": fit.n_held_out},
+        "report": report,
+        "notices": fit.density.notices,
+        "tried": fit.tried,
+    }
     rows = {
         "density": name,
         "log-likelihood, train": f"{number(fit.train)} nats per dimension, n = {fit.n_train:,}",

@@ -31,10 +31,11 @@ def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False)
             "architecture": f"{config.arch}, width {config.width}, {config.latent_dim} latent dimensions",
             "data": f"{data.n:,} items of {' x '.join(map(str, data.shape))} from {data.source}",
             "training": f"{len(log)} of {config.epochs} epochs, {config.precision} on {config.device}, seed {config.seed}",
-            "best epoch": "-" if best is None else
-            f"{best['epoch']}, validation loss {number((best['validation'] or best['train'])['loss'])}",
+            "best epoch": "-"
+            if best is None
+            else f"{best['epoch']}, validation loss {number((best['validation'] or best['train'])['loss'])}",
             "weights": f"SHA-256 {digest[:16]}...",
-        }  # fmt: skip
+        }
     rows["densities"] = ", ".join(entry["name"] for entry in densities) or "none"
     emit({**values, "densities": densities}, rows, as_json=as_json)
     if densities and not as_json:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -23,15 +24,16 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for name, function in {
+_COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
     "train": train.train,
     "fit-density": fit_density.fit_density,
     "sample": sample.sample,
     "reconstruct": reconstruct.reconstruct,
     "info": info.info,
-}.items():
-    app.command(name, no_args_is_help=name in ("fit-density", "sample", "reconstruct", "info"))(function)
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name, no_args_is_help=_name in ("fit-density", "sample", "reconstruct", "info"))(_command)
 
 
 def _version(value: bool) -> None:

@@ -22,42 +22,60 @@ Json = Annotated[
 Debug = Annotated[
     bool,
     typer.Option(
-        "--debug", help="Show the traceback of an error.", rich_help_panel=OUTPUT, callback=_show_tracebacks,
+        "--debug",
+        help="Show the traceback of an error.",
+        rich_help_panel=OUTPUT,
+        callback=_show_tracebacks,
         is_eager=True,
     ),
-]  # fmt: skip
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.", min=0, rich_help_panel=RUN)]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.", rich_help_panel=RUN)]
 BatchSize = Annotated[
     int,
-    typer.Option("--batch-size", help="Items made at a time; changes memory, not the items.", min=1, rich_help_panel=RUN),
+    typer.Option(
+        "--batch-size", help="Items made at a time; changes memory, not the items.", min=1, rich_help_panel=RUN
+    ),
 ]
 CheckpointDir = Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint directory.", show_default=False)]
 Out = Annotated[
     Path,
     typer.Option(
-        "--out", "-o", metavar="OUT", show_default=False, rich_help_panel=OUTPUT,
+        "--out",
+        "-o",
+        metavar="OUT",
+        show_default=False,
+        rich_help_panel=OUTPUT,
         help="A picture (.png, .jpg, ...), an archive (.npz), or, without a suffix, a directory of one file an item.",
     ),
-]  # fmt: skip
+]
 Source = Annotated[
     str,
     typer.Option(
-        "--data", metavar="SOURCE", show_default=False, rich_help_panel=DATA,
+        "--data",
+        metavar="SOURCE",
+        show_default=False,
+        rich_help_panel=DATA,
         help="A folder or zip of images, a .npy or .npz array, IDX files or their folder, or 'digits'.",
     ),
-]  # fmt: skip
+]
 OptionalSource = Annotated[
     str | None,
     typer.Option(
-        "--data", metavar="SOURCE", show_default="the data of the training", rich_help_panel=DATA,
+        "--data",
+        metavar="SOURCE",
+        show_default="the data of the training",
+        rich_help_panel=DATA,
         help="A folder or zip of images, a .npy or .npz array, IDX files or their folder, or 'digits'.",
     ),
-]  # fmt: skip
+]
 DensityName = Annotated[
     str | None,
     typer.Option(
-        "--density", metavar="NAME", show_default="the last one fitted", rich_help_panel=MODEL,
+        "--density",
+        metavar="NAME",
+        show_default="the last one fitted",
+        rich_help_panel=MODEL,
         help="A fitted density's name, or its kind if only one has it.",
     ),
-]  # fmt: skip
+]

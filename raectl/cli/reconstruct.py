@@ -14,7 +14,11 @@ def reconstruct(
     n: Annotated[
         int | None,
         typer.Option(
-            "-n", min=1, metavar="N", show_default="64 for a picture, else all", rich_help_panel=o.OUTPUT,
+            "-n",
+            min=1,
+            metavar="N",
+            show_default="64 for a picture, else all",
+            rich_help_panel=o.OUTPUT,
             help="How many to write, the first of the data; the numbers are over all.",
         ),
     ] = None,

@@ -8,19 +8,23 @@ import typer
 from raectl.cli import options as o
 
 
-def train(  # noqa: PLR0913 (an option a parameter)
+def train(
     context: typer.Context,
     data: Annotated[
         str | None,
         typer.Option(
-            "--data", metavar="SOURCE", show_default="digits", rich_help_panel=o.DATA,
+            "--data",
+            metavar="SOURCE",
+            show_default="digits",
+            rich_help_panel=o.DATA,
             help="A folder or zip of images, a .npy or .npz array, IDX files or their folder, or 'digits'.",
         ),
     ] = None,
     image_size: Annotated[
         int | None,
         typer.Option(
-            show_default="their own if square and at most 128, else 64", rich_help_panel=o.DATA,
+            show_default="their own if square and at most 128, else 64",
+            rich_help_panel=o.DATA,
             help="Side of the images in pixels, 8 to 512.",
         ),
     ] = None,
@@ -31,7 +35,9 @@ def train(  # noqa: PLR0913 (an option a parameter)
     background: Annotated[
         str | None,
         typer.Option(
-            metavar="COLOUR", show_default="white; black for IDX files and digits", rich_help_panel=o.DATA,
+            metavar="COLOUR",
+            show_default="white; black for IDX files and digits",
+            rich_help_panel=o.DATA,
             help="Colour behind transparent pixels and around padded images.",
         ),
     ] = None,
@@ -44,21 +50,25 @@ def train(  # noqa: PLR0913 (an option a parameter)
     reg: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME[=WEIGHT]", show_default="none", rich_help_panel=o.MODEL,
+            metavar="NAME[=WEIGHT]",
+            show_default="none",
+            rich_help_panel=o.MODEL,
             help="Regularizer of the decoder, repeatable: tikhonov, gradient-penalty, spectral-norm, none.",
         ),
     ] = None,
     gp_form: Annotated[
         str | None,
         typer.Option(
-            show_default="exact", rich_help_panel=o.MODEL,
+            show_default="exact",
+            rich_help_panel=o.MODEL,
             help="The gradient penalty's form: exact (Frobenius norm) or released (the paper's code).",
         ),
     ] = None,
     sn_view: Annotated[
         str | None,
         typer.Option(
-            show_default="torch", rich_help_panel=o.MODEL,
+            show_default="torch",
+            rich_help_panel=o.MODEL,
             help="Spectral norm's matrix view of transposed convolutions: torch or released (the paper's code).",
         ),
     ] = None,
@@ -143,9 +153,25 @@ def train(  # noqa: PLR0913 (an option a parameter)
 
 
 _CONFIG = (
-    "data", "out", "image_size", "fit", "background", "val_fraction", "model", "reg", "beta", "latent_dim", "arch",
-    "width", "epochs", "batch_size", "lr", "seed", "device", "precision",
-)  # fmt: skip
+    "data",
+    "out",
+    "image_size",
+    "fit",
+    "background",
+    "val_fraction",
+    "model",
+    "reg",
+    "beta",
+    "latent_dim",
+    "arch",
+    "width",
+    "epochs",
+    "batch_size",
+    "lr",
+    "seed",
+    "device",
+    "precision",
+)
 _REGULARIZER_OPTIONS = {  # option: (regularizer, its option)
     "gp_form": ("gradient-penalty", "form"),
     "sn_view": ("spectral-norm", "view"),
@@ -197,13 +223,22 @@ def _go(given: dict[str, Any], source: str | None, out: Path, *, as_json: bool, 
     best = next((line for line in log if line["epoch"] == checkpoint.epoch), {})
     validation = best.get("validation") or {}
     emit(
-        {"checkpoint": str(out), "epochs": len(log), "best_epoch": checkpoint.epoch, "train": best.get("train"),
-         "validation": best.get("validation"), "seconds": sum(line["seconds"] for line in log)},
-        {"checkpoint": out, "best epoch": f"{checkpoint.epoch} of {len(log)}",
-         "validation loss": number(validation.get("loss")),
-         "  reconstruction": number(validation.get("reconstruction"))},
+        {
+            "checkpoint": str(out),
+            "epochs": len(log),
+            "best_epoch": checkpoint.epoch,
+            "train": best.get("train"),
+            "validation": best.get("validation"),
+            "seconds": sum(line["seconds"] for line in log),
+        },
+        {
+            "checkpoint": out,
+            "best epoch": f"{checkpoint.epoch} of {len(log)}",
+            "validation loss": number(validation.get("loss")),
+            "  reconstruction": number(validation.get("reconstruction")),
+        },
         as_json=as_json,
-    )  # fmt: skip
+    )
     say(f"next: raectl fit-density {out} --components 10")
 
 

@@ -19,7 +19,7 @@ class Digits(Source):
         return spec == "digits"
 
     def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
-        from sklearn.datasets import load_digits  # noqa: PLC0415 (slow, and only wanted here)
+        from sklearn.datasets import load_digits
 
         loaded = load_digits()
         images = np.rint(loaded.images * (255 / 16)).astype(np.uint8)[..., None]  # 0 to 16 => 0 to 255

@@ -7,8 +7,8 @@ from pathlib import Path
 from raectl.data import rules
 from raectl.data.base import Progress, Source
 from raectl.data.dataset import DataOptions, Dataset
-from raectl.data.packing import digest
 from raectl.data.listing import Listing, open_pictures
+from raectl.data.packing import digest
 from raectl.errors import RaectlError
 
 

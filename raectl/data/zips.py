@@ -8,8 +8,8 @@ from raectl.data.base import Progress, Source
 from raectl.data.convert import BadImageError
 from raectl.data.dataset import DataOptions, Dataset
 from raectl.data.folder import nothing_in
-from raectl.data.packing import digest
 from raectl.data.listing import Listing, open_pictures
+from raectl.data.packing import digest
 from raectl.errors import RaectlError
 
 _LARGEST = 256 * 2**20  # bytes of one unpacked entry

@@ -98,8 +98,8 @@ def kmeans_start(z: Tensor, frame: Frame, kind: Covariance, k: int, seed: int) -
     The centres come from scikit-learn on at most max(32768, 64 K) rows chosen by the seed: they only start EM, which
     sees all rows.
     """
-    from sklearn.cluster import KMeans  # noqa: PLC0415 (slow to import, and needed here only)
-    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
 
     rows = permutation(seed, 0, len(z))[: max(_KMEANS_ROWS, 64 * k)]
     chosen = z[torch.from_numpy(np.sort(rows))] if len(rows) < len(z) else z
@@ -115,7 +115,7 @@ def kmeans_start(z: Tensor, frame: Frame, kind: Covariance, k: int, seed: int) -
     return Normals(kind, weights, means, kind.diagonal(ratio.square().reciprocal(), k))
 
 
-def fit_mixture(  # noqa: PLR0913 (the options of `GMM`, each used once)
+def fit_mixture(
     z: Tensor, frame: Frame, kind: Covariance, k: int, *, seed: int, max_iter: int, tol: float, ridge: float
 ) -> Result:
     """Fit a mixture of K normals to z: (N, d) by EM from a k-means start.

@@ -25,9 +25,7 @@ class Regularizer(ABC):
         return
 
     @abstractmethod
-    def penalty(
-        self, decoder: nn.Module, z: Tensor, x_hat: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def penalty(self, decoder: nn.Module, z: Tensor, x_hat: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The penalty of each item, (B,).
 
         Arguments:

@@ -36,9 +36,7 @@ class GradientPenalty(Regularizer):
         if self.form == "exact":
             self._trace = Trace(decoder)
 
-    def penalty(
-        self, decoder: nn.Module, z: Tensor, x_hat: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def penalty(self, decoder: nn.Module, z: Tensor, x_hat: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The penalty of each item, (B,)."""
         return self._penalty(decoder, z, x_hat, generator)
 

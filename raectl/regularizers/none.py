@@ -14,8 +14,6 @@ class NoRegularizer(Regularizer):
         """Takes no weight."""
         return
 
-    def penalty(
-        self, decoder: nn.Module, z: Tensor, x_hat: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def penalty(self, decoder: nn.Module, z: Tensor, x_hat: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Zeros, (B,)."""
         return z.new_zeros(len(z))

@@ -36,8 +36,6 @@ class SpectralNorm(Regularizer):
             rows = int(isinstance(layer, _TRANSPOSED) and self.view == "torch")
             spectral_norm(layer, name, n_power_iterations=1, dim=rows)
 
-    def penalty(
-        self, decoder: nn.Module, z: Tensor, x_hat: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def penalty(self, decoder: nn.Module, z: Tensor, x_hat: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Zeros, (B,): the constraint holds by construction."""
         return z.new_zeros(len(z))

@@ -17,9 +17,7 @@ class Tikhonov(Regularizer):
         """1e-7 D: the released code's 1e-7 on a mean of squares over D values."""
         return 1e-7 * data_dim
 
-    def penalty(
-        self, decoder: nn.Module, z: Tensor, x_hat: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def penalty(self, decoder: nn.Module, z: Tensor, x_hat: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The same value for every item, (B,)."""
         squares = [getattr(layer, name).float().square().sum() for layer, name in kernels(decoder)]
         return torch.stack(squares).sum().expand(len(z))
