@@ -29,9 +29,8 @@ def demo(
 
     config = Config(reg="tikhonov", image_size=32, fit="stretch", width=16, epochs=EPOCHS, seed=seed)
     say("1,797 handwritten digits, a Regularized Autoencoder with Tikhonov regularization; the same by hand:")
-    say(
-        f"  raectl train --data digits --image-size 32 --fit stretch --reg tikhonov --width 16 --epochs {EPOCHS} --out {out}"
-    )
+    shape = "--image-size 32 --fit stretch --reg tikhonov --width 16"
+    say(f"  raectl train --data digits {shape} --epochs {EPOCHS} --out {out}")
     with Progressing() as report:
         checkpoint = train(config, "digits", out, overwrite=True, report=report)
         say(f"  raectl fit-density {out} --components 10")

@@ -12,7 +12,7 @@ def fit_density(
     ckpt: o.CheckpointDir,
     density: Annotated[
         str,
-        typer.Option("--density", metavar="KIND", rich_help_panel=o.MODEL, help="gmm, gaussian or standard-normal."),
+        typer.Option("--density", metavar="KIND", rich_help_panel=o.MODEL, help=f"{o.known('density')}."),
     ] = "gmm",
     components: Annotated[
         str | None,

@@ -5,6 +5,10 @@ from typing import Any
 from raectl.cli import options as o
 
 
+def _loss(line: dict[str, Any]) -> float:
+    return float((line["validation"] or line["train"])["loss"])
+
+
 def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False) -> None:
     """Say what is in a checkpoint directory: model, data, training, fitted densities.
 
@@ -22,7 +26,7 @@ def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False)
         config, data, record = directory.read_config()
         digest = files.file_digest(directory.model)
         log = directory.read_log()
-        best = min(log, key=lambda line: (line["validation"] or line["train"])["loss"], default=None)
+        best = min(log, key=_loss, default=None)
         regularizers = ", ".join(f"{k} {v.get('weight', '')}".strip() for k, v in config.reg.items()) or "none"
         values |= {**record, "weights_sha256": digest, "epochs_done": len(log), "best": best}
         rows |= {
@@ -30,10 +34,9 @@ def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False)
             "regularizers": regularizers,
             "architecture": f"{config.arch}, width {config.width}, {config.latent_dim} latent dimensions",
             "data": f"{data.n:,} items of {' x '.join(map(str, data.shape))} from {data.source}",
-            "training": f"{len(log)} of {config.epochs} epochs, {config.precision} on {config.device}, seed {config.seed}",
-            "best epoch": "-"
-            if best is None
-            else f"{best['epoch']}, validation loss {number((best['validation'] or best['train'])['loss'])}",
+            "training": f"{len(log)} of {config.epochs} epochs, {config.precision} on {config.device}, "
+            f"seed {config.seed}",
+            "best epoch": f"{best['epoch']}, validation loss {number(_loss(best))}" if best else "-",
             "weights": f"SHA-256 {digest[:16]}...",
         }
     rows["densities"] = ", ".join(entry["name"] for entry in densities) or "none"

@@ -33,7 +33,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "info": info.info,
 }
 for _name, _command in _COMMANDS.items():
-    app.command(_name, no_args_is_help=_name in ("fit-density", "sample", "reconstruct", "info"))(_command)
+    app.command(_name)(_command)
 
 
 def _version(value: bool) -> None:
@@ -42,8 +42,18 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+def _help(context: typer.Context, value: bool) -> None:
+    if value:
+        context.get_help()  # which prints it
+        raise typer.Exit
+
+
+# The help option is our own: Typer's costs every command the import of pydantic, half of what `--help` takes.
+@app.callback(add_help_option=False)
 def _program(
+    show_help: Annotated[
+        bool, typer.Option("--help", "-h", help="Show this message and exit.", callback=_help, is_eager=True)
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
@@ -75,6 +85,8 @@ def _run() -> int:
     except RaectlError as error:
         return _fail(error, error.message, error.hint, error.exit_code)
     except typer.TyperException as error:  # wrong usage, found by Typer
+        if not error.format_message():  # `raectl` alone: the help has been printed
+            return error.exit_code
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "raectl"
         message = error.format_message()

@@ -5,6 +5,15 @@ from typing import Annotated
 
 import typer
 
+from raectl import registry
+
+
+def known(kind: str) -> str:
+    """The registered names of a kind, for a help text that cannot drift from them."""
+    *most, last = registry.names(kind)
+    return f"{', '.join(most)} or {last}"
+
+
 DATA, MODEL, TRAINING, RUN, OUTPUT = "Data", "Model", "Training", "Run", "Output"
 
 

@@ -45,7 +45,7 @@ def train(
         float | None, typer.Option(show_default="0.1", rich_help_panel=o.DATA, help="Share held out for validation.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(show_default="rae", rich_help_panel=o.MODEL, help="rae, ae or vae.")
+        str | None, typer.Option(show_default="rae", rich_help_panel=o.MODEL, help=f"{o.known('model')}.")
     ] = None,
     reg: Annotated[
         list[str] | None,
@@ -53,7 +53,7 @@ def train(
             metavar="NAME[=WEIGHT]",
             show_default="none",
             rich_help_panel=o.MODEL,
-            help="Regularizer of the decoder, repeatable: tikhonov, gradient-penalty, spectral-norm, none.",
+            help=f"Regularizer of the decoder, repeatable: {o.known('regularizer')}.",
         ),
     ] = None,
     gp_form: Annotated[
@@ -87,7 +87,9 @@ def train(
     arch: Annotated[
         str | None,
         typer.Option(
-            show_default="conv32 up to 32 pixels, else conv64", rich_help_panel=o.MODEL, help="conv32, conv64 or mlp."
+            show_default="conv32 up to 32 pixels, else conv64",
+            rich_help_panel=o.MODEL,
+            help=f"{o.known('architecture')}.",
         ),
     ] = None,
     width: Annotated[
@@ -98,7 +100,9 @@ def train(
         int | None,
         typer.Option(show_default="50", rich_help_panel=o.TRAINING, help="Epochs in all, also when resuming."),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(show_default="100", rich_help_panel=o.TRAINING)] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(show_default="100", rich_help_panel=o.TRAINING, help="Items a step.")
+    ] = None,
     lr: Annotated[
         float | None, typer.Option(show_default="0.001", rich_help_panel=o.TRAINING, help="Adam's learning rate.")
     ] = None,

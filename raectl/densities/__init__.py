@@ -2,5 +2,8 @@
 
 from raectl.densities.base import Density
 from raectl.densities.choose import choose_components
+from raectl.densities.gaussian import Gaussian
+from raectl.densities.gmm import GMM
+from raectl.densities.standard_normal import StandardNormal
 
-__all__ = ["Density", "choose_components"]
+__all__ = ["GMM", "Density", "Gaussian", "StandardNormal", "choose_components"]

@@ -1,0 +1,5 @@
+"""`python -m raectl`."""
+
+from raectl.cli.main import main
+
+main()

@@ -1,0 +1,60 @@
+"""What the tests share: the program in this process, a cache of its own, and a small trained checkpoint."""
+
+import os
+
+# On shared cores OpenMP's busy waiting makes these small steps ten times slower; read when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cli_helpers import Cli, write_pictures
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache that is nobody's, and no wish for colours from the shell that runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAECTL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        for name in ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "COLUMNS"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+    """`cli("train", ...)` runs `raectl train ...` in this process, and asserts that it succeeds."""
+    return Cli(monkeypatch, capfd)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A folder of pictures and a checkpoint of it, two epochs long, with the densities `gmm-2` and `gaussian`."""
+
+    data: Path
+    path: Path
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory, _environment: None) -> Trained:
+    """Made once; not to be changed: `trained` is a copy to do that to."""
+    import raectl
+
+    home = tmp_path_factory.mktemp("trained")
+    data = write_pictures(home / "images", 60, sizes=(16, 12, 8))
+    config = raectl.Config(
+        reg="tikhonov", width=2, latent_dim=4, image_size=16, epochs=2, batch_size=16, device="cpu", precision="fp32"
+    )
+    checkpoint = raectl.train(config, data, home / "ckpt")
+    checkpoint.fit_density("gaussian")
+    checkpoint.fit_density("gmm", components=2)
+    return Trained(data, checkpoint.directory.path)
+
+
+@pytest.fixture
+def trained(original: Trained, tmp_path: Path) -> Trained:
+    """A copy of `original`'s checkpoint for one test alone."""
+    return Trained(original.data, Path(shutil.copytree(original.path, tmp_path / "ckpt")))
