@@ -3,7 +3,7 @@
     python .ci/readme.py README.md DIRECTORY
 
 The data stand in for the reader's own under the names that the README uses, so that its commands run as printed:
-`imgs/` and `new-imgs/` are photographs cut from scikit-learn's two, `mnist/` and `mnist-test/` IDX files of its digits.
+`imgs/` and `new-imgs/` are photographs cut from scikit-learn's two, `mnist/` holds IDX files of its digits.
 The two installation lines are run by `.ci/run`, each in a fresh environment.
 """
 
@@ -36,7 +36,7 @@ def photographs(folder: Path, seed: int) -> None:
 
 def idx(folder: Path, name: str, images: np.ndarray) -> None:
     """28x28 digits as MNIST has them."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     padded = np.pad(np.kron(images, np.ones((1, 3, 3), np.uint8)), ((0, 0), (2, 2), (2, 2)))
     header = struct.pack(">IIII", 0x803, *padded.shape)
     (folder / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + padded.tobytes()))
@@ -59,12 +59,12 @@ def main(readme: Path, directory: Path) -> None:
     photographs(directory / "new-imgs", 1)
     digits = (load_digits().images * 255 / 16).astype(np.uint8)
     idx(directory / "mnist", "train", digits[:400])
-    idx(directory / "mnist-test", "t10k", digits[400:500])
+    idx(directory / "mnist", "t10k", digits[400:500])
     np.save(directory / "latents.npy", np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32))
     for line in lines:
         began = time.monotonic()
         print(f"$ {line}", flush=True)
-        subprocess.run(["bash", "-c", line], cwd=directory, check=True)  # noqa: S603, S607
+        subprocess.run(["bash", "-c", line], cwd=directory, check=True)
         print(f"  ({time.monotonic() - began:.1f} s)", flush=True)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
-from raectl.densities import Gaussian, GMM
+from raectl.densities import GMM, Gaussian
 
 digits = load_digits().data / 16
 pca = PCA(8, random_state=0).fit(digits)

@@ -27,11 +27,17 @@ class Autoencoder(nn.Module):
         self.latent_dim = latent_dim
         for layer in self.modules():
             glorot_uniform(layer)
-        for regularizer in regularizers:
-            regularizer.wrap(self.decoder)
-            if regularizer.on_encoder:
-                regularizer.wrap(self.encoder)
-                regularizer.wrap(self.code)
+        self._regularized = [(r, part) for r in regularizers for part in self._parts(r)]
+        for regularizer, part in self._regularized:
+            regularizer.wrap(part)
+
+    def _parts(self, regularizer: Regularizer) -> list[nn.Module]:
+        return [self.decoder, self.encoder, self.code] if regularizer.on_encoder else [self.decoder]
+
+    def settle(self) -> None:
+        """Bring the regularizers' own state up to date with the weights; see `Regularizer.settle`."""
+        for regularizer, part in self._regularized:
+            regularizer.settle(part)
 
     def encode(self, x: Tensor) -> Tensor:
         """The point that stands for each item: (B, *item_shape) => (B, d)."""

@@ -94,7 +94,10 @@ def resolve_precision(name: str, device: str) -> str:
     return name
 
 
-def build(config: Config, item_shape: tuple[int, ...]) -> tuple[Autoencoder, dict[str, tuple[Regularizer, float]]]:
+Penalties = dict[str, tuple[Regularizer, float]]
+
+
+def build(config: Config, item_shape: tuple[int, ...]) -> tuple[Autoencoder, Penalties]:
     """The model, its weights drawn from the configuration's seed, and its penalties with their weights.
 
     The global random state is left as it was.
@@ -112,7 +115,7 @@ def build(config: Config, item_shape: tuple[int, ...]) -> tuple[Autoencoder, dic
     return model, {name: (regularizers[name], lam) for name, lam in weights.items()}
 
 
-def build_objective(config: Config, modality: Modality, penalties: dict[str, tuple[Regularizer, float]]) -> Objective:
+def build_objective(config: Config, modality: Modality, penalties: Penalties) -> Objective:
     """The objective that a resolved configuration asks for."""
     row: Model = registry.resolve("model", config.model)
     assert config.beta is not None, "the configuration must be resolved"

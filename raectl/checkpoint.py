@@ -62,6 +62,11 @@ class Checkpoint:
         """d."""
         return self._model.latent_dim
 
+    @property
+    def decoder(self) -> torch.nn.Module:
+        """The decoder, in evaluation mode: (B, d) => (B, *item_shape)."""
+        return self._model.decoder
+
     # -- networks ------------------------------------------------------------------------------------------------
 
     def encode(self, items: np.ndarray | Tensor) -> Tensor:

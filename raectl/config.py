@@ -166,7 +166,10 @@ def _regularizers(given: Any) -> Regularizers:
     if isinstance(given, str):
         given = [given]
     if isinstance(given, Sequence):
-        given = dict(parse_regularizer(str(item)) for item in given)
+        pairs = [parse_regularizer(str(item)) for item in given]
+        given = dict(pairs)
+        if len(given) < len(pairs):
+            raise UsageError(f"--reg is given twice for one of {', '.join(given)}", "one weight for each")
     if not isinstance(given, Mapping):
         raise UsageError(f"--reg {given!r} is no name of a regularizer", _known_regularizers())
     result: Regularizers = {}

@@ -16,8 +16,8 @@ Arrays = dict[str, np.ndarray]
 
 
 def to_array(tensor: Tensor) -> np.ndarray:
-    """A tensor on any device, in any memory format, as a contiguous array."""
-    return tensor.detach().cpu().contiguous().numpy()
+    """A copy of a tensor on any device, in any memory format, as a contiguous array."""
+    return np.array(tensor.detach().cpu().contiguous().numpy())  # on the CPU `numpy()` shares the tensor's memory
 
 
 def module_arrays(module: nn.Module) -> Arrays:

@@ -6,6 +6,7 @@ Compared with a gradient of a gradient it needs no second-order backward, keeps 
 autocast. A layer with no rule here goes through `torch.func.jvp`, so any decoder of pointwise-independent layers does.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,10 +30,11 @@ def _conv_transpose(layer: nn.ConvTranspose2d, x: Tensor, y: Tensor, t: Tensor) 
 
 
 def _batch_norm(layer: _BatchNorm, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
-    # The batch's statistics are taken as constants: J is the Jacobian of one item, not of its batch.
+    # J is the Jacobian of one item with the batch's statistics held: no tangent goes through them. They are not
+    # detached, because the weights move them: the gradient is that of the value.
     if layer.training or layer.running_var is None:
         axes = [axis for axis in range(x.dim()) if axis != 1]
-        variance = torch.var(x.detach().float(), dim=axes, correction=0)
+        variance = torch.var(x.float(), dim=axes, correction=0)
     else:
         variance = layer.running_var
     scale = (variance + layer.eps).rsqrt()
@@ -54,7 +56,9 @@ def _move(layer: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, t: Tensor) ->
 
 
 def _any(layer: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, t: Tensor) -> Tensor:
-    tangent: Tensor = torch.func.jvp(layer, (x,), (t.to(x.dtype),))[1]
+    with warnings.catch_warnings():  # PyTorch's own rules still import torch.jit, which it has deprecated
+        warnings.simplefilter("ignore", DeprecationWarning)
+        tangent: Tensor = torch.func.jvp(layer, (x,), (t.to(x.dtype),))[1]
     return tangent
 
 
@@ -105,8 +109,7 @@ class Trace:
     def __init__(self, decoder: nn.Module) -> None:
         self._steps = [(layer, _rule(layer)) for layer in _layers(decoder)]
         self._seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
-        for layer, _ in self._steps:
-            layer.register_forward_hook(self._record)
+        self._hooks = [layer.register_forward_hook(self._record) for layer, _ in self._steps]
 
     def _record(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if torch.is_grad_enabled():
@@ -121,6 +124,11 @@ class Trace:
         """Make the pass again, to remember it."""
         with torch.enable_grad():
             decoder(z)
+
+    def remove(self) -> None:
+        """Leave the decoder as it was."""
+        for hook in self._hooks:
+            hook.remove()
 
     def push(self, tangent: Tensor) -> Tensor:
         """J v: (B, d) => (B, *item_shape), and forget the pass, whose activations are large."""

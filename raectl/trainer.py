@@ -90,6 +90,8 @@ def check_out(directory: Directory, *, resume: bool, overwrite: bool) -> None:
         raise UsageError("--resume and --overwrite exclude each other")
     if resume:
         return
+    if path.resolve() == Path.cwd():  # it would be moved away under the process
+        raise UsageError(f"--out {path} is the working directory", "name a directory in it: --out ckpt")
     files.require_parent(path.absolute())
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
@@ -270,6 +272,7 @@ class Run:
 
     def _end_epoch(self, seconds: float, items: int) -> None:
         means = self._means()
+        self.model.settle()
         validation = self._validate() if len(self.val_rows) else means
         loss = validation["loss"]
         if not math.isfinite(loss):

@@ -36,7 +36,7 @@ def _seeded():
 
 
 def convolutional() -> nn.Sequential:
-    """(B, 3) => (B, 2, 4, 4), float64, with every kind of layer of the paper's decoders, batch norm made non-trivial."""
+    """(B, 3) => (B, 2, 4, 4), float64, with every kind of layer of the paper's decoders, batch norm stirred."""
     decoder = nn.Sequential(
         nn.Linear(D, 16),
         nn.Unflatten(1, (4, 2, 2)),
@@ -66,14 +66,14 @@ def smooth(dtype: torch.dtype = torch.float64) -> nn.Sequential:
 
 
 class Affine(nn.Module):
-    """Batch norm with given statistics, which are constants."""
+    """Batch norm with the statistics of x, which do not depend on what the layer is called with."""
 
     def __init__(self, layer: nn.BatchNorm2d, x: Tensor | None) -> None:
         super().__init__()
         self.layer = layer
         mean = layer.running_mean if x is None else x.mean(dim=(0, 2, 3))
         var = layer.running_var if x is None else x.var(dim=(0, 2, 3), correction=0)
-        self.mean, self.var = mean.detach().clone(), var.detach().clone()
+        self.mean, self.var = mean.clone(), var.clone()
 
     def forward(self, x: Tensor) -> Tensor:
         def column(v: Tensor) -> Tensor:
@@ -84,7 +84,10 @@ class Affine(nn.Module):
 
 
 def with_constant_statistics(decoder: nn.Sequential, z: Tensor) -> nn.Sequential:
-    """The same layers and parameters, its batch norms replaced by affine layers with the statistics of this pass."""
+    """The same layers and parameters, its batch norms replaced by affine layers with the statistics of this pass.
+
+    The Jacobian with respect to a later input takes the statistics as constants; the parameters still move them.
+    """
     layers, x = [], z
     for layer in decoder:
         if isinstance(layer, nn.BatchNorm2d):
@@ -119,11 +122,12 @@ def assert_same_gradients(got: Tensor, expected: Tensor, parameters: list[Tensor
     weights = torch.arange(1, len(got) + 1)
     a = torch.autograd.grad((got * weights).sum(), parameters, allow_unused=True, retain_graph=True)
     b = torch.autograd.grad((expected * weights).sum(), parameters, allow_unused=True)
-    for p, q in zip(a, b, strict=True):
-        zero = torch.zeros(())
-        p, q = zero if p is None else p.double(), zero if q is None else q.double()  # noqa: PLW2901
-        torch.testing.assert_close(*torch.broadcast_tensors(p, q), rtol=rtol, atol=rtol * max(1e-3, float(q.abs().max())))
-    assert any(q is not None and q.abs().max() > 0 for q in b)
+    scale = max(float(q.abs().max()) for q in b if q is not None)
+    assert scale > 0
+    for parameter, p, q in zip(parameters, a, b, strict=True):
+        found = torch.zeros_like(parameter) if p is None else p
+        wanted = torch.zeros_like(parameter) if q is None else q
+        torch.testing.assert_close(found, wanted, rtol=rtol, atol=0.1 * rtol * scale)
 
 
 # -- Tikhonov ---------------------------------------------------------------------------------------------------------
@@ -242,8 +246,17 @@ def test_exact_form_against_the_jacobian_in_training():
     z = torch.randn(4, D, dtype=torch.float64)
     got, expected = all_directions(gp, decoder, z), frobenius(with_constant_statistics(decoder, z), z)
     torch.testing.assert_close(got.double(), expected, rtol=1e-6, atol=0)
+    after = [*decoder[3].parameters(), *decoder[5].parameters()]
+    assert_same_gradients(got, expected, after, 1e-5)
     assert not torch.allclose(expected, frobenius(decoder.eval(), z), rtol=0.01)  # the statistics matter
-    decoder.train()
+
+
+def test_gradient_of_the_exact_form_in_training_is_the_gradient_of_its_value():
+    decoder, gp = convolutional().train(), GradientPenalty()
+    gp.wrap(decoder)
+    z = torch.randn(4, D, dtype=torch.float64, requires_grad=True)
+    got, expected = all_directions(gp, decoder, z), frobenius(with_constant_statistics(decoder, z), z)
+    assert_same_gradients(got, expected, [z, *decoder.parameters()], 1e-5)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -413,8 +426,7 @@ def pictures(n: int, side: int) -> np.ndarray:
     return (255 * blob).round().astype(np.uint8)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("view", ["torch", "released"])
+@pytest.mark.parametrize(("view", "precision"), [("torch", "fp32"), ("released", "fp32"), ("torch", "bf16")])
 def test_largest_singular_values_are_one_after_training(view, precision, tmp_path):
     if precision == "bf16" and not has_bf16("cpu"):
         pytest.skip("this processor has no bfloat16")
@@ -428,7 +440,7 @@ def test_largest_singular_values_are_one_after_training(view, precision, tmp_pat
     assert len(found) == 4
     assert found == pytest.approx(dict.fromkeys(found, 1.0), abs=1e-2)
     other = largest_singular_values(decoder, "released" if view == "torch" else "torch")
-    assert max(abs(value - 1) for value in other.values()) > 0.05  # the views differ, so the test can tell
+    assert max(abs(value - 1) for value in other.values()) > 0.1  # the views differ, so the test can tell
 
 
 @pytest.mark.parametrize("encoder", [False, True])

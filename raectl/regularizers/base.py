@@ -24,6 +24,10 @@ class Regularizer(ABC):
         """Prepare the decoder, once, at build."""
         return
 
+    def settle(self, decoder: nn.Module) -> None:
+        """Bring what `wrap` added up to date with the weights, at an epoch's end, before they are judged and kept."""
+        return
+
     @abstractmethod
     def penalty(self, decoder: nn.Module, z: Tensor, x_hat: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The penalty of each item, (B,).

@@ -46,9 +46,11 @@ class GradientPenalty(Regularizer):
 
     def directional(self, decoder: nn.Module, z: Tensor, x_hat: Tensor, direction: Tensor) -> Tensor:
         """||J v||^2 for one direction v (B, d) an item: (B,). Over the d unit vectors it sums to ||J||_F^2."""
-        trace = self._trace if self._trace is not None else Trace(decoder)
+        trace = self._trace or Trace(decoder)
         if not trace.saw(x_hat):  # not the pass that was recorded: validation, or a decoder that was not wrapped
             trace.replay(decoder, z)
+        if trace is not self._trace:
+            trace.remove()
         return trace.push(direction).flatten(1).float().square().sum(dim=1)
 
     def _released(self, decoder: nn.Module, z: Tensor, x_hat: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -2,11 +2,13 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
 from raectl.errors import UsageError
 from raectl.regularizers.base import Regularizer, kernels
 
+_SETTLING = 200  # iterations
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -35,6 +37,18 @@ class SpectralNorm(Regularizer):
         for layer, name in list(kernels(decoder)):
             rows = int(isinstance(layer, _TRANSPOSED) and self.view == "torch")
             spectral_norm(layer, name, n_power_iterations=1, dim=rows)
+
+    @torch.no_grad()
+    def settle(self, decoder: nn.Module) -> None:
+        """Let the power iteration converge: one a step lags behind weights that move fast."""
+        for layer in decoder.modules():
+            if parametrize.is_parametrized(layer):
+                was_training = layer.training
+                layer.train()  # reading the kernel then makes an iteration
+                for name in layer.parametrizations:  # type: ignore[union-attr]
+                    for _ in range(_SETTLING):
+                        getattr(layer, name)
+                layer.train(was_training)
 
     def penalty(self, decoder: nn.Module, z: Tensor, x_hat: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Zeros, (B,): the constraint holds by construction."""

@@ -1,0 +1,170 @@
+"""What holds for everything that is registered: a new component is tested the moment it has its line."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+from toy import register_toy, surface
+
+import raectl
+from raectl import registry
+from raectl.build import build, make_regularizer, modality_of
+from raectl.errors import RaectlError
+from raectl.files import read_arrays
+
+register_toy()
+MODELS = registry.names("model")
+REGULARIZERS = registry.names("regularizer")
+DENSITIES = registry.names("density")
+TINY = {"width": 2, "epochs": 1, "batch_size": 20, "latent_dim": 2, "device": "cpu", "precision": "fp32"}
+# torch.func.jvp makes torch import a module of its own that uses what torch deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+
+
+def images(n: int = 40, channels: int = 1) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, 8, 8, channels), dtype=np.uint8)
+
+
+def options_of(kind: str) -> dict:
+    """Small options for a density, where it has components."""
+    return {"components": 3} if "components" in registry.resolve("density", kind)().options else {}
+
+
+# -- regularizers -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arch", registry.names("architecture"))
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_regularizer(name, arch):
+    model, _ = build(raectl.Config(**TINY | {"arch": arch, "latent_dim": 3}), (1, 8, 8))
+    regularizer = make_regularizer(name, {})
+    regularizer.wrap(model.decoder)
+    z = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    x_hat = model.decoder(z)
+    generator = torch.Generator().manual_seed(1)
+    penalty = regularizer.penalty(model.decoder, z, x_hat, generator)
+    assert penalty.shape == (5,) and torch.isfinite(penalty).all() and (penalty >= 0).all()
+    weight = type(regularizer).default_weight(64, 3)
+    assert weight is None or (isinstance(weight, float) and weight > 0)
+    assert (weight is None) == (not penalty.requires_grad)
+    if weight is not None:
+        kernels = [p for p in model.decoder.parameters() if p.dim() > 1]
+        gradients = torch.autograd.grad(penalty.mean(), kernels)
+        assert all(torch.isfinite(g).all() and g.abs().max() > 0 for g in gradients)
+
+
+# -- the whole way ----------------------------------------------------------------------------------------------------
+
+
+def check_whole_way(checkpoint: raectl.Checkpoint, items: np.ndarray) -> None:
+    """Every density, samples, reconstructions and log-densities of a trained model, before and after loading it."""
+    shape = checkpoint.item_shape
+    d = checkpoint.latent_dim
+    z, x_hat = checkpoint.encode(items[:7]), checkpoint.reconstruct(items[:7])
+    assert z.shape == (7, d) and x_hat.shape == (7, *shape)
+    assert torch.isfinite(z).all() and x_hat.min() >= 0 and x_hat.max() <= 1
+    torch.testing.assert_close(checkpoint.decode(z), x_hat)
+    torch.testing.assert_close(checkpoint.encode(checkpoint.modality.to_tensor(torch.from_numpy(items[:7]))), z)
+    if registry.resolve("model", checkpoint.config.model).prior:
+        assert checkpoint.sample(2).shape == (2, *shape)
+    else:
+        with pytest.raises(RaectlError, match="no fitted density"):
+            checkpoint.sample(2)
+    names = []
+    for kind in DENSITIES:
+        fit = checkpoint.fit_density(kind, **options_of(kind))
+        names.append(fit.default_name)
+        assert np.isfinite(fit.train) and fit.held_out is not None and np.isfinite(fit.held_out)
+        assert fit.n_train + fit.n_held_out == len(items)
+    again = raectl.load(checkpoint.directory.path, "cpu")
+    assert again.densities() == checkpoint.densities() == tuple(names)
+    torch.testing.assert_close(again.reconstruct(items[:7]), x_hat, rtol=0, atol=0)
+    for name in names:
+        drawn = again.sample(5, seed=3, density=name)
+        assert drawn.shape == (5, *shape) and drawn.min() >= 0 and drawn.max() <= 1
+        assert torch.equal(drawn, checkpoint.sample(5, seed=3, density=name))
+        assert torch.equal(drawn[:2], again.sample(2, seed=3, density=name))
+        log_prob = again.log_prob(items[:7], density=name)
+        assert log_prob.shape == (7,) and torch.isfinite(log_prob).all()
+        torch.testing.assert_close(log_prob, again.density(name).log_prob(z))
+    assert torch.equal(again.sample(3), again.sample(3, density=names[-1]))
+
+
+@pytest.mark.parametrize("reg", REGULARIZERS)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_with_every_regularizer_on_vectors(model, reg, tmp_path):
+    config = raectl.Config(**TINY | {"model": model, "reg": reg})
+    checkpoint = raectl.train(config, "toy", tmp_path / "ckpt")
+    assert checkpoint.item_shape == (12,) and checkpoint.config.arch == "mlp"
+    record = json.loads((tmp_path / "ckpt" / "log.jsonl").read_text())
+    assert all(np.isfinite(value) for value in record["train"].values())
+    assert (reg in record["train"]) == (registry.resolve("regularizer", reg).default_weight(12, 2) is not None)
+    check_whole_way(checkpoint, surface())
+
+
+@pytest.mark.parametrize("arch", ["conv32", "conv64"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_whole_way_on_images(arch, channels, tmp_path):
+    items = images(channels=channels)
+    np.save(tmp_path / "images.npy", items)
+    reg = ["tikhonov", "gradient-penalty", "spectral-norm"]
+    checkpoint = raectl.train(
+        raectl.Config(**TINY | {"reg": reg, "arch": arch}), tmp_path / "images.npy", tmp_path / "ckpt"
+    )
+    assert checkpoint.item_shape == (channels, 8, 8)
+    check_whole_way(checkpoint, items)
+    assert [*(tmp_path / "ckpt" / "samples").glob("epoch-0001.*")]
+
+
+@pytest.mark.parametrize("reg", [pair for pair in itertools.combinations(REGULARIZERS, 2) if "none" not in pair])
+def test_regularizers_go_together(reg, tmp_path):
+    checkpoint = raectl.train(raectl.Config(**TINY | {"reg": list(reg)}), "toy", tmp_path / "ckpt")
+    assert set(checkpoint.config.reg) == set(reg)
+    assert torch.isfinite(checkpoint.reconstruct(surface(4))).all()
+
+
+def test_training_learns(tmp_path):
+    config = raectl.Config(**TINY | {"epochs": 40, "width": 4, "lr": 3e-3})
+    checkpoint = raectl.train(config, "toy", tmp_path / "ckpt")
+    items = surface()
+    x = modality_of("vectors").to_tensor(torch.from_numpy(items))
+    error = registry.resolve("metric", "mse")(x, checkpoint.reconstruct(items)).mean()
+    assert error < 0.35 * x.var(dim=0, correction=0).mean()
+
+
+def test_the_weights_kept_are_those_of_the_best_epoch(tmp_path):
+    """A run that gets worse after its best epoch leaves the weights of a run that stopped there."""
+    config = raectl.Config(**TINY | {"epochs": 8, "lr": 0.05, "arch": "conv32"})
+    checkpoint = raectl.train(config, images(), tmp_path / "long")
+    assert 0 < checkpoint.epoch < 8
+    raectl.train(config.replace(epochs=checkpoint.epoch), images(), tmp_path / "short")
+    long, short = (read_arrays(tmp_path / name / "model.safetensors")[0] for name in ("long", "short"))
+    assert long.keys() == short.keys()
+    for name, array in short.items():
+        np.testing.assert_array_equal(long[name], array, err_msg=name)
+
+
+# -- metrics ----------------------------------------------------------------------------------------------------------
+
+LOWER_IS_BETTER = {"mse"}
+
+
+@pytest.mark.parametrize("name", registry.names("metric"))
+def test_more_noise_is_worse(name):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(16, 3, 16, 16, generator=generator)
+    noise = torch.randn(x.shape, generator=generator)
+    measure = registry.resolve("metric", name)
+    values = [measure(x, (x + sigma * noise).clamp(0, 1)) for sigma in (0.0, 0.02, 0.1, 0.5)]
+    assert all(value.shape == (16,) and torch.isfinite(value).all() for value in values)
+    sign = -1 if name in LOWER_IS_BETTER else 1
+    for better, worse in itertools.pairwise(values):
+        assert (sign * better > sign * worse).all()
+    torch.testing.assert_close(measure(x[:3], (x[:3] + 0.1 * noise[:3]).clamp(0, 1)), values[2][:3])
+
+
+def test_every_modality_is_measured_by_registered_metrics():
+    for name in registry.names("modality"):
+        assert set(modality_of(name).measures) <= set(registry.names("metric"))
