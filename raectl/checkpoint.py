@@ -48,7 +48,12 @@ class Checkpoint:
         self.config, self.data, record = self.directory.read_config()
         self.device = torch.device(resolve_device(device))
         self.modality = modality_of(self.data.modality)
-        self.item_shape = self.modality.item_shape(self.data.shape)
+        try:
+            self.item_shape = self.modality.item_shape(self.data.shape)
+        except ValueError as error:
+            raise RaectlError(
+                f"{self.directory.config} is damaged: {self.data.shape} is no shape of an item"
+            ) from error
         arrays, self.epoch, self.weights = self.directory.read_weights(record)
         self._model, _ = build(self.config, self.item_shape)
         load_module(self._model, arrays, str(self.directory.model))

@@ -143,6 +143,8 @@ class Directory:
             raise RaectlError(f"{self.config} has schema version {schema!r}, not {SCHEMA}", hint)
         try:
             config = Config.from_dict(record["config"])
+            if None in (config.latent_dim, config.arch, config.beta):
+                raise ValueError("an option without a value")
             return config, DataSummary.from_dict(record["data"]), record
         except (KeyError, TypeError, ValueError, AttributeError, RaectlError) as error:
             raise RaectlError(f"{self.config} is damaged: {error}", "restore it from a copy") from error

@@ -21,16 +21,23 @@ if TYPE_CHECKING:
     import numpy as np
 
 TEMPORARY = ".tmp-"
+_METADATA = "raectl"  # key of the one entry in which a safetensors file's metadata are kept
 _MAX_JSON = 16 * 2**20  # bytes; ours are a few kilobytes, and a hostile one must not eat the machine
 
 
-def _flush_directory(path: Path) -> None:
-    if os.name == "posix":
+def _flush(path: Path) -> None:
+    """Have a file, or a directory's entries, on the disk before anything that follows."""
+    if path.is_file() or os.name == "posix":
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _flush_directory(path: Path) -> None:
+    with contextlib.suppress(OSError):  # the rename is done; some network file systems refuse to flush a directory
+        _flush(path)
 
 
 def require_parent(path: Path) -> None:
@@ -86,6 +93,8 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         former = path.parent / f"{TEMPORARY}old-{path.name}"
         try:
             yield temporary
+            for entry in (*temporary.rglob("*"), temporary):
+                _flush(entry)
             temporary.chmod(0o777 & ~_umask())
             if path.exists():
                 path.replace(former)
@@ -170,10 +179,13 @@ def dump_arrays(path: Path, arrays: "Mapping[str, np.ndarray]", metadata: Mappin
     `read_arrays` checks: safetensors itself does not notice a flipped bit.
     """
     import numpy as np
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    save_file(arrays, path, {**metadata, "digest": _content_digest(arrays, metadata)})
+    record = {**metadata, "digest": _content_digest(arrays, metadata)}
+    # One entry, because safetensors writes several in another order every time; and written by Python, because
+    # safetensors' own writer reports a full disk by an error that is no OSError.
+    path.write_bytes(save(arrays, {_METADATA: json.dumps(record, sort_keys=True)}))
 
 
 def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]", metadata: Mapping[str, str]) -> None:
@@ -192,7 +204,7 @@ def read_arrays(path: Path) -> "tuple[dict[str, np.ndarray], dict[str, str]]":
 
     try:
         with safe_open(path, framework="np") as file:
-            metadata = dict(file.metadata() or {})
+            metadata: dict[str, str] = json.loads((file.metadata() or {})[_METADATA])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
         raise RaectlError(f"cannot read {path}: {error}", "the file is missing, cut short or damaged") from error

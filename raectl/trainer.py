@@ -6,6 +6,7 @@ weights of one that was not, on the same machine and thread count.
 """
 
 import math
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -163,10 +164,11 @@ class Run:
         Raises:
             RaectlError: it is damaged, or the data are not those of the run.
         """
-        _, summary, _ = self.directory.read_config()
+        _, summary, record = self.directory.read_config()
         if summary.fingerprint != self.summary.fingerprint:
             raise RaectlError(f"{self.dataset.source} is not the data that {self.directory.path} was trained on")
-        files.sweep(self.directory.path)
+        for path in (self.directory.path, self.directory.samples):
+            files.sweep(path)
         state = TrainingState.read(self.directory.training)
         where = str(self.directory.training)
         load_module(self.model, state.best, where)
@@ -176,6 +178,8 @@ class Run:
         self._set_rate()
         self.sums.copy_(torch.from_numpy(state.sums))
         self.directory.cut_log(self.position.epoch)
+        if self.directory.read_weights(record)[1] != self.position.best_epoch:
+            self.save()  # killed after the state was written and before the weights for use were
         if self.position.epoch >= self.config.epochs:
             self.report.note(f"{self.directory.path} has its {self.position.epoch} epochs already")
 
@@ -266,7 +270,8 @@ class Run:
     def _interrupted(self, signum: int) -> Interrupted:
         path = self.directory.path
         done = f"epoch {self.position.epoch + 1}, step {self.position.batch} of {self.batches}"
-        return Interrupted(f"interrupted in {done}; saved", f"raectl train --resume --out {path}", signum=signum)
+        resume = f"raectl train --resume --out {shlex.quote(str(path))}"
+        return Interrupted(f"interrupted in {done}; saved", resume, signum=signum)
 
     # -- the end of an epoch ---------------------------------------------------------------------------------------
 

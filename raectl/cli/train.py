@@ -192,6 +192,9 @@ def _merge(typed: dict[str, Any], local: dict[str, Any], preset: str | None, fil
     given: dict[str, Any] = presets.options(preset) if preset else {}
     if file:
         given |= read_toml(file)
+        for name in ("data", "out"):
+            if not isinstance(given.get(name, ""), str):
+                raise UsageError(f"{file}: {name} = {given[name]!r} is no path")
     given |= typed
     if "reg" in given:
         given["reg"] = Config(reg=given["reg"]).reg

@@ -21,6 +21,7 @@ def kernel_distance(x: Tensor, y: Tensor) -> Tensor:
         A float64 scalar.
 
     Example:
+        >>> import torch
         >>> x = torch.arange(6.0).reshape(3, 2)
         >>> bool(kernel_distance(x, x + 5) > kernel_distance(x, x + 1))
         True
