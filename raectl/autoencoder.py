@@ -14,15 +14,15 @@ class Autoencoder(nn.Module):
 
     Arguments:
         pair: encoder and decoder.
-        code: the class of the code between them.
+        code: the code between them.
         latent_dim: d.
         regularizers: those that reparametrize the decoder do so here, once.
     """
 
-    def __init__(self, pair: Pair, code: type[Code], latent_dim: int, regularizers: Sequence[Regularizer] = ()) -> None:
+    def __init__(self, pair: Pair, code: Code, latent_dim: int, regularizers: Sequence[Regularizer] = ()) -> None:
         super().__init__()
         self.encoder = pair.encoder
-        self.code = code(pair.features, latent_dim)
+        self.code = code
         self.decoder = pair.decoder
         self.latent_dim = latent_dim
         for layer in self.modules():

@@ -118,7 +118,8 @@ def build(config: Config, item_shape: tuple[int, ...]) -> tuple[Autoencoder, Pen
         pair = registry.resolve("architecture", config.arch)(
             item_shape, config.latent_dim, config.width, config.bn_momentum
         )
-        model = Autoencoder(pair, row.code, config.latent_dim, list(regularizers.values()))
+        code = row.code(pair.features, config.latent_dim, config)
+        model = Autoencoder(pair, code, config.latent_dim, list(regularizers.values()))
     weights = {name: float(given["weight"]) for name, given in config.reg.items() if "weight" in given}
     return model, {name: (regularizers[name], lam) for name, lam in weights.items()}
 

@@ -3,6 +3,7 @@
 Each code owns the dense layers that read the features, so that an encoder need not know which model it serves.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -66,3 +67,17 @@ class Gaussian(Code):
         log_sigma = _LOG_SIGMA_BOUND * torch.tanh(self.log_sigma(features).float())
         eps = torch.randn(mu.shape, generator=generator, device=mu.device, dtype=mu.dtype)
         return Codes(mu + log_sigma.exp() * eps, mu, log_sigma)
+
+
+class ConstantGaussian(Code):
+    """z = mu + sigma * eps, eps ~ N(0, I), sigma one constant: the code of the paper's CV-VAE."""
+
+    def __init__(self, features: int, latent_dim: int, sigma: float) -> None:
+        super().__init__(features, latent_dim)
+        self.sigma = sigma
+
+    def forward(self, features: Tensor, generator: torch.Generator | None = None) -> Codes:
+        """Features (B, F) to codes, z drawn from N(mu, sigma^2)."""
+        mu = self.mean(features)
+        eps = torch.randn(mu.shape, generator=generator, device=mu.device, dtype=mu.dtype)
+        return Codes(mu + self.sigma * eps, mu, torch.full_like(mu, math.log(self.sigma)))

@@ -47,12 +47,12 @@ class Objective:
     def __call__(self, model: Autoencoder, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """All terms for a batch, averaged over it: (B, *item_shape) => (len(terms),) float32, the loss first.
 
-        `generator` gives the noise of the code first, then of the penalties, in their order.
+        `generator` gives the noise of the code first, then of the latent term, then of the penalties in their order.
         """
         with parametrize.cached():  # a reparametrized kernel is computed, and its power iteration made, once a step
             codes = model.code(model.encoder(x), generator)
             x_hat = model.decoder(codes.z)
-            values = [self.modality.reconstruction(x, x_hat), self.latent(codes)]
+            values = [self.modality.reconstruction(x, x_hat), self.latent(codes, generator)]
             weights = [1.0, self.beta]
             for regularizer, lam in self.penalties.values():
                 values.append(regularizer.penalty(model.decoder, codes.z, x_hat, generator))

@@ -47,6 +47,8 @@ _SN: dict[str, dict[str, Any]] = {"spectral-norm": {"view": "released"}}
 PRESETS: dict[str, Preset] = {
     #                                    model  beta    regularizer     epochs  lr    paper's FID: rec, N, GMM, interp
     "mnist/vae":                Preset("vae", 0.312,   {},              100, 1e-4, (18.26, 19.21, 17.66, 18.21)),
+    "mnist/cv-vae":             Preset("cv-vae", 0.039, {},             100, 1e-4, (15.15, 33.79, 17.87, 25.12)),
+    "mnist/wae":                Preset("wae", 30.72,   {},              100, 1e-3, (10.03, 20.42, 9.39, 14.34)),
     "mnist/rae-gp":             Preset("rae", 0.0128,  _gp(5.12e-5),    100, 5e-4, (14.04, 22.21, 11.54, 15.32)),
     "mnist/rae-gp-frobenius":   Preset("rae", 0.0128,  _FROBENIUS,      100, 5e-4, None),
     "mnist/rae-l2":             Preset("rae", 0.0128,  _l2(1.024e-4),   100, 5e-4, (10.53, 22.22, 8.69, 14.54)),
@@ -55,6 +57,8 @@ PRESETS: dict[str, Preset] = {
     "mnist/ae":                 Preset("ae",  0.0,     {},              100, 5e-4, (12.95, 58.73, 10.66, 17.12)),
     "mnist/ae-l2":              Preset("ae",  0.0,     _l2(1.024e-4),   100, 5e-4, None),
     "cifar10/vae":              Preset("vae", 0.072,   {},              100, 1e-4, (57.94, 106.37, 103.78, 88.62)),
+    "cifar10/cv-vae":           Preset("cv-vae", 0.0027, {},             70, 1e-4, (37.74, 94.75, 86.64, 69.71)),
+    "cifar10/wae":              Preset("wae", 18.432,  {},               70, 1e-3, (35.97, 117.44, 93.53, 76.89)),
     "cifar10/rae-gp":           Preset("rae", 0.0432,  _gp(0.0),         70, 5e-4, (32.17, 83.05, 76.33, 64.08)),
     "cifar10/rae-gp-frobenius": Preset("rae", 0.0432,  _FROBENIUS,       70, 5e-4, None),
     "cifar10/rae-l2":           Preset("rae", 0.048,   _l2(3.072e-3),   100, 5e-4, (32.24, 80.80, 74.16, 62.54)),
@@ -63,6 +67,8 @@ PRESETS: dict[str, Preset] = {
     "cifar10/ae":               Preset("ae",  0.0,     {},              100, 5e-4, (30.52, 84.74, 76.47, 61.57)),
     "cifar10/ae-l2":            Preset("ae",  0.0,     _l2(3.072e-3),   100, 5e-4, None),
     "celeba/vae":               Preset("vae", 0.27072, {},               70, 1e-4, (39.12, 48.12, 45.52, 44.49)),
+    "celeba/cv-vae":            Preset("cv-vae", 0.03, {},               70, 1e-4, (40.41, 48.87, 49.30, 44.96)),
+    "celeba/wae":               Preset("wae", 2000.0,  {},               70, 1e-3, (34.81, 53.67, 42.73, 40.93)),
     "celeba/rae-gp":            Preset("rae", 0.0384,  _gp(1.2288e-3),   70, 1e-3, (39.71, 116.30, 45.63, 47.00)),
     "celeba/rae-gp-frobenius":  Preset("rae", 0.0384,  _FROBENIUS,       70, 1e-3, None),
     "celeba/rae-l2":            Preset("rae", 0.0384,  _l2(1.2288e-3),   70, 1e-3, (43.52, 51.13, 47.97, 45.98)),

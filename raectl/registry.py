@@ -14,6 +14,8 @@ _TABLE: dict[str, dict[str, str]] = {
         "rae": "raectl.models:RAE",
         "ae": "raectl.models:AE",
         "vae": "raectl.models:VAE",
+        "cv-vae": "raectl.models:CV_VAE",
+        "wae": "raectl.models:WAE",
     },
     "regularizer": {
         "none": "raectl.regularizers.none:NoRegularizer",

@@ -12,6 +12,7 @@ from raectl.errors import RaectlError, UsageError
 WRONG = {
     "model": ["gan", 3, None, ""],
     "beta": [-0.1, "much", float("nan"), float("inf"), True, 2e9],
+    "sigma": [0.0, -1, "wide", None, float("nan"), True],
     "latent_dim": [0, 4097, 2.5, "16", True],
     "arch": ["resnet", 3],
     "width": [0, 1025, 2.0, "32", None, True],
@@ -31,6 +32,7 @@ WRONG = {
 GIVEN = {
     "model": "vae",
     "beta": 0.5,
+    "sigma": 0.4,
     "latent_dim": 7,
     "arch": "mlp",
     "width": 3,
@@ -92,6 +94,7 @@ def test_defaults():
         "model": "rae",
         "reg": {},
         "beta": None,
+        "sigma": 0.7,
         "latent_dim": None,
         "arch": None,
         "width": 32,
@@ -246,6 +249,12 @@ RELEASED = {  # config.py of the released code: weight of the latent term, of th
     "mnist/vae": (0.312, None, 100, 1e-4),
     "cifar10/vae": (0.024, None, 100, 1e-4),
     "celeba/vae": (0.09024, None, 70, 1e-4),
+    "mnist/cv-vae": (0.039, None, 100, 1e-4),
+    "cifar10/cv-vae": (9e-4, None, 70, 1e-4),
+    "celeba/cv-vae": (0.01, None, 70, 1e-4),
+    "mnist/wae": (0.03, None, 100, 1e-3),
+    "cifar10/wae": (0.006, None, 70, 1e-3),
+    "celeba/wae": (100 / (0.05 * 64 * 64 * 3), None, 70, 1e-3),  # released on 0.05 times a sum
     "mnist/rae-gp": (1e-4, 5e-8, 100, 5e-4),
     "cifar10/rae-gp": (9e-4, 0, 70, 5e-4),
     "celeba/rae-gp": (1e-4, 1e-7, 70, 1e-3),
@@ -267,6 +276,12 @@ RELEASED = {  # config.py of the released code: weight of the latent term, of th
 }
 TABLE_1 = {  # the paper's FIDs: reconstructions, N, GMM, interpolations
     "mnist/vae": (18.26, 19.21, 17.66, 18.21),
+    "mnist/cv-vae": (15.15, 33.79, 17.87, 25.12),
+    "mnist/wae": (10.03, 20.42, 9.39, 14.34),
+    "cifar10/cv-vae": (37.74, 94.75, 86.64, 69.71),
+    "cifar10/wae": (35.97, 117.44, 93.53, 76.89),
+    "celeba/cv-vae": (40.41, 48.87, 49.30, 44.96),
+    "celeba/wae": (34.81, 53.67, 42.73, 40.93),
     "mnist/rae-gp": (14.04, 22.21, 11.54, 15.32),
     "mnist/rae-l2": (10.53, 22.22, 8.69, 14.54),
     "mnist/rae-sn": (15.65, 19.67, 11.74, 15.15),
@@ -291,7 +306,7 @@ FROBENIUS = [f"{family}/rae-gp-frobenius" for family in SIZES]
 def test_presets_of_the_models_there_are():
     expected = {*RELEASED, *FROBENIUS}
     assert expected <= set(presets.PRESETS)
-    assert {name for name, row in presets.PRESETS.items() if row.model in ("rae", "ae", "vae")} == expected
+    assert set(presets.PRESETS) == expected
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
@@ -316,8 +331,9 @@ def test_weights_are_the_released_ones_in_sums(name):
     data_dim = channels * side**2
     config = Config.from_dict(presets.options(name))
     assert (config.epochs, config.lr) == (epochs, lr)
-    assert config.model == row.partition("-")[0]
-    assert config.beta == pytest.approx(channels * beta if row == "vae" else beta * 2 * data_dim / d, rel=1e-9)
+    scale = {"vae": channels, "cv-vae": channels, "wae": data_dim}  # of its mean over channels, of its mean over all
+    assert config.model == (row if row in scale else row.partition("-")[0])
+    assert config.beta == pytest.approx(beta * scale.get(row, 2 * data_dim / d), rel=1e-9)
     regularizers = {
         "gp": {"gradient-penalty": {"form": "released", "weight": lam and lam * data_dim}},
         "l2": {"tikhonov": {"weight": lam and lam * data_dim}},

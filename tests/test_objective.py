@@ -11,10 +11,10 @@ from torch.nn.utils import parametrize
 
 from raectl import registry
 from raectl.build import build, build_objective, modality_of, resolve
-from raectl.codes import Codes, Deterministic, Gaussian
+from raectl.codes import Codes, ConstantGaussian, Deterministic, Gaussian
 from raectl.config import Config
 from raectl.data import open_dataset
-from raectl.latent_terms import half_squared_norm, kl, nothing
+from raectl.latent_terms import half_squared_norm, kl, mmd, nothing
 from raectl.objective import Objective
 from raectl.regularizers import Regularizer
 
@@ -49,7 +49,7 @@ def separately(model, objective: Objective, x: Tensor) -> tuple[list[Tensor], li
     with parametrize.cached():
         codes = model.code(model.encoder(x), noise)
         x_hat = model.decoder(codes.z)
-        values = [((x - x_hat) ** 2).flatten(1).sum(1), objective.latent(codes)]
+        values = [((x - x_hat) ** 2).flatten(1).sum(1), objective.latent(codes, noise)]
         for name, (regularizer, _) in objective.penalties.items():
             if name == "tikhonov":
                 squares = [
@@ -114,6 +114,42 @@ def test_gaussian_code_has_the_moments_it_says():
     sigma = codes.log_sigma[0].exp()
     torch.testing.assert_close(codes.z.mean(0), codes.mu[0], rtol=0, atol=4 * sigma.max().item() / 20_000**0.5)
     torch.testing.assert_close(codes.z.std(0), sigma, rtol=0.03, atol=0)
+
+
+def test_constant_gaussian_code_has_the_one_sigma():
+    code = ConstantGaussian(2, 2, 0.4)
+    codes = code(torch.ones(20_000, 2), generator())
+    assert codes.log_sigma.exp().allclose(torch.tensor(0.4))
+    torch.testing.assert_close(codes.z.std(0), torch.full((2,), 0.4), rtol=0.03, atol=0)
+    torch.testing.assert_close(codes.z.mean(0), codes.mu[0], rtol=0, atol=4 * 0.4 / 20_000**0.5)
+
+
+@pytest.mark.parametrize(("n", "d"), [(2, 1), (7, 3), (20, 16)])
+def test_mmd_is_the_double_loop(n, d):
+    z, draws = torch.randn(n, d, generator=generator(3)) + 0.5, torch.randn(n, d, generator=generator())
+
+    def kernel(a, b):
+        squared = float(((a - b) ** 2).sum())
+        return sum(2 * d * s / (2 * d * s + squared) for s in (0.1, 0.2, 0.5, 1, 2, 5, 10))
+
+    apart = [(i, j) for i in range(n) for j in range(n) if i != j]
+    expected = sum(kernel(z[i], z[j]) + kernel(draws[i], draws[j]) for i, j in apart) / (n * (n - 1))
+    expected -= 2 * sum(kernel(a, b) for a in z for b in draws) / n**2
+    found = mmd(Codes(z, z), generator())
+    assert found.shape == (n,) and (found == found[0]).all()
+    assert float(found[0]) == pytest.approx(expected, abs=2e-5)
+
+
+def test_mmd_is_unbiased_and_sees_a_shift():
+    def values(shift):
+        codes = (torch.randn(20, 4, generator=generator(1000 + i)) + shift for i in range(200))
+        return torch.stack([mmd(Codes(z, z), generator(i))[0] for i, z in enumerate(codes)])
+
+    same, apart = values(0.0), values(1.0)
+    error = float(same.std() / 200**0.5)
+    assert abs(float(same.mean())) < 4 * error and (same < 0).any()
+    assert float(apart.mean()) > 20 * error
+    assert mmd(Codes(torch.ones(1, 4), torch.ones(1, 4)), generator()).tolist() == [0]
 
 
 # -- the sum ----------------------------------------------------------------------------------------------------------
@@ -237,7 +273,8 @@ def test_vae_of_the_released_code():
 
 
 @pytest.mark.parametrize(
-    ("model", "expected"), [("rae", 2e-4 * 3072 / 64), ("ae", 0.0), ("vae", 0.3)], ids=["rae", "ae", "vae"]
+    ("model", "expected"),
+    [("rae", 2e-4 * 3072 / 64), ("ae", 0.0), ("vae", 0.3), ("cv-vae", 0.03), ("wae", 0.03 * 3072)],
 )
 def test_default_beta(model, expected):
     assert registry.resolve("model", model).beta(3072, 64) == pytest.approx(expected)

@@ -80,6 +80,10 @@ def train(
         float | None,
         typer.Option(show_default="the model's", rich_help_panel=o.MODEL, help="Weight of the latent term."),
     ] = None,
+    sigma: Annotated[
+        float | None,
+        typer.Option(show_default="0.7", rich_help_panel=o.MODEL, help="Standard deviation of the code of cv-vae."),
+    ] = None,
     latent_dim: Annotated[
         int | None,
         typer.Option(show_default="16 grey, 64 colour", rich_help_panel=o.MODEL, help="Latent dimensions."),
@@ -166,6 +170,7 @@ _CONFIG = (
     "model",
     "reg",
     "beta",
+    "sigma",
     "latent_dim",
     "arch",
     "width",
