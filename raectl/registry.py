@@ -32,6 +32,8 @@ _TABLE: dict[str, dict[str, str]] = {
         "standard-normal": "raectl.densities.standard_normal:StandardNormal",
         "gaussian": "raectl.densities.gaussian:Gaussian",
         "gmm": "raectl.densities.gmm:GMM",
+        "bayesian-gmm": "raectl.densities.bayesian_gmm:BayesianGMM",
+        "kde": "raectl.densities.kde:KDE",
     },
     # The order is the order in which a SOURCE is recognised: the first that says it is one of its kind opens it.
     "source": {

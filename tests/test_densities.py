@@ -13,6 +13,7 @@ from raectl.errors import RaectlError, UsageError
 # Options that make a variant worth its own run of the contracts; a name that is absent runs with its defaults.
 VARIANTS = {
     "gmm": [{"components": 3, "covariance": kind} for kind in ("full", "tied", "diag", "spherical")],
+    "bayesian-gmm": [{"components": 3, "covariance": kind} for kind in ("full", "tied", "diag", "spherical")],
 }
 CASES = [
     pytest.param(name, options, id="-".join([name, *map(str, options.values())]))
@@ -137,6 +138,10 @@ def test_samples_follow_log_prob(name, options):
 )
 def test_degenerate_latents_give_finite_results(name, options, z):
     options = {**options, "components": 1} if "components" in options else options
+    if name == "bayesian-gmm" and len(z) == 1:
+        with pytest.raises(RaectlError, match="needs two latents"):
+            fitted(name, options, z)
+        return
     density = fitted(name, options, z)
     assert density.sample(20).isfinite().all()
     assert density.log_prob(z).isfinite().all()
@@ -187,7 +192,7 @@ def test_hostile_arrays_are_clear_errors(name, options):
     for key, array in arrays.items():
         bad = np.full_like(array, np.nan)
         changes = [{key: bad}, {key: array.astype(np.float32)}, {key: array[..., None]}, {key: -array}, {"new": array}]
-        if key in ("mean", "means"):
+        if key in ("mean", "means", "latents"):
             changes.pop(3)  # a mean may have either sign
         for change in changes:
             with pytest.raises(RaectlError, match=f"no {name} density"):

@@ -1,20 +1,15 @@
 """A mixture of normal densities, fitted by expectation maximization."""
 
 import math
-from typing import Any
 
-import numpy as np
 from torch import Tensor
 
-from raectl.densities.base import Arrays, Density, check_integer, check_positive
-from raectl.densities.covariance import COVARIANCES
 from raectl.densities.em import fit_mixture
 from raectl.densities.frame import Frame
-from raectl.densities.normals import Normals
-from raectl.errors import RaectlError, UsageError
+from raectl.densities.mixture import Mixture
 
 
-class GMM(Density):
+class GMM(Mixture):
     """p(z) = sum_k w_k N(z; mu_k, Sigma_k), by EM from a k-means start; the mathematics is in `em`.
 
     References: Ghosh et al., "From Variational to Deterministic Autoencoders", ICLR 2020, section 4 (10 components,
@@ -48,39 +43,11 @@ class GMM(Density):
         tol: float = 1e-3,
         reg_covar: float = 1e-6,
     ) -> None:
-        super().__init__()
-        self.components = check_integer("components", components, 1)
-        if covariance not in COVARIANCES:
-            raise UsageError(f"covariance must be one of {', '.join(COVARIANCES)}, not {covariance!r}")
-        self.covariance = covariance
-        self.max_iter = check_integer("max_iter", max_iter, 1)
-        self.tol = check_positive("tol", tol)
-        self.reg_covar = check_positive("reg_covar", reg_covar)
-        self._kind = COVARIANCES[covariance]
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {
-            "components": self.components,
-            "covariance": self.covariance,
-            "max_iter": self.max_iter,
-            "tol": self.tol,
-            "reg_covar": self.reg_covar,
-        }
-
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        shape = self._kind.shape(self.components, self.dim)
-        mixture = self._mixture
-        return {
-            "weights": mixture.weights.numpy().copy(),
-            "means": mixture.means.numpy().copy(),
-            "covariances": mixture.covariances.numpy().reshape(shape).copy(),
-        }
+        super().__init__(components, covariance, max_iter, tol, reg_covar)
 
     def _fit(self, z: Tensor, seed: int) -> None:
         (n, d), k = z.shape, self.components
-        if n < k:
-            raise RaectlError(f"--components {k} is more than the {n} latents", f"use --components {n} or fewer")
+        self._check_enough(n)
         frame = Frame.of(z)
         # A spherical covariance keeps its meaning only if all dimensions are scaled alike.
         units = frame.evened() if self.covariance == "spherical" else frame
@@ -99,20 +66,3 @@ class GMM(Density):
         self.notices = frame.notices(n, k * d if self.covariance == "full" else k)
         if not result.converged:
             self.notices.append(f"EM did not converge in {self.max_iter} iterations: raise max_iter, or tol")
-
-    def _width(self) -> int:
-        return self.components * self.dim
-
-    def _draw(self, seed: int, start: int, n: int) -> np.ndarray:
-        return self._mixture.draw(seed, start, n)
-
-    def _log_prob(self, z: Tensor) -> Tensor:
-        return self._mixture.log_prob(z)
-
-    def _adopt(self, arrays: Arrays) -> int:
-        k = self.components
-        weights, means = arrays.take("weights", (k,)), arrays.take("means", (k, None))
-        covariances = arrays.take("covariances", self._kind.shape(k, means.shape[1]))
-        arrays.finish()
-        self._mixture = Normals.adopt(arrays, self._kind, weights, means, covariances)
-        return int(means.shape[1])
