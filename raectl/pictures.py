@@ -1,6 +1,7 @@
 """Pictures for people: grids of images as one image. Arrays are uint8, (N, H, W, C) images and (H, W, C) pictures."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ MAX_PIXELS = 2**28
 BACKGROUND = 192  # light grey: black and white images both stand out from it
 GAP = 4  # pixels between images
 WIDE_GAP = 12  # pixels between groups of images
+_FRAME_MS = 120
 _SMALLEST = 64  # pixels; images with a shorter side are enlarged
 
 # The defaults of these two formats blur the edges between images.
@@ -65,6 +67,25 @@ def pair_grid(originals: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
     columns = _columns(n, h * f + WIDE_GAP, pair_w + WIDE_GAP)
     _size(n, columns, h * f, pair_w, WIDE_GAP)
     return _sheet(_joined(_enlarged(originals), _enlarged(reconstructions), axis=2), columns, WIDE_GAP)
+
+
+def rows(images: np.ndarray) -> np.ndarray:
+    """Sequences of images, a row each: (P, S, H, W, C) => (H', W', C).
+
+    Raises:
+        RaectlError: the picture would have more than `MAX_PIXELS` pixels.
+    """
+    p, s, h, w, _ = images.shape
+    f = _factor(h, w)
+    _size(p * s, s, h * f, w * f, GAP)
+    return _sheet(_enlarged(images.reshape(-1, *images.shape[2:])), s, GAP)
+
+
+def save_animation(path: Path, frames: Sequence[np.ndarray]) -> None:
+    """Write frames (H, W, C) as a GIF that goes forth and back for ever."""
+    there_and_back = [*frames, *frames[-2:0:-1]]
+    first, *rest = (Image.fromarray(f[:, :, 0] if f.shape[2] == 1 else f) for f in there_and_back)
+    first.save(path, save_all=True, append_images=rest, duration=_FRAME_MS, loop=0)
 
 
 def progress(originals: np.ndarray, reconstructions: np.ndarray, samples: np.ndarray | None) -> np.ndarray:

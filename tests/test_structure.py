@@ -37,7 +37,7 @@ LAYERS = [
     ["raectl.directory", "raectl.schedule", "raectl.signals"],
     ["raectl.card", "raectl.store", "raectl.latents", "raectl.fitting"],
     ["raectl.checkpoint"],
-    ["raectl.trainer", "raectl.sampling", "raectl.reconstructing"],
+    ["raectl.trainer", "raectl.sampling", "raectl.reconstructing", "raectl.interpolation"],
     ["raectl.cli", "raectl.__main__"],
 ]
 # The parts of one layer that must not know of each other.

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from raectl import __version__
-from raectl.cli import demo, fit_density, info, output, reconstruct, sample, train
+from raectl.cli import demo, fit_density, info, interpolate, output, reconstruct, sample, train
 from raectl.errors import Interrupted, RaectlError
 
 debug = False  # set by --debug
@@ -30,6 +30,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "fit-density": fit_density.fit_density,
     "sample": sample.sample,
     "reconstruct": reconstruct.reconstruct,
+    "interpolate": interpolate.interpolate,
     "info": info.info,
 }
 for _name, _command in _COMMANDS.items():

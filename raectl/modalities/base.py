@@ -85,6 +85,13 @@ class Modality(ABC):
         """
 
     @abstractmethod
+    def write_walks(self, out: Path, walks: np.ndarray) -> None:
+        """Write walks from one item to another, whole or not at all: (P, S, *stored) uint8.
+
+        A directory gets a file a step. Raises as `write` does.
+        """
+
+    @abstractmethod
     def write_picture(self, out: Path, pairs: tuple[np.ndarray, np.ndarray], samples: np.ndarray | None) -> Path:
         """Write the progress of a training run for a person to look at.
 

@@ -74,6 +74,21 @@ class Images(Modality):
         else:
             _write_image(out, pictures.pair_grid(originals, reconstructions))
 
+    def write_walks(self, out: Path, walks: np.ndarray) -> None:
+        """A row a walk; a `.gif` in which all walks move; `.npz` with `images` (P, S, H, W, C); or a PNG a step."""
+        self.check_out(out)
+        pairs, steps = walks.shape[:2]
+        if not out.suffix:
+            names = [f"walk-{pair:03}-step-{step:03}.png" for pair in range(pairs) for step in range(steps)]
+            _write_directory(out, (walks.reshape(-1, *walks.shape[2:]),), names)
+        elif out.suffix.lower() == ".npz":
+            _write_npz(out, images=walks)
+        elif out.suffix.lower() == ".gif":
+            with atomic_file(out) as temporary:
+                pictures.save_animation(temporary, [pictures.grid(frame) for frame in walks.swapaxes(0, 1)])
+        else:
+            _write_image(out, pictures.rows(walks))
+
     def write_picture(self, out: Path, pairs: tuple[np.ndarray, np.ndarray], samples: np.ndarray | None) -> Path:
         """One PNG: originals over their reconstructions, and the samples below."""
         out = out.with_suffix(".png")
