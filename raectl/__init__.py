@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from raectl import densities, registry
     from raectl.checkpoint import Checkpoint, load
     from raectl.config import Config
     from raectl.data import DataOptions, Dataset, open_dataset
@@ -34,13 +35,17 @@ __all__ = [
     "Dataset",
     "Density",
     "RaectlError",
+    "densities",
     "load",
     "open_dataset",
+    "registry",
     "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("densities", "registry"):
+        return importlib.import_module(f"raectl.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'raectl' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

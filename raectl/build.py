@@ -4,9 +4,9 @@ import math
 
 import torch
 
-from raectl import noise, registry
+from raectl import latent_terms, noise, registry
 from raectl.autoencoder import Autoencoder
-from raectl.config import Config
+from raectl.config import Config, Regularizers
 from raectl.data import Dataset
 from raectl.errors import UsageError
 from raectl.modalities.base import Modality
@@ -38,12 +38,32 @@ def resolve(config: Config, dataset: Dataset) -> Config:
         latent_dim=latent_dim,
         beta=model.beta(data_dim, latent_dim) if config.beta is None else config.beta,
         arch=config.arch or modality.default_architecture(item_shape),
-        reg={name: _resolve_weight(name, given, data_dim, latent_dim) for name, given in config.reg.items()},
+        reg=resolve_regularizers(config.reg, data_dim, latent_dim),
         image_size=dataset.options.image_size,
         background=dataset.options.background,
         device=device,
         precision=resolve_precision(config.precision, device),
     )
+
+
+def check(config: Config) -> None:
+    """Raise a `UsageError` for whatever is wrong with the options, before any data are read."""
+    resolve_regularizers(config.reg, 1, 1)
+    resolve_precision(config.precision, resolve_device(config.device))
+    row: Model = registry.resolve("model", config.model)
+    if config.beta and row.latent is latent_terms.nothing:
+        raise UsageError(
+            f"--beta {config.beta:g} has no effect: the model {config.model} has no latent term", "rae has"
+        )
+
+
+def resolve_regularizers(reg: Regularizers, data_dim: int, latent_dim: int) -> Regularizers:
+    """Regularizers with every weight filled in that was left to its default.
+
+    Raises:
+        UsageError: one got a weight that it cannot take, or an option that it does not have.
+    """
+    return {name: _resolve_weight(name, given, data_dim, latent_dim) for name, given in reg.items()}
 
 
 def _resolve_weight(name: str, given: dict[str, object], data_dim: int, latent_dim: int) -> dict[str, object]:

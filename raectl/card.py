@@ -5,7 +5,7 @@ from raectl.directory import DataSummary
 from raectl.state import Position
 
 _TEXT = """\
-# A regularized autoencoder of {n:,} {modality}
+# {model}: an autoencoder of {n:,} {modality}
 
 | | |
 |---|---|
@@ -35,7 +35,7 @@ def text(config: Config, data: DataSummary, position: Position) -> str:
         for name, options in config.reg.items()
     ]
     return _TEXT.format(
-        **{**vars(config), "lr": config.lr},
+        **vars(config),
         n=data.n,
         modality=data.modality,
         regularizers=", ".join(regularizers) or "none",

@@ -14,7 +14,7 @@ from raectl.data import Dataset, open_dataset
 from raectl.densities import Density
 from raectl.densities.standard_normal import StandardNormal
 from raectl.directory import Directory
-from raectl.errors import RaectlError
+from raectl.errors import RaectlError, command
 from raectl.fitting import Fit, fit
 from raectl.latents import split_latents
 from raectl.models import Model
@@ -38,7 +38,7 @@ class Checkpoint:
 
     Example:
         >>> checkpoint = raectl.load("ckpt")                             # doctest: +SKIP
-        >>> density = checkpoint.fit_density("gmm", components=10)       # doctest: +SKIP
+        >>> fit = checkpoint.fit_density("gmm", components=10)           # doctest: +SKIP
         >>> x = checkpoint.sample(64, seed=0)                            # doctest: +SKIP
         >>> checkpoint.write(x, "samples.png")                           # doctest: +SKIP
     """
@@ -179,7 +179,7 @@ class Checkpoint:
         if not model.prior:
             raise RaectlError(
                 f"{self.directory.path} has no fitted density, and the model {self.config.model} has no prior",
-                f"raectl fit-density {self.directory.path} --components 10",
+                command("raectl", "fit-density", self.directory.path, "--components", 10),
             )
         return StandardNormal().fit(torch.zeros(1, self.latent_dim))
 

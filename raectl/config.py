@@ -35,6 +35,7 @@ _RANGES = {  # option: (smallest, largest)
     "lr": (1e-12, 10.0),
     "seed": (0, 2**63 - 1),
     "val_fraction": (0.0, 0.9),
+    "plateau_gain": (0.0, 1e6),
 }
 
 
@@ -56,8 +57,8 @@ class Config:
         batch_size, lr, seed: as everywhere.
         device, precision: `auto` is resolved once, and the result stored.
         val_fraction: share of the data held out for validation.
-        plateau: the learning rate halves after 5 epochs without a gain in validation loss of 1e-4, taken
-            `relative` to the best, or `absolute` as the paper's code has it.
+        plateau, plateau_gain: the learning rate halves after 5 epochs without this gain in validation loss, taken
+            `relative` to the best, or `absolute`.
 
     Raises:
         UsageError: an option's type, range or name is wrong.
@@ -86,6 +87,7 @@ class Config:
     precision: str = "auto"
     val_fraction: float = 0.1
     plateau: str = "relative"
+    plateau_gain: float = 1e-4
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reg", _regularizers(self.reg))
@@ -126,9 +128,17 @@ class Config:
         return cls(**values)
 
 
+_FILE_ONLY = ("bn_momentum", "plateau", "plateau_gain")  # options of a TOML file or of Python, not typed
+
+
 def option(name: str) -> str:
-    """How an option is typed on the command line."""
-    return "--" + name.replace("_", "-")
+    """How an option is typed on the command line, or its name where it cannot be typed.
+
+    Example:
+        >>> option("latent_dim"), option("plateau")
+        ('--latent-dim', 'plateau')
+    """
+    return name if name in _FILE_ONLY else "--" + name.replace("_", "-")
 
 
 def read_toml(path: Path) -> dict[str, Any]:

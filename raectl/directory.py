@@ -4,12 +4,14 @@
     model.safetensors      the weights for use: best validation loss
     training.safetensors   one consistent instant of the training run, in one file: its rename is the transaction
     log.jsonl              a line per epoch
+    metrics.jsonl          a line per measured number, with its protocol
     latents/ densities/ samples/ README.md
 
 `config.json` names the digest of the new weights and of those they replace, and is written before them, so that a
 process killed between the two renames leaves a directory in which either file of weights is the right one.
 """
 
+import contextlib
 import json
 import platform
 from collections.abc import Mapping
@@ -26,6 +28,7 @@ from raectl.data import DataOptions, Dataset
 from raectl.errors import RaectlError
 
 SCHEMA = 1
+_LOGGED = {"epoch", "train", "validation", "seconds"}  # fields of every line of log.jsonl that are read again
 _MAX_VALUES = 512 * 512 * 3  # of one item
 
 
@@ -100,6 +103,10 @@ class Directory:
         return self.path / "log.jsonl"
 
     @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
     def card(self) -> Path:
         return self.path / "README.md"
 
@@ -117,11 +124,19 @@ class Directory:
 
     def is_recognised(self) -> bool:
         """Whether this is a directory that raectl made: the only kind that it ever removes."""
-        return self.config.is_file() or self.is_densities_only()
+        if self.is_densities_only():
+            return True
+        try:
+            record = files.read_json(self.config)
+        except RaectlError:
+            return False
+        return isinstance(record, dict) and {"schema", "raectl", "config", "data", "weights"} <= set(record)
 
     def is_densities_only(self) -> bool:
         """Whether this is a directory made for latents of another encoder: it holds densities and no model."""
-        return self.densities.is_dir() and all(entry == self.densities for entry in self.path.iterdir())
+        if not self.densities.is_dir() or any(visible(self.path) - {self.densities}):
+            return False
+        return all((entry / "density.json").is_file() for entry in visible(self.densities))
 
     def read_config(self) -> tuple[Config, DataSummary, dict[str, Any]]:
         """The configuration, the data's summary, and the whole of config.json.
@@ -129,6 +144,7 @@ class Directory:
         Raises:
             RaectlError: this is no checkpoint directory, or config.json is not one that this version wrote.
         """
+        files.recover(self.path)
         if not self.path.is_dir():
             raise RaectlError(f"{self.path}: no such directory", "raectl train --data SOURCE --out DIR makes one")
         if not self.config.is_file():
@@ -190,15 +206,15 @@ class Directory:
         return arrays, int(metadata["epoch"]), digest
 
     def read_log(self) -> list[dict[str, Any]]:
-        """The epochs' lines; a last line that a killed process left unfinished is dropped."""
+        """The epochs' lines; what a killed process left unfinished, or anything else that is none, is dropped."""
         if not self.log.exists():
             return []
         lines = []
-        for line in self.log.read_text(encoding="utf-8").splitlines():
-            try:
-                lines.append(json.loads(line))
-            except ValueError:
-                break
+        for text in self.log.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError, RecursionError):
+                line = json.loads(text)
+                if isinstance(line, dict) and set(line) >= _LOGGED:
+                    lines.append(line)
         return lines
 
     def cut_log(self, epochs: int) -> None:
@@ -210,3 +226,14 @@ class Directory:
         """Add one epoch's line."""
         with files.describing_os_errors(self.log), open(self.log, "a", encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
+
+    def append_metrics(self, values: Mapping[str, float], protocol: Mapping[str, Any]) -> None:
+        """Add a line per measured number, with how it was measured, where the directory can be written to."""
+        lines = [{"metric": name, "value": value, **protocol} for name, value in values.items()]
+        with contextlib.suppress(OSError), open(self.metrics, "a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(line, allow_nan=False) + "\n" for line in lines))
+
+
+def visible(path: Path) -> set[Path]:
+    """The entries of a directory, those aside that a file manager or an editor hides there."""
+    return {entry for entry in path.iterdir() if not entry.name.startswith(".")}

@@ -4,6 +4,18 @@ Every error that raectl raises on purpose is a `RaectlError`; the command line p
 and exits with its `exit_code`. Anything else that surfaces is a defect of raectl.
 """
 
+import shlex
+
+
+def command(*words: object) -> str:
+    """A command to type, as a hint gives it: words with spaces or other odd characters are quoted.
+
+    Example:
+        >>> command("raectl", "info", "my ckpt")
+        "raectl info 'my ckpt'"
+    """
+    return shlex.join(map(str, words))
+
 
 class RaectlError(Exception):
     """Something that the run met failed: a file, a directory, the data, the numbers (exit code 1).

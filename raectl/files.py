@@ -2,7 +2,7 @@
 
 A write goes to a temporary name beside its target, is flushed to the disk, renamed, and the directory is flushed:
 a process killed at any moment leaves the former file or the new one. Temporary names start with `.tmp-`; what a
-killed process left of them is removed by `sweep`.
+killed process left of them is removed by `sweep`, or brought back by `recover`.
 """
 
 import contextlib
@@ -15,12 +15,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raectl.errors import RaectlError
+from raectl.errors import RaectlError, command
 
 if TYPE_CHECKING:
     import numpy as np
 
 TEMPORARY = ".tmp-"
+_OLD = f"{TEMPORARY}old-"
 _METADATA = "raectl"  # key of the one entry in which a safetensors file's metadata are kept
 _MAX_JSON = 16 * 2**20  # bytes; ours are a few kilobytes, and a hostile one must not eat the machine
 
@@ -28,7 +29,7 @@ _MAX_JSON = 16 * 2**20  # bytes; ours are a few kilobytes, and a hostile one mus
 def _flush(path: Path) -> None:
     """Have a file, or a directory's entries, on the disk before anything that follows."""
     if path.is_file() or os.name == "posix":
-        handle = os.open(path, os.O_RDONLY)
+        handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)  # Windows flushes only what it may write
         try:
             os.fsync(handle)
         finally:
@@ -43,7 +44,7 @@ def _flush_directory(path: Path) -> None:
 def require_parent(path: Path) -> None:
     """Raise unless the directory that `path` would be written into exists."""
     if not path.parent.is_dir():
-        raise RaectlError(f"{path}: the directory {path.parent} does not exist", f"mkdir -p {path.parent}")
+        raise RaectlError(f"{path}: the directory {path.parent} does not exist", command("mkdir", "-p", path.parent))
 
 
 @contextlib.contextmanager
@@ -71,8 +72,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         try:
             yield temporary
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
+            _flush(temporary)
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
             _flush_directory(path.parent)
@@ -84,37 +84,55 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_directory(path: Path) -> Iterator[Path]:
     """A temporary directory to fill, which takes the place of `path` (and of what was there) if the block succeeds.
 
-    A directory cannot be exchanged in one step everywhere, so a former one is moved to `.tmp-old-NAME` first;
-    `sweep` brings it back if the process was killed between the two renames.
+    A directory cannot be exchanged in one step everywhere, so a former one is moved to `.tmp-old-NAME` first. An error
+    between the two renames moves it back; after a kill between them, `recover` does.
     """
     require_parent(path)
     with describing_os_errors(path):
+        recover(path)
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
-        former = path.parent / f"{TEMPORARY}old-{path.name}"
         try:
             yield temporary
             for entry in (*temporary.rglob("*"), temporary):
                 _flush(entry)
             temporary.chmod(0o777 & ~_umask())
             if path.exists():
-                path.replace(former)
+                path.replace(_former(path))
             temporary.replace(path)
             _flush_directory(path.parent)
+        except BaseException:
+            recover(path)
+            raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-            shutil.rmtree(former, ignore_errors=True)
+        shutil.rmtree(_former(path), ignore_errors=True)
+
+
+def _former(path: Path) -> Path:
+    return path.parent / f"{_OLD}{path.name}"
+
+
+def recover(path: Path) -> None:
+    """Bring back the directory that a killed process was about to replace, if it got no further than moving it away."""
+    if not path.exists() and _former(path).is_dir():
+        with contextlib.suppress(OSError):  # a read-only disk: it stays where it is
+            _former(path).replace(path)
 
 
 def sweep(directory: Path) -> None:
-    """Remove what a killed process left half-written in `directory`, after restoring directories it was replacing."""
+    """Remove what a killed process left half-written in `directory`, after bringing back what it was replacing."""
+    recover_all(directory)
     for left in directory.glob(f"{TEMPORARY}*"):
-        original = directory / left.name.removeprefix(f"{TEMPORARY}old-")
-        if left.name.startswith(f"{TEMPORARY}old-") and not original.exists():
-            left.replace(original)
-        elif left.is_dir():
+        if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
+
+
+def recover_all(directory: Path) -> None:
+    """`recover` for every directory in `directory`."""
+    for left in directory.glob(f"{_OLD}*"):
+        recover(directory / left.name.removeprefix(_OLD))
 
 
 def _umask() -> int:

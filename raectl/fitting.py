@@ -60,6 +60,7 @@ class Fit:
             seed=self.seed,
             weights=weights,
             latents=self.latents,
+            nats_per_dimension={"train": self.train, "held_out": self.held_out},
         )
 
 
@@ -90,7 +91,8 @@ def fit(kind: str, train: np.ndarray, held_out: np.ndarray, *, seed: int = 0, **
     if options.get("components") == AUTO:
         if not len(held_out):
             raise UsageError("--components auto needs held-out latents", "--components 10, or other --data")
-        density, tried = choose_components(train, held_out, options.get("covariance", "full"), seed)
+        others = {name: value for name, value in options.items() if name != "components"}
+        density, tried = choose_components(train, held_out, seed, kind=registry.resolve("density", kind), **others)
     else:
         density = registry.resolve("density", kind).create(**options).fit(train, seed)
     d = train.shape[1]
@@ -123,12 +125,11 @@ def fit_latents(
     directory = Directory(Path(path))
     if directory.path.exists() and not (directory.is_densities_only() or _is_empty(directory.path)):
         raise RaectlError(f"{path} exists and is no directory of densities alone", "--latents needs a new directory")
-    files.require_parent(directory.path.absolute())
     z = read_latents(latents)
     train, held_out = split(len(z), _HELD_OUT, seed)
     result = fit(kind, z[train], z[held_out], seed=seed, **options)
     with files.describing_os_errors(directory.path):
-        directory.path.mkdir(exist_ok=True)
+        directory.path.mkdir(parents=True, exist_ok=True)
     result.save(directory, name)
     return result
 

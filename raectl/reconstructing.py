@@ -1,10 +1,12 @@
 """Reconstructions of a whole source, measured, and some of them written."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+import raectl
 from raectl.checkpoint import BLOCK, Checkpoint
 from raectl.data import Dataset
 from raectl.data.base import Progress
@@ -15,7 +17,7 @@ _PICTURE = 64  # items in a picture, unless told
 
 def reconstruct_source(
     checkpoint: Checkpoint, dataset: Dataset, out: Path, n: int | None, progress: Progress
-) -> dict[str, float]:
+) -> tuple[dict[str, float], int]:
     """Write n items beside their reconstructions, and measure all of them.
 
     Arguments:
@@ -25,7 +27,8 @@ def reconstruct_source(
         n: how many to write; None for 64 in a picture and all of them otherwise.
 
     Returns:
-        The mean over all items of each of the modality's measures, on the decoder's values before rounding to bytes.
+        The mean over all items of each of the modality's measures, on the decoder's values before rounding to bytes,
+        which are also recorded in the directory; and how many items were written.
     """
     many = min(len(dataset), _PICTURE if checkpoint.modality.is_picture(out) else len(dataset))
     count = many if n is None else min(n, len(dataset))
@@ -43,4 +46,17 @@ def reconstruct_source(
         progress("reconstructing", start + len(items), len(dataset))
     reconstructions = np.concatenate(written)[:count]
     checkpoint.modality.write_pairs(out, np.array(dataset.items[:count]), reconstructions, dataset.names[:count])
-    return {name: total / len(dataset) for name, total in sums.items()}
+    means = {name: total / len(dataset) for name, total in sums.items()}
+    checkpoint.directory.append_metrics(means, _protocol(checkpoint, dataset))
+    return means, count
+
+
+def _protocol(checkpoint: Checkpoint, dataset: Dataset) -> dict[str, Any]:
+    return {
+        "of": "reconstruction",
+        "n": len(dataset),
+        "source": dataset.source,
+        "data": dataset.fingerprint,
+        "weights": checkpoint.weights,
+        "raectl": raectl.__version__,
+    }

@@ -9,7 +9,7 @@ import torch
 from raectl import files, store
 from raectl.checkpoint import BLOCK, Checkpoint
 from raectl.directory import Directory
-from raectl.errors import RaectlError, UsageError
+from raectl.errors import RaectlError, UsageError, command
 
 _LATENTS = ".npy"
 _PRIOR = "prior"
@@ -45,7 +45,9 @@ def write_samples(
             raise UsageError(f"{path} holds densities but no decoder, so it samples latents only", "-o latents.npy")
         entry = store.find(directory, density)
         if entry is None:
-            raise RaectlError(f"{path} holds no density", f"raectl fit-density {path} --latents FILE.npy")
+            raise RaectlError(
+                f"{path} holds no density", command("raectl", "fit-density", path, "--latents", "FILE.npy")
+            )
         _write_latents(out, store.load(directory, entry, None).sample(n, seed).numpy())
         return entry.name
     checkpoint = Checkpoint(path, device)

@@ -9,8 +9,8 @@ from typing import Any
 
 from raectl import files, registry
 from raectl.densities import Density
-from raectl.directory import Directory
-from raectl.errors import RaectlError, UsageError
+from raectl.directory import Directory, visible
+from raectl.errors import RaectlError, UsageError, command
 
 _NAME = re.compile(r"[a-z0-9._-]+")
 
@@ -28,6 +28,7 @@ class Stored:
         weights: SHA-256 of the weights whose latents it was fitted to, or None for latents from a file.
         latents: SHA-256 of the latents it was fitted to.
         arrays: SHA-256 of density.safetensors.
+        nats_per_dimension: mean log-likelihood of the `train` and the `held_out` latents; None where there are none.
         report: what the fit reported.
     """
 
@@ -39,12 +40,13 @@ class Stored:
     weights: str | None
     latents: str
     arrays: str
+    nats_per_dimension: dict[str, float | None]
     report: dict[str, Any]
 
 
 def check_name(name: str) -> str:
     """Return a density's name if it can be one, else raise a `UsageError`."""
-    if not _NAME.fullmatch(name) or name.strip(".") == "" or name.startswith(files.TEMPORARY):
+    if not _NAME.fullmatch(name) or name.startswith("."):
         raise UsageError(f"--name {name!r} is no name for a density", "use a-z, 0-9, '.', '_' and '-'")
     return name
 
@@ -57,11 +59,8 @@ def stored(directory: Directory) -> list[Stored]:
     """
     if not directory.densities.is_dir():
         return []
-    found = [
-        _read(entry)
-        for entry in sorted(directory.densities.iterdir())
-        if entry.is_dir() and not entry.name.startswith(files.TEMPORARY)
-    ]
+    files.recover_all(directory.densities)
+    found = [_read(entry) for entry in sorted(visible(directory.densities)) if entry.is_dir()]
     return sorted(found, key=lambda density: density.order)
 
 
@@ -92,9 +91,12 @@ def find(directory: Directory, wanted: str | None) -> Stored | None:
     names = ", ".join(d.name for d in matches or present) or "none"
     if matches:
         raise UsageError(f"{directory.path} has more than one density of kind {wanted!r}", f"choose one of: {names}")
-    raise RaectlError(
-        f"{directory.path} has no density {wanted!r}; it has: {names}", f"raectl fit-density {directory.path}"
-    )
+    raise RaectlError(f"{directory.path} has no density {wanted!r}; it has: {names}", _fit_again(directory))
+
+
+def _fit_again(directory: Directory, *options: str) -> str:
+    latents = ("--latents", "FILE.npy") if directory.is_densities_only() else ()
+    return command("raectl", "fit-density", directory.path, *latents, *options)
 
 
 def load(directory: Directory, entry: Stored, weights: str | None) -> Density:
@@ -106,7 +108,7 @@ def load(directory: Directory, entry: Stored, weights: str | None) -> Density:
     Raises:
         RaectlError: it was fitted to other weights, or its files are damaged.
     """
-    again = f"raectl fit-density {directory.path} --density {entry.kind} --name {entry.name}"
+    again = _fit_again(directory, "--density", entry.kind, "--name", entry.name)
     if entry.weights != weights:
         raise RaectlError(f"the density {entry.name} of {directory.path} was fitted to other weights", again)
     path = directory.densities / entry.name / "density.safetensors"
@@ -118,7 +120,15 @@ def load(directory: Directory, entry: Stored, weights: str | None) -> Density:
 
 
 def save(
-    directory: Directory, name: str, kind: str, density: Density, *, seed: int, weights: str | None, latents: str
+    directory: Directory,
+    name: str,
+    kind: str,
+    density: Density,
+    *,
+    seed: int,
+    weights: str | None,
+    latents: str,
+    nats_per_dimension: dict[str, float | None],
 ) -> Stored:
     """Write a fitted density, whole or not at all, in the place of one of the same name."""
     check_name(name)
@@ -138,6 +148,7 @@ def save(
             weights=weights,
             latents=latents,
             arrays=files.file_digest(arrays),
+            nats_per_dimension=nats_per_dimension,
             report=_finite({**density.report, "notices": density.notices}),
         )
         record = asdict(entry)

@@ -6,24 +6,23 @@ weights of one that was not, on the same machine and thread count.
 """
 
 import math
-import shlex
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from raectl import card, files, noise
-from raectl.build import build, build_objective, modality_of, resolve, resolve_precision
+from raectl.build import build, build_objective, check, modality_of, resolve
 from raectl.checkpoint import Checkpoint, load
 from raectl.config import Config
 from raectl.data import DataOptions, Dataset, open_dataset, split
 from raectl.densities.gaussian import Gaussian
 from raectl.directory import DataSummary, Directory
-from raectl.errors import Interrupted, RaectlError, UsageError
+from raectl.errors import Interrupted, RaectlError, UsageError, command
 from raectl.reporting import Report
+from raectl.resuming import resumed
 from raectl.schedule import plateau
 from raectl.signals import Signals
 from raectl.state import Position, TrainingState, adam_arrays, load_adam, load_module, module_arrays
@@ -36,7 +35,7 @@ _PICTURE_LATENTS = 1000  # held-out codes that the picture's Gaussian is fitted 
 
 def train(
     config: Config,
-    source: str | Path | np.ndarray = "digits",
+    source: str | Path | np.ndarray | None = None,
     out: str | Path = "ckpt",
     *,
     resume: bool = False,
@@ -46,8 +45,8 @@ def train(
     """Train an autoencoder and leave a checkpoint directory.
 
     Arguments:
-        config: the options; when resuming, those of `checked_for_resume`.
-        source: the data: a path, `digits`, or a uint8 array (N, H, W, C).
+        config: the options; when resuming, what differs from the defaults must be as it was, see `resumed`.
+        source: the data: a path, `digits`, or an array (N, H, W, C); None for `digits`, or what is resumed.
         out: the directory to make.
         resume: go on in `out`, up to `config.epochs` in all.
         overwrite: put the run in the place of a checkpoint directory that exists.
@@ -66,8 +65,16 @@ def train(
     """
     report = report or Report()
     directory = Directory(Path(out))
-    check_out(directory, resume=resume, overwrite=overwrite)
-    dataset = open_dataset(source, data_options(config), report.progress)
+    if resume:
+        if overwrite:
+            raise UsageError("--resume and --overwrite exclude each other")
+        default = vars(Config())
+        config = resumed(directory, {name: v for name, v in vars(config).items() if v != default[name]})
+        source = directory.read_config()[1].source if source is None else source
+    else:
+        check(config)
+        check_out(directory, overwrite=overwrite)
+    dataset = open_dataset("digits" if source is None else source, data_options(config), report.progress)
     for note in dataset.notes:
         report.note(note)
     run = Run(config if resume else resolve(config, dataset), dataset, directory, report)
@@ -84,48 +91,18 @@ def data_options(config: Config) -> DataOptions:
     return DataOptions(image_size=config.image_size, fit=config.fit, background=config.background)
 
 
-def check_out(directory: Directory, *, resume: bool, overwrite: bool) -> None:
-    """Raise unless a run may be put where `directory` is. What is not recognised is never removed."""
+def check_out(directory: Directory, *, overwrite: bool) -> None:
+    """Raise unless a new run may be put where `directory` is. What is not recognised is never removed."""
     path = directory.path
-    if resume and overwrite:
-        raise UsageError("--resume and --overwrite exclude each other")
-    if resume:
-        return
     if path.resolve() == Path.cwd():  # it would be moved away under the process
         raise UsageError(f"--out {path} is the working directory", "name a directory in it: --out ckpt")
-    files.require_parent(path.absolute())
+    files.recover(path)
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if not overwrite:
         raise UsageError(f"{path} exists", "go on with it: --resume; replace it: --overwrite; or choose another --out")
     if not path.is_dir() or not directory.is_recognised():
         raise RaectlError(f"{path} is no checkpoint directory, so it is not removed", "choose another --out")
-
-
-def checked_for_resume(directory: Directory, given: dict[str, Any]) -> Config:
-    """The stored configuration with the options that resuming may change: `epochs` and `device`.
-
-    Arguments:
-        given: the options that the user typed.
-
-    Raises:
-        UsageError: another option contradicts the stored one, the run is complete, or the hardware lacks the
-            stored precision.
-    """
-    config, _, _ = directory.read_config()
-    wanted = Config.from_dict({**config.to_dict(), **given})
-    for name, value in given.items():
-        stored, asked = getattr(config, name), getattr(wanted, name)
-        same = set(asked) == set(stored) if name == "reg" and not any(asked.values()) else asked == stored
-        if name not in ("epochs", "device") and not same and asked != "auto":
-            option = "--" + name.replace("_", "-")
-            raise UsageError(
-                f"{option} {value} differs from {stored}, with which {directory.path} was begun",
-                "a resumed run keeps its options; only --epochs and --device may change",
-            )
-    device = wanted.device if wanted.device != "auto" else config.device
-    resolve_precision(config.precision, device)
-    return config.replace(epochs=wanted.epochs, device=device)
 
 
 class Run:
@@ -145,7 +122,8 @@ class Run:
         self.objective = build_objective(config, self.modality, penalties)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, fused=True)
         self.position = Position(lr=config.lr)
-        self.sums = torch.zeros(len(self.objective.terms), dtype=torch.float64, device=self.device)
+        precise = torch.float32 if self.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+        self.sums = torch.zeros(len(self.objective.terms), dtype=precise, device=self.device)
         self.best = module_arrays(self.model)
         self.batch_size = min(config.batch_size, len(self.train_rows))
         self.batches = len(self.train_rows) // self.batch_size  # the last partial one is dropped
@@ -155,7 +133,10 @@ class Run:
 
     def create(self) -> None:
         """Make the directory, whole, with the initial state."""
-        with files.atomic_directory(self.directory.path.absolute()) as temporary:
+        target = self.directory.path.resolve()  # a link is not replaced, but what it points to
+        with files.describing_os_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        with files.atomic_directory(target) as temporary:
             self._write_into(Directory(temporary))
 
     def restore(self) -> None:
@@ -196,7 +177,7 @@ class Run:
             last=module_arrays(self.model),
             best=self.best,
             adam=adam_arrays(self.optimizer),
-            sums=self.sums.cpu().numpy(),
+            sums=self.sums.cpu().double().numpy(),
         )
         state.write(directory.training)
         directory.publish(self.config, self.summary, self.best, self.position.best_epoch, torch.get_num_threads())
@@ -249,12 +230,15 @@ class Run:
     def _means(self) -> dict[str, float]:
         means = (self.sums / max(1, self.position.batch)).tolist()
         if not all(map(math.isfinite, means)):
-            raise RaectlError(
-                f"the loss is no longer finite at epoch {self.position.epoch + 1}, step {self.position.step}; "
-                f"{self.directory.path} keeps the state last saved",
-                f"try a lower --lr (now {self.position.lr:g}) or a lower weight of --reg, or --precision fp32",
-            )
+            raise self._diverged("loss is")
         return dict(zip(self.objective.terms, means, strict=True))
+
+    def _diverged(self, what: str) -> RaectlError:
+        return RaectlError(
+            f"the {what} no longer finite at epoch {self.position.epoch + 1}, step {self.position.step}; "
+            f"{self.directory.path} keeps the state last saved",
+            f"train anew (--overwrite) with a lower --lr (now {self.position.lr:g}) or weight of --reg",
+        )
 
     def _progress(self, batches_per_second: float) -> None:
         left = (self.config.epochs - self.position.epoch) * self.batches - self.position.batch
@@ -270,8 +254,9 @@ class Run:
     def _interrupted(self, signum: int) -> Interrupted:
         path = self.directory.path
         done = f"epoch {self.position.epoch + 1}, step {self.position.batch} of {self.batches}"
-        resume = f"raectl train --resume --out {shlex.quote(str(path))}"
-        return Interrupted(f"interrupted in {done}; saved", resume, signum=signum)
+        return Interrupted(
+            f"interrupted in {done}; saved", command("raectl", "train", "--resume", "--out", path), signum=signum
+        )
 
     # -- the end of an epoch ---------------------------------------------------------------------------------------
 
@@ -280,8 +265,10 @@ class Run:
         self.model.settle()
         validation = self._validate() if len(self.val_rows) else means
         loss = validation["loss"]
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
+            raise self._diverged("weights are")
         if not math.isfinite(loss):
-            raise RaectlError(f"the validation loss of epoch {self.position.epoch + 1} is not finite", "a lower --lr")
+            raise self._diverged("validation loss is")
         lr = self.position.lr
         self.position.epoch += 1
         self.position.batch = 0
@@ -289,7 +276,7 @@ class Run:
         if self.position.best_loss is None or loss < self.position.best_loss:
             self.position.best_loss, self.position.best_epoch = loss, self.position.epoch
             self.best = module_arrays(self.model)
-        plateau(self.position, loss, self.config.plateau)
+        plateau(self.position, loss, self.config.plateau, self.config.plateau_gain)
         self._set_rate()
         record = {
             "epoch": self.position.epoch,

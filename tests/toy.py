@@ -33,9 +33,6 @@ class Vectors(Modality):
     def item_shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
         return stored
 
-    def stored_shape(self, item_shape: tuple[int, ...]) -> tuple[int, ...]:
-        return item_shape
-
     def to_tensor(self, items: torch.Tensor) -> torch.Tensor:
         return items.float() / 255
 

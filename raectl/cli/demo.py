@@ -1,11 +1,13 @@
 """`raectl demo`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from raectl.cli import options as o
+
+EPOCHS = 30
 
 
 def demo(
@@ -23,23 +25,24 @@ def demo(
     from raectl.cli.output import emit, number, say
     from raectl.cli.progress import Progressing
     from raectl.config import Config
+    from raectl.errors import command
     from raectl.reconstructing import reconstruct_source
     from raectl.sampling import write_samples
     from raectl.trainer import train
 
     config = Config(reg="tikhonov", image_size=32, fit="stretch", width=16, epochs=EPOCHS, seed=seed)
     say("1,797 handwritten digits, a Regularized Autoencoder with Tikhonov regularization; the same by hand:")
-    shape = "--image-size 32 --fit stretch --reg tikhonov --width 16"
-    say(f"  raectl train --data digits {shape} --epochs {EPOCHS} --out {out}")
+    shape = ["--image-size", "32", "--fit", "stretch", "--reg", "tikhonov", "--width", "16"]
+    say("  " + command("raectl", "train", "--data", "digits", *shape, "--epochs", EPOCHS, "--out", out))
     with Progressing() as report:
-        checkpoint = train(config, "digits", out, overwrite=True, report=report)
-        say(f"  raectl fit-density {out} --components 10")
+        checkpoint = train(config, "digits", out, overwrite=_is_former_demo(out, config), report=report)
+        say("  " + command("raectl", "fit-density", out, "--components", 10))
         fit = checkpoint.fit_density("gmm", components=10, seed=seed)
         samples, pairs = out / "samples.png", out / "reconstructions.png"
-        say(f"  raectl sample {out} -n 64 -o {samples}")
+        say("  " + command("raectl", "sample", out, "-n", 64, "-o", samples))
         write_samples(out, samples, 64, seed=seed)
-        say(f"  raectl reconstruct {out} --data digits -o {pairs}")
-        means = reconstruct_source(checkpoint, checkpoint.open_data(), pairs, None, report.progress)
+        say("  " + command("raectl", "reconstruct", out, "--data", "digits", "-o", pairs))
+        means, _ = reconstruct_source(checkpoint, checkpoint.open_data(), pairs, None, report.progress)
     nats = {"train": fit.train, "held_out": fit.held_out}
     emit(
         {
@@ -60,4 +63,14 @@ def demo(
     say("look at the two pictures; then: raectl train --data ./your-images --reg tikhonov --out ckpt")
 
 
-EPOCHS = 30
+def _is_former_demo(out: Path, config: Any) -> bool:
+    """Whether `out` is what this command leaves: the only directory that it replaces unasked."""
+    from raectl.directory import Directory
+    from raectl.errors import RaectlError
+
+    try:
+        stored, data, _ = Directory(out).read_config()
+    except RaectlError:
+        return False
+    same = all(getattr(stored, name) == getattr(config, name) for name in ("model", "width", "image_size", "fit"))
+    return same and data.source == "digits" and set(stored.reg) == set(config.reg)

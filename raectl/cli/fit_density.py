@@ -91,10 +91,13 @@ def _components(text: str) -> int | str:
 
 def _print(fit: Any, name: str, ckpt: Path, out: str, *, as_json: bool) -> None:
     from raectl.cli.output import emit, emit_table, number, say
+    from raectl.errors import command
 
     report = fit.density.report
     if fit.tried and not as_json:
-        tried = [[r["components"], number(r["train"]), number(r["heldout"]), f"{r['bic']:,.0f}"] for r in fit.tried]
+        tried = [
+            [r["components"], number(r["train"]), number(r["heldout"]), number(r.get("bic"), 0)] for r in fit.tried
+        ]
         emit_table("tried, in nats per dimension", ["components", "train", "held out", "BIC"], tried)
     values = {
         "density": name,
@@ -119,4 +122,4 @@ def _print(fit: Any, name: str, ckpt: Path, out: str, *, as_json: bool) -> None:
     emit(values, rows, as_json=as_json)
     for notice in fit.density.notices:
         say(f"warning: {notice}", style="yellow")
-    say(f"next: raectl sample {ckpt} -n 64 -o {out}")
+    say("next: " + command("raectl", "sample", ckpt, "-n", 64, "-o", out))

@@ -42,5 +42,5 @@ def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False)
     rows["densities"] = ", ".join(entry["name"] for entry in densities) or "none"
     emit({**values, "densities": densities}, rows, as_json=as_json)
     if densities and not as_json:
-        fits = [[d["name"], d["kind"], d["seed"], number(d["report"].get("log_likelihood"))] for d in densities]
-        emit_table("", ["density", "kind", "seed", "log-likelihood of training latents, nats"], fits)
+        fits = [[d["name"], d["kind"], d["seed"], *map(number, d["nats_per_dimension"].values())] for d in densities]
+        emit_table("", ["density", "kind", "seed", "train, nats per dimension", "held out"], fits)

@@ -41,10 +41,15 @@ def reconstruct(
         dataset = checkpoint.open_data(data, report.progress)
         for note in dataset.notes:
             report.note(note)
-        means = reconstruct_source(checkpoint, dataset, out, n, report.progress)
+        means, written = reconstruct_source(checkpoint, dataset, out, n, report.progress)
     emit(
-        {"out": str(out), "n": len(dataset), "source": dataset.source, **means},
-        {"written": out, **{name: number(value, 6) for name, value in means.items()}, "n": f"{len(dataset):,}"},
+        {"out": str(out), "written": written, "n": len(dataset), "source": dataset.source, **means},
+        {
+            "pairs": out,
+            "written": f"{written:,}",
+            **{name: number(value, 6) for name, value in means.items()},
+            "n": f"{len(dataset):,}",
+        },
         as_json=as_json,
     )
     if dataset.fingerprint == checkpoint.data.fingerprint:

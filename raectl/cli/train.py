@@ -152,12 +152,10 @@ def train(
     typed = {name: local[name] for name in _CONFIG if local[name] not in (None, [], ())}
     given = _merge(typed, local, preset, config)
     source, directory = given.pop("data", None), Path(given.pop("out", "ckpt"))
-    if resume:
-        _go(given, source, directory, as_json=as_json, resume=True)
-    elif dry_run:
-        _dry_run(given, source or "digits", directory)
+    if dry_run:
+        _dry_run(given, source, directory, resume=resume)
     else:
-        _go(given, source or "digits", directory, as_json=as_json, overwrite=overwrite)
+        _go(given, source, directory, as_json=as_json, resume=resume, overwrite=overwrite)
 
 
 _CONFIG = (
@@ -194,81 +192,81 @@ def _merge(typed: dict[str, Any], local: dict[str, Any], preset: str | None, fil
     from raectl.config import Config, option, read_toml
     from raectl.errors import UsageError
 
-    given: dict[str, Any] = presets.options(preset) if preset else {}
-    if file:
-        given |= read_toml(file)
-        for name in ("data", "out"):
-            if not isinstance(given.get(name, ""), str):
-                raise UsageError(f"{file}: {name} = {given[name]!r} is no path")
-    given |= typed
+    read = read_toml(file) if file else {}
+    for name in ("data", "out", "preset"):
+        if not isinstance(read.get(name, ""), str):
+            raise UsageError(f"{file}: {name} = {read[name]!r} is no text")
+    preset = preset or read.pop("preset", None)
+    given: dict[str, Any] = {**(presets.options(preset) if preset else {}), **read, **typed}
     if "reg" in given:
         given["reg"] = Config(reg=given["reg"]).reg
     for name, (regularizer, key) in _REGULARIZER_OPTIONS.items():
-        if local[name] is None:
+        asked = local[name] if local[name] is not None else read.get(name)
+        given.pop(name, None)
+        if asked is None:
             continue
         if regularizer not in given.get("reg", {}):
             raise UsageError(f"{option(name)} needs --reg {regularizer}", f"--reg {regularizer}")
-        given["reg"] = {**given["reg"], regularizer: {**given["reg"][regularizer], key: local[name]}}
+        given["reg"] = {**given["reg"], regularizer: {**given["reg"][regularizer], key: asked}}
     return given
 
 
-def _go(given: dict[str, Any], source: str | None, out: Path, *, as_json: bool, **how: bool) -> None:
+def _settings(given: dict[str, Any], out: Path, *, resume: bool) -> Any:
+    from raectl.config import Config
+    from raectl.directory import Directory
+    from raectl.resuming import resumed
+
+    return resumed(Directory(out), given) if resume else Config.from_dict(given)
+
+
+def _go(given: dict[str, Any], source: str | None, out: Path, *, as_json: bool, resume: bool, overwrite: bool) -> None:
     from raectl.cli.output import emit, number, say
     from raectl.cli.progress import Progressing
-    from raectl.config import Config
-
-    if how.get("resume"):
-        from raectl.directory import Directory
-        from raectl.trainer import checked_for_resume
-
-        settings = checked_for_resume(Directory(out), given)
-        _, summary, _ = Directory(out).read_config()
-        source = source or summary.source
-    else:
-        settings = Config.from_dict(given, where="the configuration")
+    from raectl.errors import command
     from raectl.trainer import train as run
 
-    assert source is not None
+    settings = _settings(given, out, resume=resume)
     with Progressing() as report:
-        checkpoint = run(settings, source, out, report=report, **how)
+        checkpoint = run(settings, source, out, report=report, resume=resume, overwrite=overwrite)
     log = checkpoint.directory.read_log()
     best = next((line for line in log if line["epoch"] == checkpoint.epoch), {})
     validation = best.get("validation") or {}
-    emit(
-        {
-            "checkpoint": str(out),
-            "epochs": len(log),
-            "best_epoch": checkpoint.epoch,
-            "train": best.get("train"),
-            "validation": best.get("validation"),
-            "seconds": sum(line["seconds"] for line in log),
-        },
-        {
-            "checkpoint": out,
-            "best epoch": f"{checkpoint.epoch} of {len(log)}",
-            "validation loss": number(validation.get("loss")),
-            "  reconstruction": number(validation.get("reconstruction")),
-        },
-        as_json=as_json,
-    )
-    say(f"next: raectl fit-density {out} --components 10")
+    values = {
+        "checkpoint": str(out),
+        "epochs": len(log),
+        "best_epoch": checkpoint.epoch,
+        "train": best.get("train"),
+        "validation": best.get("validation"),
+        "seconds": sum(line["seconds"] for line in log),
+    }
+    rows = {
+        "checkpoint": out,
+        "best epoch": f"{checkpoint.epoch} of {len(log)}",
+        "validation loss": number(validation.get("loss")),
+        "  reconstruction": number(validation.get("reconstruction")),
+    }
+    emit(values, rows, as_json=as_json)
+    say("next: " + command("raectl", "fit-density", out, "--components", 10))
 
 
-def _dry_run(given: dict[str, Any], source: str, out: Path) -> None:
-    from raectl.build import resolve
-    from raectl.cli.output import emit, say
+def _dry_run(given: dict[str, Any], source: str | None, out: Path, *, resume: bool) -> None:
+    from dataclasses import asdict
+
+    from raectl.build import check, resolve
+    from raectl.cli.output import emit
     from raectl.cli.progress import Progressing
-    from raectl.config import Config
     from raectl.data import open_dataset
-    from raectl.directory import DataSummary
+    from raectl.directory import DataSummary, Directory
     from raectl.trainer import data_options
 
-    config = Config.from_dict(given)
-    with Progressing() as report:
-        dataset = open_dataset(source, data_options(config), report.progress)
-    for note in dataset.notes:
-        say(note)
-    import dataclasses
-
-    summary = dataclasses.asdict(DataSummary.of(dataset))
-    emit({"out": str(out), "config": resolve(config, dataset).to_dict(), "data": summary}, as_json=True)
+    config = _settings(given, out, resume=resume)
+    if resume:
+        summary = Directory(out).read_config()[1]
+    else:
+        check(config)
+        with Progressing() as report:
+            dataset = open_dataset(source or "digits", data_options(config), report.progress)
+            for note in dataset.notes:
+                report.note(note)
+        config, summary = resolve(config, dataset), DataSummary.of(dataset)
+    emit({"out": str(out), "config": config.to_dict(), "data": asdict(summary)}, as_json=True)

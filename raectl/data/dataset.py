@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+_SPLIT = 2  # second half of the generator's key; `raectl.noise` has the others
 _CHUNK = 64 * 2**20  # bytes hashed at a time, so that a memory-mapped array is never read whole into memory
 
 
@@ -84,5 +85,7 @@ def split(n: int, val_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarra
         (9, 1)
     """
     held_out = min(n - 1, max(1, round(n * val_fraction))) if val_fraction > 0 else 0
-    order = np.random.Generator(np.random.Philox(key=seed)).permutation(n)
+    # Sorting the words of a counter-based generator depends on no library's choice of a shuffle.
+    words = np.random.Philox(key=np.array([seed, _SPLIT], dtype=np.uint64)).random_raw(n)
+    order = np.argsort(words, kind="stable")
     return np.sort(order[held_out:]), np.sort(order[:held_out])

@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -91,6 +92,8 @@ def _prepare(listing: Listing, options: DataOptions, background: str, progress: 
         headers.extend(found)
         bad.extend(refused)
         progress("reading images", len(headers) + len(bad), total)
+    headers, broken = _without_broken_outliers(listing, headers)
+    bad.extend(broken)
     rules.tolerate(bad, total, listing.source)
     sizes = {header.size for header in headers}
     resolved, notes = rules.resolve(options, sizes, all(header.grey for header in headers), background)
@@ -105,6 +108,18 @@ def _prepare(listing: Listing, options: DataOptions, background: str, progress: 
 
     content = digest([(header.name, header.content) for header in headers], sorted(bad))
     return Job(listing.source, content, resolved, total, blocks, tuple(bad), notes)
+
+
+def _without_broken_outliers(listing: Listing, headers: list[_Header]) -> tuple[list[_Header], list[rules.Bad]]:
+    """Drop images that cannot be decoded among the few of an odd size: a broken one must not decide the size of all."""
+    counts = Counter(header.size for header in headers)
+    usual = max(counts, key=lambda size: counts[size], default=None)
+    odd = [header.name for header in headers if header.size != usual]
+    if not odd or len(odd) > rules.NAMED:
+        return headers, []
+    options = DataOptions(image_size=rules.DEFAULT_SIZE, background="white", channels=3)
+    bad = dict(_decode(listing, tuple(odd), options).bad)
+    return [header for header in headers if header.name not in bad], list(bad.items())
 
 
 def _read(listing: Listing, name: str) -> bytes:

@@ -13,8 +13,8 @@ from raectl.errors import RaectlError, UsageError
 FITS = ("pad", "crop", "stretch")
 SMALLEST, LARGEST = 8, 512  # allowed sides of the square images, in pixels
 _KEPT = 128  # images that share one square size up to this keep it
-_DEFAULT = 64
-_NAMED = 5  # bad images named in a message, and the number that is forgiven whatever the total
+DEFAULT_SIZE = 64
+NAMED = 5  # bad images named in a message, and the number that is forgiven whatever the total
 
 # Suffixes by which a file claims to be an image. No EPS or PDF (they run programs), no TGA (any bytes pass for one).
 _SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".webp", ".avif", ".bmp", ".dib", ".gif",
@@ -89,7 +89,7 @@ def resolve(
         smallest, largest = (pick(sizes, key=lambda wh: (wh[0] * wh[1], wh)) for pick in (min, max))
         size = largest[0]
         if len(sizes) > 1 or largest[0] != largest[1] or not SMALLEST <= size <= _KEPT:
-            size = _DEFAULT
+            size = DEFAULT_SIZE
             what = "{}x{}".format(*largest)
             if len(sizes) > 1:
                 what = "{} sizes (smallest {}x{}, largest {}x{})".format(len(sizes), *smallest, *largest)
@@ -108,11 +108,11 @@ def tolerate(bad: Sequence[Bad], total: int, where: str) -> tuple[str, ...]:
     """
     if not bad:
         return ()
-    named = ", ".join(f"{shown(name)} ({reason})" for name, reason in bad[:_NAMED])
-    named += f", and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+    named = ", ".join(f"{shown(name)} ({reason})" for name, reason in bad[:NAMED])
+    named += f", and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
     if len(bad) == total:
         raise RaectlError(f"none of the {total} images in {shown(where)} could be read: {named}")
-    if len(bad) > _NAMED and len(bad) * 100 > total:
+    if len(bad) > NAMED and len(bad) * 100 > total:
         message = f"{len(bad)} of {total} images in {shown(where)} could not be read: {named}"
         raise RaectlError(message, "repair or remove them; up to 5 bad images, or 1 %, are skipped")
     was = "was" if len(bad) == 1 else "were"

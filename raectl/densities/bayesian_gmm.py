@@ -46,6 +46,7 @@ class BayesianGMM(Mixture):
     def _fit(self, z: Tensor, seed: int) -> None:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import BayesianGaussianMixture
+        from threadpoolctl import threadpool_limits
 
         self._check_enough(len(z))
         if len(z) == 1:
@@ -59,7 +60,8 @@ class BayesianGMM(Mixture):
             weight_concentration_prior=1 / self.components,
             random_state=seed & 0xFFFFFFFF,  # NumPy's legacy generator takes 32 bits
         )
-        with warnings.catch_warnings():
+        # One thread for k-means, whose threads would add their partial sums in whatever order they finish.
+        with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
             warnings.simplefilter("ignore", ConvergenceWarning)  # said by a notice, below
             fitted.fit(z.double().numpy())
         self._mixture = Normals.from_arrays(self._kind, fitted.weights_, fitted.means_, fitted.covariances_)

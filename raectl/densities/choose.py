@@ -5,6 +5,7 @@ from typing import Any
 
 from raectl.densities.base import as_latents
 from raectl.densities.gmm import GMM
+from raectl.densities.mixture import Mixture
 from raectl.errors import RaectlError
 
 CANDIDATES = (1, 2, 5, 10, 20, 50, 100)
@@ -12,8 +13,13 @@ _PATIENCE = 2  # worse candidates in a row before larger ones are given up
 
 
 def choose_components(
-    train_z: Any, val_z: Any, covariance: str = "full", seed: int = 0, candidates: Sequence[int] = CANDIDATES
-) -> tuple[GMM, list[dict[str, float]]]:
+    train_z: Any,
+    val_z: Any,
+    seed: int = 0,
+    candidates: Sequence[int] = CANDIDATES,
+    kind: type[Mixture] = GMM,
+    **options: Any,
+) -> tuple[Mixture, list[dict[str, float]]]:
     """Fit mixtures of growing size and keep the one with the highest log-likelihood of the held-out latents.
 
     Candidates above the number of training latents are skipped; two worse ones in a row end the search.
@@ -24,9 +30,10 @@ def choose_components(
     Arguments:
         train_z: (N, d), fitted to.
         val_z: (M, d), disjoint from them.
-        covariance: as for `GMM`.
         seed: as for `GMM.fit`.
         candidates: numbers of components, increasing.
+        kind: the mixture to fit.
+        options: its other options.
 
     Returns:
         The chosen mixture, and a row for each one tried: components, train and heldout (nats per dimension), bic.
@@ -40,19 +47,21 @@ def choose_components(
         (2, 2)
     """
     train_z, val_z = as_latents(train_z), as_latents(val_z)
-    best: GMM | None = None
+    best: Mixture | None = None
     table: list[dict[str, float]] = []
     best_heldout, worse = -float("inf"), 0
     for components in candidates:
         if components > len(train_z) or worse == _PATIENCE:
             break
-        gmm = GMM(components=components, covariance=covariance).fit(train_z, seed=seed)
-        train = float(gmm.report["log_likelihood"]) / gmm.dim
-        heldout = float(gmm.log_prob(val_z).mean()) / gmm.dim
-        table.append({"components": components, "train": train, "heldout": heldout, "bic": float(gmm.report["bic"])})
+        mixture = kind.create(components=components, **options).fit(train_z, seed=seed)
+        train = float(mixture.report["log_likelihood"]) / mixture.dim
+        heldout = float(mixture.log_prob(val_z).mean()) / mixture.dim
+        table.append({"components": components, "train": train, "heldout": heldout})
+        if "bic" in mixture.report:
+            table[-1]["bic"] = float(mixture.report["bic"])
         worse = 0 if heldout > best_heldout else worse + 1
         if heldout > best_heldout:
-            best, best_heldout = gmm, heldout
+            best, best_heldout = mixture, heldout
     if best is None:
         raise RaectlError(f"no candidate of {list(candidates)} is within the {len(train_z)} latents")
     return best, table

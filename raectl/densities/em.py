@@ -100,6 +100,7 @@ def kmeans_start(z: Tensor, frame: Frame, kind: Covariance, k: int, seed: int) -
     """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
 
     rows = permutation(seed, 0, len(z))[: max(_KMEANS_ROWS, 64 * k)]
     chosen = z[torch.from_numpy(np.sort(rows))] if len(rows) < len(z) else z
@@ -108,7 +109,9 @@ def kmeans_start(z: Tensor, frame: Frame, kind: Covariance, k: int, seed: int) -
     x = ((chosen - frame.centre.to(z.dtype)) / usual.to(z.dtype)).numpy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than components
-        centres = KMeans(k, n_init=1, random_state=seed & 0xFFFFFFFF).fit(x).cluster_centers_
+        # Threads would add their partial sums in whatever order they finish.
+        with threadpool_limits(1, user_api="openmp"):
+            centres = KMeans(k, n_init=1, random_state=seed & 0xFFFFFFFF).fit(x).cluster_centers_
     ratio = frame.scale / usual
     weights = torch.full((k,), 1 / k, dtype=torch.float64)
     means = torch.from_numpy(centres.astype(np.float64)) / ratio

@@ -14,6 +14,11 @@ import torch
 from raectl.errors import RaectlError, UsageError
 from raectl.files import require_parent
 
+_FILE_TYPES = frozenset(
+    [".avi", ".csv", ".doc", ".eps", ".heic", ".htm", ".html", ".jp2", ".json", ".jsonl", ".md", ".mkv", ".mov", ".mp4", ".npy", ".pdf", ".pkl", ".ppm"]
+    + [".psd", ".pt", ".pth", ".safetensors", ".svg", ".tar", ".toml", ".txt", ".webm", ".xml", ".yaml", ".zip"]
+)
+
 
 class Modality(ABC):
     """What a datum is. A subclass without state; `raectl.registry` knows it by its name.
@@ -41,10 +46,6 @@ class Modality(ABC):
     @abstractmethod
     def item_shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of one item as the networks see it, from its shape as stored."""
-
-    @abstractmethod
-    def stored_shape(self, item_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of one item as stored: the inverse of `item_shape`."""
 
     @abstractmethod
     def to_tensor(self, items: torch.Tensor) -> torch.Tensor:
@@ -111,18 +112,19 @@ class Modality(ABC):
     def check_out(self, out: Path) -> None:
         """Raise, before any work is done, unless items can be written to `out`.
 
-        A name without a suffix is a directory. A file that exists will be replaced; a directory only if empty.
+        A name whose suffix is none of a file type is a directory. A file that exists will be replaced; a directory
+        only if empty.
 
         Raises:
-            UsageError: no item can be written under such a name.
+            UsageError: items cannot be written to a file of that type.
             RaectlError: the parent directory is missing, or something else is where `out` would be.
         """
-        if out.name in ("", "..") or (out.suffix.lower() not in self.suffixes and not self._names_directory(out)):
+        if out.name in ("", "..") or (self._names_file(out) and out.suffix.lower() not in self.suffixes):
             supported = ", ".join(self.suffixes)
             directory = "; a name without a suffix becomes a directory" if self.writes_directories else ""
             raise UsageError(f"cannot write items to {str(out)!r}", f"supported: {supported}{directory}")
         require_parent(out)
-        if not self._names_directory(out):
+        if self._names_file(out):
             if out.is_dir():
                 raise RaectlError(f"{out} is a directory, not a {out.suffix} file", "choose another name")
         elif out.is_dir():
@@ -131,8 +133,10 @@ class Modality(ABC):
         elif out.exists():
             raise RaectlError(f"{out} is a file, not a directory", f"choose another name, or add {self.suffixes[0]}")
 
-    def _names_directory(self, out: Path) -> bool:
-        return self.writes_directories and not out.suffix
+    def _names_file(self, out: Path) -> bool:
+        """Whether `out` is a file of this modality or of a well-known type: nobody means a directory by `x.pdf`."""
+        suffix = out.suffix.lower()
+        return suffix in self.suffixes or suffix in _FILE_TYPES or not self.writes_directories
 
 
 def gather(batches: Iterable[np.ndarray], total: int) -> np.ndarray:

@@ -32,10 +32,6 @@ class Images(Modality):
         h, w, c = stored
         return c, h, w
 
-    def stored_shape(self, item_shape: tuple[int, ...]) -> tuple[int, ...]:
-        c, h, w = item_shape
-        return h, w, c
-
     def to_tensor(self, items: torch.Tensor) -> torch.Tensor:
         """(B, H, W, C) uint8 => (B, C, H, W) float32 in [0, 1], value v becoming exactly v / 255.
 
@@ -55,7 +51,7 @@ class Images(Modality):
     def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> None:
         """A grid (image suffixes), an array `images` (N, H, W, C) in a `.npz`, or a directory with a PNG per image."""
         self.check_out(out)
-        if not out.suffix:
+        if not self._names_file(out):
             _write_directory(out, batches, file_names(names, total, ".png"))
         elif out.suffix.lower() == ".npz":
             _write_npz(out, images=gather(batches, total))
@@ -67,7 +63,7 @@ class Images(Modality):
     ) -> None:
         """A grid of pairs, a `.npz` with `images` (the reconstructions) and `originals`, or a PNG a reconstruction."""
         self.check_out(out)
-        if not out.suffix:
+        if not self._names_file(out):
             _write_directory(out, (reconstructions,), file_names(names, len(originals), ".png"))
         elif out.suffix.lower() == ".npz":
             _write_npz(out, images=reconstructions, originals=originals)
@@ -78,7 +74,7 @@ class Images(Modality):
         """A row a walk; a `.gif` in which all walks move; `.npz` with `images` (P, S, H, W, C); or a PNG a step."""
         self.check_out(out)
         pairs, steps = walks.shape[:2]
-        if not out.suffix:
+        if not self._names_file(out):
             names = [f"walk-{pair:03}-step-{step:03}.png" for pair in range(pairs) for step in range(steps)]
             _write_directory(out, (walks.reshape(-1, *walks.shape[2:]),), names)
         elif out.suffix.lower() == ".npz":

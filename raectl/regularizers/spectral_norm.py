@@ -25,7 +25,7 @@ class SpectralNorm(Regularizer):
         if view not in ("torch", "released"):
             raise UsageError(f"--sn-view {view!r} is none of torch, released")
         self.view = view
-        self.on_encoder = encoder
+        self.encoder = self.on_encoder = encoder
 
     @staticmethod
     def default_weight(data_dim: int, latent_dim: int) -> None:

@@ -1,0 +1,50 @@
+"""Which configuration a resumed run goes on with: the stored one, and whether what was asked for agrees with it."""
+
+import math
+from typing import Any
+
+from raectl.build import has_bf16, make_regularizer, resolve_device, resolve_regularizers
+from raectl.config import Config, option
+from raectl.directory import Directory
+from raectl.errors import UsageError
+
+_MAY_CHANGE = ("epochs", "device")
+
+
+def resumed(directory: Directory, given: dict[str, Any]) -> Config:
+    """The stored configuration with the options that resuming may change: `epochs` and `device`.
+
+    Arguments:
+        given: the options asked for.
+
+    Raises:
+        UsageError: another option contradicts the stored one, or the hardware lacks the stored device or precision.
+    """
+    config, data, _ = directory.read_config()
+    wanted = Config.from_dict({**config.to_dict(), **given})
+    data_dim = math.prod(data.shape)
+    assert config.latent_dim is not None, "stored configurations are resolved"
+    reg = resolve_regularizers(wanted.reg, data_dim, config.latent_dim)
+    wanted = wanted.replace(reg={name: _without_defaults(name, reg[name]) for name in reg})
+    stored = config.replace(reg={name: _without_defaults(name, config.reg[name]) for name in config.reg})
+    for name, asked in given.items():
+        if name in _MAY_CHANGE or asked in (None, "auto"):
+            continue
+        if getattr(wanted, name) != getattr(stored, name):
+            raise UsageError(
+                f"{option(name)} differs from the {getattr(stored, name)!r} with which {directory.path} was begun",
+                "a resumed run keeps its options; only --epochs and --device may change",
+            )
+    device = resolve_device(given.get("device") or config.device)
+    if config.precision == "bf16" and not has_bf16(device):
+        raise UsageError(
+            f"{directory.path} was begun with --precision bf16, which is not to be had on this {device}",
+            "resume it where it is, or train anew with --precision fp32",
+        )
+    return config.replace(epochs=wanted.epochs, device=device)
+
+
+def _without_defaults(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """A regularizer's options less those that say what is the case anyway, so that two can be compared."""
+    regularizer = make_regularizer(name, {})
+    return {key: value for key, value in given.items() if key == "weight" or getattr(regularizer, key, None) != value}
