@@ -4,6 +4,7 @@ Everything else sees `x: (B, *item_shape)` float32 and `z: (B, d)`. Items are st
 uint8; a modality turns them into tensors and back, compares, draws and writes them.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,9 +15,9 @@ import torch
 from raectl.errors import RaectlError, UsageError
 from raectl.files import require_parent
 
-_FILE_TYPES = frozenset(
-    [".avi", ".csv", ".doc", ".eps", ".heic", ".htm", ".html", ".jp2", ".json", ".jsonl", ".md", ".mkv", ".mov", ".mp4", ".npy", ".pdf", ".pkl", ".ppm"]
-    + [".psd", ".pt", ".pth", ".safetensors", ".svg", ".tar", ".toml", ".txt", ".webm", ".xml", ".yaml", ".zip"]
+_FILE_TYPE = re.compile(
+    r"\.(avi|csv|doc|eps|heic|html?|jp2|jsonl?|md|mkv|mov|mp4|npy|pdf|pkl|ppm|psd|pth?|safetensors|svg|tar|toml|txt"
+    r"|webm|xml|ya?ml|zip)"
 )
 
 
@@ -136,7 +137,7 @@ class Modality(ABC):
     def _names_file(self, out: Path) -> bool:
         """Whether `out` is a file of this modality or of a well-known type: nobody means a directory by `x.pdf`."""
         suffix = out.suffix.lower()
-        return suffix in self.suffixes or suffix in _FILE_TYPES or not self.writes_directories
+        return suffix in self.suffixes or _FILE_TYPE.fullmatch(suffix) is not None or not self.writes_directories
 
 
 def gather(batches: Iterable[np.ndarray], total: int) -> np.ndarray:
