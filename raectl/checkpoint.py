@@ -19,6 +19,7 @@ from raectl.fitting import Fit, fit
 from raectl.latents import split_latents
 from raectl.models import Model
 from raectl.registry import resolve
+from raectl.reporting import Report
 from raectl.state import load_module
 
 # Networks run on blocks of one fixed size, the last one padded: a library may choose another algorithm, with other
@@ -114,21 +115,24 @@ class Checkpoint:
 
     # -- densities -----------------------------------------------------------------------------------------------
 
-    def open_data(self, source: str | Path | np.ndarray | None = None, progress: Any = None) -> Dataset:
+    def open_data(self, source: str | Path | np.ndarray | None = None, report: Report | None = None) -> Dataset:
         """A data set as this model takes it; by default the one it was trained on, if that has not changed.
 
         Raises:
             RaectlError: the recorded data are not what they were, or the data do not suit the model.
         """
+        report = report or Report()
         if source is not None:
-            dataset = open_dataset(source, self.data.options, progress)
+            dataset = open_dataset(source, self.data.options, report.progress)
+            for note in dataset.notes:
+                report.note(note)
             if tuple(dataset.items.shape[1:]) != self.data.shape:
                 found = tuple(dataset.items.shape[1:])
                 raise RaectlError(f"{source}: items of shape {found} do not suit a model for {self.data.shape}")
             return dataset
         hint = "name the data: --data SOURCE"
         try:
-            dataset = open_dataset(self.data.source, self.data.options, progress)
+            dataset = open_dataset(self.data.source, self.data.options, report.progress)
         except RaectlError as error:
             raise RaectlError(f"the training data cannot be opened: {error.message}", hint) from error
         if dataset.fingerprint != self.data.fingerprint:
@@ -142,7 +146,7 @@ class Checkpoint:
         *,
         name: str | None = None,
         seed: int = 0,
-        progress: Any = None,
+        report: Report | None = None,
         **options: Any,
     ) -> Fit:
         """Fit a density to the training latents and keep it in the directory.
@@ -152,12 +156,13 @@ class Checkpoint:
             source: data to encode; None for the training data.
             name: what to keep it under; None for the kind, with the components where it has them.
             seed: of the fit.
+            report: receives progress.
             options: the density's own, such as `components=10` or `components="auto"`.
 
         Returns:
             The density with its held-out log-likelihood and what was tried.
         """
-        train, held_out = split_latents(self, self.open_data(source, progress))
+        train, held_out = split_latents(self, self.open_data(source, report))
         result = fit(kind, train, held_out, seed=seed, **options)
         result.save(self.directory, name, weights=self.weights)
         return result

@@ -7,7 +7,7 @@ import typer
 
 from raectl.cli import options as o
 
-EPOCHS = 30
+EPOCHS = 20
 
 
 def demo(

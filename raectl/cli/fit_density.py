@@ -68,9 +68,7 @@ def fit_density(
             from raectl.checkpoint import load
 
             report.note(f"encoding the data of {ckpt}")
-            fit = load(ckpt, device).fit_density(
-                density, data, name=name, seed=seed, progress=report.progress, **options
-            )
+            fit = load(ckpt, device).fit_density(density, data, name=name, seed=seed, report=report, **options)
         else:
             if data is not None:
                 raise UsageError("--latents and --data exclude each other")

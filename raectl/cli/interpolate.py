@@ -47,9 +47,7 @@ def interpolate(
     checkpoint = load(ckpt, device)
     checkpoint.modality.check_out(out)
     with Progressing() as report:
-        dataset = checkpoint.open_data(data, report.progress)
-        for note in dataset.notes:
-            report.note(note)
+        dataset = checkpoint.open_data(data, report)
     if between:
         chosen = interpolation.named_pair(dataset, *between)
     else:

@@ -14,8 +14,6 @@ from raectl import __version__
 from raectl.cli import demo, fit_density, info, interpolate, output, reconstruct, sample, train
 from raectl.errors import Interrupted, RaectlError
 
-debug = False  # set by --debug
-
 app = typer.Typer(
     name="raectl",
     no_args_is_help=True,
@@ -105,7 +103,7 @@ def _run() -> int:
 
 
 def _fail(error: BaseException, message: str, hint: str | None, code: int) -> int:
-    if debug:
+    if output.show_tracebacks:
         import traceback
 
         traceback.print_exception(error)

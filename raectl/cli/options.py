@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from raectl import registry
+from raectl.cli import output
 
 
 def known(kind: str) -> str:
@@ -19,9 +20,7 @@ DATA, MODEL, TRAINING, RUN, OUTPUT = "Data", "Model", "Training", "Run", "Output
 
 def _show_tracebacks(value: bool) -> bool:
     if value:
-        from raectl.cli import main
-
-        main.debug = True
+        output.show_tracebacks = True
     return value
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+show_tracebacks = False  # set by --debug
 _talk = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 

@@ -38,9 +38,7 @@ def reconstruct(
     checkpoint = load(ckpt, device)
     checkpoint.modality.check_out(out)
     with Progressing() as report:
-        dataset = checkpoint.open_data(data, report.progress)
-        for note in dataset.notes:
-            report.note(note)
+        dataset = checkpoint.open_data(data, report)
         means, written = reconstruct_source(checkpoint, dataset, out, n, report.progress)
     emit(
         {"out": str(out), "written": written, "n": len(dataset), "source": dataset.source, **means},
