@@ -124,7 +124,7 @@ class Directory:
 
     def is_recognised(self) -> bool:
         """Whether this is a directory that raectl made: the only kind that it ever removes."""
-        if self.is_densities_only():
+        if self.is_densities_only() and any(visible(self.densities)):
             return True
         try:
             record = files.read_json(self.config)
@@ -213,7 +213,7 @@ class Directory:
         for text in self.log.read_text(encoding="utf-8", errors="replace").splitlines():
             with contextlib.suppress(ValueError, RecursionError):
                 line = json.loads(text)
-                if isinstance(line, dict) and set(line) >= _LOGGED:
+                if _is_epoch(line):
                     lines.append(line)
         return lines
 
@@ -232,6 +232,16 @@ class Directory:
         lines = [{"metric": name, "value": value, **protocol} for name, value in values.items()]
         with contextlib.suppress(OSError), open(self.metrics, "a", encoding="utf-8") as file:
             file.write("".join(json.dumps(line, allow_nan=False) + "\n" for line in lines))
+
+
+def _is_epoch(line: Any) -> bool:
+    """Whether a line of log.jsonl is an epoch's: with the fields that are read again, of their types."""
+    if not isinstance(line, dict) or not set(line) >= _LOGGED or type(line["epoch"]) is not int:
+        return False
+    terms = [line["train"], *([] if line["validation"] is None else [line["validation"]])]
+    return all(isinstance(t, dict) and isinstance(t.get("loss"), int | float) for t in terms) and isinstance(
+        line["seconds"], int | float
+    )
 
 
 def visible(path: Path) -> set[Path]:

@@ -33,6 +33,7 @@ _DATA: dict[str, dict[str, Any]] = {
     "celeba": {"image_size": 64, "latent_dim": 64},  # the paper crops the middle 140 x 140 pixels first
 }
 _SUMMED = ("vae", "cv-vae")  # whose released loss is a sum over pixels and a mean over channels
+_UNITS = {"celeba/wae": 20.0}  # whose released loss is 0.05 times a sum over everything
 _COMMON: dict[str, Any] = {"width": 128, "batch_size": 100, "bn_momentum": 0.01, "plateau": "absolute"}
 
 
@@ -100,6 +101,7 @@ def options(name: str) -> dict[str, Any]:
         raise UsageError(f"unknown --preset {name!r}", f"known: {', '.join(near or PRESETS)}")
     row, family = PRESETS[name], name.partition("/")[0]
     channels, data_dim = _VALUES[family]
-    gain = 1e-4 * (channels if row.model in _SUMMED else data_dim)
+    units = channels if row.model in _SUMMED else data_dim  # of our loss in one of the released loss
+    gain = 1e-4 * _UNITS.get(name, units)
     own = {"model": row.model, "beta": row.beta, "reg": row.reg, "epochs": row.epochs, "lr": row.lr}
     return {**_COMMON, **_DATA[family], **own, "plateau_gain": gain}

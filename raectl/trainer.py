@@ -69,7 +69,8 @@ def train(
         if overwrite:
             raise UsageError("--resume and --overwrite exclude each other")
         default = vars(Config())
-        config = resumed(directory, {name: v for name, v in vars(config).items() if v != default[name]})
+        given = {name: value for name, value in vars(config).items() if value != default[name]}
+        config = resumed(directory, {**given, "epochs": config.epochs})
         source = directory.read_config()[1].source if source is None else source
     else:
         check(config)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from raectl import files
 from raectl.cli import main as program
 
 ESCAPE = "\x1b"
+HOLDS_OTHER_THINGS = "holds other things"
+SMALL = ["--image-size", "12", "--width", "2", "--latent-dim", "4", "--batch-size", "16", "--epochs", "1"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Cli:
     def run(self, *arguments: object) -> Result:
         """Run it, whatever the outcome."""
         self._monkeypatch.setattr(sys, "argv", ["raectl", *map(str, arguments)])
-        self._monkeypatch.setattr(program, "debug", False)
+        self._monkeypatch.setattr("raectl.cli.output.show_tracebacks", False)
         self._capfd.readouterr()
         code = program._run()
         captured = self._capfd.readouterr()
@@ -164,3 +167,88 @@ def assert_same_run(a: Path, b: Path) -> None:
 def plain_words(text: str) -> str:
     """Text without the frames that Typer draws, its white space made single."""
     return re.sub(r"\s+", " ", re.sub(r"[│╭╮╰╯─]", " ", text))
+
+
+def contains(grid: np.ndarray, image: np.ndarray) -> bool:
+    """Whether a picture holds an image, enlarged to 64 pixels as small ones are."""
+    image = image.repeat(4, axis=0).repeat(4, axis=1)
+    windows = np.lib.stride_tricks.sliding_window_view(grid, image.shape)[:, :, 0]
+    corner = np.argwhere((windows[:, :, 0, 0] == image[0, 0]).all(axis=-1))
+    return any(np.array_equal(windows[y, x], image) for y, x in corner)
+
+
+@dataclass(frozen=True)
+class World:
+    """A directory of everything that can be wrong, `{w}` in the cases below, and what is in it."""
+
+    path: Path
+    content: dict[str, bytes]
+
+
+def make_world(w: Path, checkpoint: Path, images: Path) -> World:
+    """Fill an empty directory with what can be wrong, and with copies of a checkpoint and its images."""
+    from raectl.fitting import fit_latents
+
+    shutil.copytree(checkpoint, w / "ckpt")
+    shutil.copytree(checkpoint, w / "nodensity")
+    shutil.rmtree(w / "nodensity" / "densities")
+    shutil.copytree(images, w / "images")
+    write_pictures(w / "others", 20)
+    (w / "empty").mkdir()
+    for name, content in {
+        "texts": {"a.txt": b"text", "b.csv": b"1,2"},
+        "broken": {"a.png": b"\x89PNG\r\n\x1a\nrubbish", "b.jpg": b"", "c.png": b"nothing"},
+        "textpng": {"notes.png": b"Dear diary, this is no image.\n"},
+        "mine": {"thesis.txt": HOLDS_OTHER_THINGS.encode()},
+    }.items():
+        (w / name).mkdir()
+        for file, data in content.items():
+            (w / name / file).write_bytes(data)
+    (w / "file.txt").write_text(HOLDS_OTHER_THINGS)
+    (w / "one.png").write_bytes((w / "images" / "0000.png").read_bytes())
+    for name, text in {
+        "bad": "epochs = = 3",
+        "unknown": "colour-of-the-sky = 3",
+        "type": 'epochs = "many"',
+        "out": "out = 5",
+        "data": "data = [1]",
+        "reg": "reg = 5",
+        "table": "[train]\nepochs = 3",
+    }.items():
+        (w / f"{name}.toml").write_text(text)
+    (w / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    z = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    np.save(w / "good.npy", z)
+    np.save(w / "flat.npy", z[:, 0])
+    np.save(w / "cube.npy", z[None])
+    np.save(w / "nan.npy", np.where(z > 1, np.nan, z))
+    np.save(w / "object.npy", np.array([[{"a": 1}, None]], dtype=object), allow_pickle=True)
+    np.save(w / "strings.npy", np.array([["a", "b"]] * 4))
+    np.save(w / "single.npy", z[:1])
+    (w / "text.npy").write_text("no array")
+    (w / "void.npy").write_bytes(b"")
+    np.savez(w / "archive.npz", z=z)
+    fit_latents(w / "latents-only", w / "good.npy", "gmm", components=2)
+    return World(w, tree(w))
+
+
+def assert_mistake(cli: Cli, world: World, new: Path, command: str, code: int, fragments: list[str]) -> None:
+    """A wrong command says so, for people and in JSON, and leaves everything as it was.
+
+    Arguments:
+        new: an empty directory, the working directory; `{n}` in the command is a path in it, `{w}` is the world.
+        fragments: of the error and the hint.
+    """
+    names = {"w": str(world.path), "n": str(new / "new")}
+    arguments = [part.format(**names) for part in command.split()]
+    said = [fragment.format(**names) for fragment in fragments]
+    result = cli.run(*arguments)
+    assert_clear_error(result, code, *said)
+    assert result.out == ""
+    result = cli.run(*arguments, "--json")
+    assert_clear_error(result, code, *said)
+    assert set(result.json) == {"error", "hint"}
+    assert "error: " + " ".join(result.json["error"].split("\n")) in result.err
+    assert bool(result.lines("hint: ")) == bool(result.json["hint"])
+    assert tree(world.path) == world.content, "what was there is as it was"
+    assert tree(new) == {}, "nothing new"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cli_helpers import Cli, write_pictures
+from cli_helpers import Cli, World, make_world, write_pictures
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -58,3 +58,9 @@ def original(tmp_path_factory: pytest.TempPathFactory, _environment: None) -> Tr
 def trained(original: Trained, tmp_path: Path) -> Trained:
     """A copy of `original`'s checkpoint for one test alone."""
     return Trained(original.data, Path(shutil.copytree(original.path, tmp_path / "ckpt")))
+
+
+@pytest.fixture(scope="session")
+def world(original: Trained, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Everything that can be wrong, `{w}` in the lists of mistakes; no test may change it."""
+    return make_world(tmp_path_factory.mktemp("world"), original.path, original.data)

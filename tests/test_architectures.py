@@ -38,7 +38,7 @@ def pair(name: str, side: int, channels: int, width: int = 1, latent_dim: int = 
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes_range_and_gradients(name, side, channels):
     made = pair(name, side, channels)
-    model = Autoencoder(made, Deterministic, 3)
+    model = Autoencoder(made, Deterministic(made.features, 3), 3)
     x = torch.rand(3, channels, side, side)
     features = made.encoder(x)
     assert features.shape == (3, made.features)
@@ -78,7 +78,8 @@ def test_mlp_takes_items_of_any_shape():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_glorot_uniform_kernels_and_zero_biases(name):
-    model = Autoencoder(pair(name, 16, 3, width=4, latent_dim=20), Deterministic, 20)
+    made = pair(name, 16, 3, width=4, latent_dim=20)
+    model = Autoencoder(made, Deterministic(made.features, 20), 20)
     seen = 0
     for layer in model.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):

@@ -28,6 +28,7 @@ WRONG = {
     "precision": ["fp16", None, 32],
     "val_fraction": [-0.1, 0.91, "tenth", None, float("nan")],
     "plateau": ["cosine", None, 5],
+    "plateau_gain": [-1e-4, 2e6, "some", None, float("nan"), True],
 }
 GIVEN = {
     "model": "vae",
@@ -48,6 +49,7 @@ GIVEN = {
     "precision": "fp32",
     "val_fraction": 0.0,
     "plateau": "absolute",
+    "plateau_gain": 0.1,
 }
 
 
@@ -61,7 +63,7 @@ def test_a_wrong_value_is_refused_by_the_name_it_is_typed_under(name, value):
     with pytest.raises(UsageError) as error:
         Config(**{name: value})
     typed = {"model": "model", "arch": "architecture"}.get(name) if isinstance(value, str) else None
-    assert (typed or "--" + name.replace("_", "-")) in error.value.message
+    assert (typed or option(name)) in error.value.message
     assert error.value.exit_code == 2 and "\n" not in error.value.message
 
 
@@ -78,6 +80,8 @@ def test_a_wrong_value_is_refused_by_the_name_it_is_typed_under(name, value):
         ("bn_momentum", 1e-6, 1),
         ("lr", 1e-12, 10),
         ("val_fraction", 0, 0.9),
+        ("sigma", 1e-6, 1e3),
+        ("plateau_gain", 0, 1e6),
     ],
 )
 def test_the_ends_of_every_range_are_in_it(name, low, high):
@@ -86,6 +90,11 @@ def test_the_ends_of_every_range_are_in_it(name, low, high):
 
 def test_options_are_typed_with_hyphens():
     assert option("latent_dim") == "--latent-dim" and option("lr") == "--lr"
+
+
+@pytest.mark.parametrize("name", ["bn_momentum", "plateau", "plateau_gain"])
+def test_what_cannot_be_typed_is_named_as_it_is_written(name):
+    assert option(name) == name
 
 
 def test_defaults():
@@ -110,6 +119,7 @@ def test_defaults():
         "precision": "auto",
         "val_fraction": 0.1,
         "plateau": "relative",
+        "plateau_gain": 1e-4,
     }
 
 
@@ -346,6 +356,16 @@ def test_weights_are_the_released_ones_in_sums(name):
         if "weight" in options:
             assert given.pop("weight") == pytest.approx(options.pop("weight"), rel=1e-9)
         assert given == options
+
+
+@pytest.mark.parametrize("name", [*RELEASED, *FROBENIUS])
+def test_the_gain_that_the_released_schedule_waits_for_is_1e_4_of_its_loss(name):
+    family, _, row = name.partition("/")
+    channels, side, _ = SIZES[family]
+    config = Config.from_dict(presets.options(name))
+    # The released loss is a mean over channels, 0.05 times a sum, or a mean over all values.
+    units = {"vae": channels, "cv-vae": channels} | ({"wae": 1 / 0.05} if family == "celeba" else {})
+    assert config.plateau_gain == pytest.approx(1e-4 * units.get(row, channels * side**2), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", FROBENIUS)

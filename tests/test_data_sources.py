@@ -304,3 +304,17 @@ def test_one_colour_image_makes_all_colour(tmp_path):
     assert np.array_equal(dataset.items[0], np.repeat(noise(8, 8, 1), 3, -1))
     grey = open_dataset(folder, DataOptions(channels=1))
     assert np.array_equal(grey.items[1, ..., 0], np.asarray(Image.fromarray(noise(8, 8, 3)).convert("L")))
+
+
+def test_a_broken_image_does_not_decide_the_size_of_all(tmp_path):
+    files = pngs(12, size=16)
+    whole = png(noise(48, 64, 3))
+    folder = fill(tmp_path / "data", files | {"broken.png": whole[: len(whole) // 2]})
+    for _ in range(2):  # decoded, and from the cache
+        dataset = open_dataset(folder)
+        assert dataset.items.shape == (12, 16, 16, 3)
+        assert [name for name, _ in dataset.skipped] == ["broken.png"]
+        (note,) = dataset.notes
+        assert note.startswith("1 of 13 images could not be read and was skipped: broken.png")
+    fill(folder, {"broken.png": whole})
+    assert open_dataset(folder).items.shape == (13, 64, 64, 3), "a whole one of another size does count"

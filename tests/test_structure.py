@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +36,7 @@ LAYERS = [
     ["raectl.objective"],
     ["raectl.build"],
     ["raectl.directory", "raectl.schedule", "raectl.signals"],
-    ["raectl.card", "raectl.store", "raectl.latents", "raectl.fitting"],
+    ["raectl.card", "raectl.store", "raectl.latents", "raectl.fitting", "raectl.resuming"],
     ["raectl.checkpoint"],
     ["raectl.trainer", "raectl.sampling", "raectl.reconstructing", "raectl.interpolation"],
     ["raectl.cli", "raectl.__main__"],
@@ -163,9 +164,21 @@ def test_only_data_modalities_and_pictures_know_images(module):
         assert not (isinstance(node, ast.Constant) and node.value == "images"), f"{module}:{node.lineno}"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_files_are_short(module):
-    assert len(MODULES[module].read_text("utf-8").splitlines()) <= 400
+SOURCES = [
+    path
+    for folder in (ROOT, *(Path(__file__).parents[1] / name for name in ("tests", "benchmarks", "examples", ".ci")))
+    for path in folder.rglob("*")
+    if path.suffix == ".py" or (path.parent.name == ".ci" and path.is_file())
+]
+
+
+def test_every_folder_of_sources_is_looked_at():
+    assert {"raectl", "tests", "benchmarks", "examples", ".ci"} <= {path.parent.name for path in SOURCES}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_files_are_short(path):
+    assert len(path.read_text("utf-8").splitlines()) <= 400
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in registry._TABLE for name in registry.names(kind)])
@@ -202,6 +215,19 @@ def test_everything_public_is_explained(module):
 
 def test_names_of_the_package():
     assert all(getattr(raectl, name) is not None for name in raectl.__all__)
-    assert set(raectl.__all__) <= set(dir(raectl)) and set(raectl._HOMES) == set(raectl.__all__)
+    assert set(raectl.__all__) <= set(dir(raectl)) and set(raectl.__all__) - set(raectl._HOMES) == {
+        "densities",
+        "registry",
+    }
     with pytest.raises(AttributeError, match="nothing_here"):
         _ = raectl.nothing_here
+
+
+def test_the_registry_and_the_densities_come_with_the_package_and_torch_does_not():
+    program = "import sys, raectl; print(raectl.registry.names('model')); assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip() == repr(registry.names("model"))
+    program = "import raectl; print(raectl.densities.GMM.name)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "gmm", done.stderr

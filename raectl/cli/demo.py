@@ -8,6 +8,7 @@ import typer
 from raectl.cli import options as o
 
 EPOCHS = 20
+_SOURCE = "digits"
 
 
 def demo(
@@ -25,23 +26,26 @@ def demo(
     from raectl.cli.output import emit, number, say
     from raectl.cli.progress import Progressing
     from raectl.config import Config
-    from raectl.errors import command
+    from raectl.errors import UsageError, command
     from raectl.reconstructing import reconstruct_source
     from raectl.sampling import write_samples
     from raectl.trainer import train
 
     config = Config(reg="tikhonov", image_size=32, fit="stretch", width=16, epochs=EPOCHS, seed=seed)
+    former = _is_former_demo(out, config)
+    if not former and out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UsageError(f"{out} exists and is no former demo, so it is not replaced", "choose another --out")
     say("1,797 handwritten digits, a Regularized Autoencoder with Tikhonov regularization; the same by hand:")
     shape = ["--image-size", "32", "--fit", "stretch", "--reg", "tikhonov", "--width", "16"]
-    say("  " + command("raectl", "train", "--data", "digits", *shape, "--epochs", EPOCHS, "--out", out))
+    say("  " + command("raectl", "train", "--data", _SOURCE, *shape, "--epochs", EPOCHS, "--out", out))
     with Progressing() as report:
-        checkpoint = train(config, "digits", out, overwrite=_is_former_demo(out, config), report=report)
+        checkpoint = train(config, _SOURCE, out, overwrite=former, report=report)
         say("  " + command("raectl", "fit-density", out, "--components", 10))
         fit = checkpoint.fit_density("gmm", components=10, seed=seed)
         samples, pairs = out / "samples.png", out / "reconstructions.png"
         say("  " + command("raectl", "sample", out, "-n", 64, "-o", samples))
         write_samples(out, samples, 64, seed=seed)
-        say("  " + command("raectl", "reconstruct", out, "--data", "digits", "-o", pairs))
+        say("  " + command("raectl", "reconstruct", out, "--data", _SOURCE, "-o", pairs))
         means, _ = reconstruct_source(checkpoint, checkpoint.open_data(), pairs, None, report.progress)
     nats = {"train": fit.train, "held_out": fit.held_out}
     emit(
@@ -72,5 +76,7 @@ def _is_former_demo(out: Path, config: Any) -> bool:
         stored, data, _ = Directory(out).read_config()
     except RaectlError:
         return False
-    same = all(getattr(stored, name) == getattr(config, name) for name in ("model", "width", "image_size", "fit"))
-    return same and data.source == "digits" and set(stored.reg) == set(config.reg)
+    same = all(
+        getattr(stored, name) == getattr(config, name) for name in ("model", "width", "image_size", "fit", "epochs")
+    )
+    return same and data.source == _SOURCE and set(stored.reg) == set(config.reg)

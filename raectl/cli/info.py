@@ -19,6 +19,7 @@ def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False)
     from raectl.directory import Directory
 
     directory = Directory(ckpt)
+    files.recover(directory.path)
     densities = [vars(entry) for entry in store.stored(directory)]
     values: dict[str, Any] = {"checkpoint": str(ckpt)}
     rows: dict[str, object] = {"checkpoint": ckpt}

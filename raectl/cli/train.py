@@ -196,7 +196,8 @@ def _merge(typed: dict[str, Any], local: dict[str, Any], preset: str | None, fil
     for name in ("data", "out", "preset"):
         if not isinstance(read.get(name, ""), str):
             raise UsageError(f"{file}: {name} = {read[name]!r} is no text")
-    preset = preset or read.pop("preset", None)
+    in_file = read.pop("preset", None)
+    preset = preset or in_file
     given: dict[str, Any] = {**(presets.options(preset) if preset else {}), **read, **typed}
     if "reg" in given:
         given["reg"] = Config(reg=given["reg"]).reg
