@@ -21,9 +21,9 @@ from raectl.metrics.kernel import kernel_distance
 from raectl.metrics.reconstruction import mse
 from raectl.regularizers.gradient_penalty import GradientPenalty
 
-WEIGHTS = (0.0, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 1.0)
+WEIGHTS = (0.0, 1e-3, 1e-2, 1e-1, 1.0)
 SEEDS = (0, 1, 2)
-EPOCHS = 30
+EPOCHS = 20
 SIZE = 16
 SAMPLES = 2000
 
