@@ -73,7 +73,7 @@ def fit_density(
             if data is not None:
                 raise UsageError("--latents and --data exclude each other")
             fit = fitting.fit_latents(ckpt, latents, density, name=name, seed=seed, **options)
-    out = "samples.png" if latents is None else "latents.npy"
+    out = "samples.png" if latents is None else "new-latents.npy"
     _print(fit, name or fit.default_name, ckpt, out, as_json=as_json)
 
 
