@@ -18,7 +18,7 @@ from raectl.directory import Directory
 from raectl.reporting import Report
 from raectl.trainer import Run
 
-BLOCKS, STEPS = 9, 6
+BLOCKS, STEPS = 7, 4
 
 
 def steps_per_second(run: Run, rows: np.ndarray) -> float:

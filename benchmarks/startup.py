@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-RUNS = 40
+RUNS = 20
 COMMANDS = ("demo", "train", "fit-density", "sample", "reconstruct", "info")
 HELLO = '''
 import typer

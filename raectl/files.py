@@ -47,6 +47,13 @@ def require_parent(path: Path) -> None:
         raise RaectlError(f"{path}: the directory {path.parent} does not exist", command("mkdir", "-p", path.parent))
 
 
+def require_outside(path: Path, source: str) -> None:
+    """Raise if writing `path` would replace or join the data in the folder or file `source`."""
+    data = Path(source).resolve()
+    if data in (path.resolve(), *path.resolve().parents):
+        raise RaectlError(f"{path} lies in the data {source}, which are not to be changed", "choose another --out")
+
+
 @contextlib.contextmanager
 def describing_os_errors(path: Path) -> Iterator[None]:
     """Turn an `OSError` met while writing `path` (disk full, read-only, vanished) into a clear error."""

@@ -16,6 +16,7 @@ from raectl.directory import Directory
 from raectl.errors import RaectlError, UsageError
 
 AUTO = "auto"
+_OVERFITTED = 1.0  # nats per dimension between latents it was fitted to and others
 _HELD_OUT = 0.1  # share of latents from a file by which a density is judged
 
 
@@ -96,13 +97,20 @@ def fit(kind: str, train: np.ndarray, held_out: np.ndarray, *, seed: int = 0, **
     else:
         density = registry.resolve("density", kind).create(**options).fit(train, seed)
     d = train.shape[1]
+    fitted, unseen = (float(density.log_prob(z).mean()) / d if len(z) else None for z in (train, held_out))
+    assert fitted is not None, "there are training latents"
+    if unseen is not None and fitted - unseen > _OVERFITTED:
+        density.notices.append(
+            "held-out latents are far less likely than those it was fitted to: it overfits; "
+            "try --components auto, --density gaussian, a smaller --latent-dim or more data"
+        )
     return Fit(
         kind=kind,
         density=density,
         seed=seed,
         latents=hashlib.sha256(np.ascontiguousarray(train).data).hexdigest(),
-        train=float(density.log_prob(train).mean()) / d,
-        held_out=float(density.log_prob(held_out).mean()) / d if len(held_out) else None,
+        train=fitted,
+        held_out=unseen,
         n_train=len(train),
         n_held_out=len(held_out),
         tried=tried,
@@ -124,7 +132,7 @@ def fit_latents(
     """
     directory = Directory(Path(path))
     if directory.path.exists() and not (directory.is_densities_only() or _is_empty(directory.path)):
-        raise RaectlError(f"{path} exists and is no directory of densities alone", "--latents needs a new directory")
+        raise RaectlError(f"{path} is no directory that holds densities only", "--latents needs a new directory")
     z = read_latents(latents)
     train, held_out = split(len(z), _HELD_OUT, seed)
     result = fit(kind, z[train], z[held_out], seed=seed, **options)

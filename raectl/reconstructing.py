@@ -10,6 +10,7 @@ import raectl
 from raectl.checkpoint import BLOCK, Checkpoint
 from raectl.data import Dataset
 from raectl.data.base import Progress
+from raectl.files import require_outside
 from raectl.registry import resolve
 
 _PICTURE = 64  # items in a picture, unless told
@@ -30,6 +31,7 @@ def reconstruct_source(
         The mean over all items of each of the modality's measures, on the decoder's values before rounding to bytes,
         which are also recorded in the directory; and how many items were written.
     """
+    require_outside(out, dataset.source)
     many = min(len(dataset), _PICTURE if checkpoint.modality.is_picture(out) else len(dataset))
     count = many if n is None else min(n, len(dataset))
     measures = {name: resolve("metric", name) for name in checkpoint.modality.measures}

@@ -42,7 +42,7 @@ def write_samples(
     directory = Directory(Path(path))
     if directory.is_densities_only():
         if out.suffix.lower() != _LATENTS:
-            raise UsageError(f"{path} holds densities but no decoder, so it samples latents only", "-o latents.npy")
+            raise UsageError(f"{path} holds densities but no decoder, so it samples latents only", "-o new-latents.npy")
         entry = store.find(directory, density)
         if entry is None:
             raise RaectlError(

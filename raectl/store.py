@@ -89,9 +89,10 @@ def find(directory: Directory, wanted: str | None) -> Stored | None:
     if len(matches) == 1:
         return matches[0]
     names = ", ".join(d.name for d in matches or present) or "none"
+    kind = ("--density", wanted) if wanted in registry.names("density") else ()
     if matches:
         raise UsageError(f"{directory.path} has more than one density of kind {wanted!r}", f"choose one of: {names}")
-    raise RaectlError(f"{directory.path} has no density {wanted!r}; it has: {names}", _fit_again(directory))
+    raise RaectlError(f"{directory.path} has no density {wanted!r}; it has: {names}", _fit_again(directory, *kind))
 
 
 def _fit_again(directory: Directory, *options: str) -> str:
@@ -108,7 +109,8 @@ def load(directory: Directory, entry: Stored, weights: str | None) -> Density:
     Raises:
         RaectlError: it was fitted to other weights, or its files are damaged.
     """
-    again = _fit_again(directory, "--density", entry.kind, "--name", entry.name)
+    options = [f"--{key}={entry.options[key]}" for key in ("components", "covariance") if key in entry.options]
+    again = _fit_again(directory, "--density", entry.kind, *options, "--name", entry.name)
     if entry.weights != weights:
         raise RaectlError(f"the density {entry.name} of {directory.path} was fitted to other weights", again)
     path = directory.densities / entry.name / "density.safetensors"

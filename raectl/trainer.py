@@ -29,6 +29,7 @@ from raectl.state import Position, TrainingState, adam_arrays, load_adam, load_m
 
 _REPORT_SECONDS = 0.5  # between looks at the running means, each of which waits for the device
 _SAVE_SECONDS = 300.0  # between saves within an epoch
+_FEW_STEPS = 500  # in a whole run; fewer leave a blur
 _PICTURE_PAIRS = 16
 _PICTURE_LATENTS = 1000  # held-out codes that the picture's Gaussian is fitted to
 
@@ -148,7 +149,8 @@ class Run:
         """
         _, summary, record = self.directory.read_config()
         if summary.fingerprint != self.summary.fingerprint:
-            raise RaectlError(f"{self.dataset.source} is not the data that {self.directory.path} was trained on")
+            where = f"{self.dataset.source} is not the data that {self.directory.path} was trained on"
+            raise RaectlError(where, "if they have moved: --data SOURCE")
         for path in (self.directory.path, self.directory.samples):
             files.sweep(path)
         state = TrainingState.read(self.directory.training)
@@ -163,7 +165,7 @@ class Run:
         if self.directory.read_weights(record)[1] != self.position.best_epoch:
             self.save()  # killed after the state was written and before the weights for use were
         if self.position.epoch >= self.config.epochs:
-            self.report.note(f"{self.directory.path} has its {self.position.epoch} epochs already")
+            self.report.note(f"{self.directory.path} has its {self.position.epoch} epochs; --epochs N asks for more")
 
     def save(self) -> None:
         """Write the state to the directory, in one rename, and the best weights after it."""
@@ -188,6 +190,12 @@ class Run:
 
     def go(self) -> None:
         """Train until the last epoch is done or a signal comes; saves at every epoch's end."""
+        steps = self.batches * self.config.epochs
+        if steps < _FEW_STEPS:
+            self.report.note(
+                f"{len(self.train_rows):,} items in batches of {self.batch_size} make only {steps:,} steps in all, "
+                "where thousands are usual: more --epochs, or a smaller --batch-size"
+            )
         with Signals() as signals:
             while self.position.epoch < self.config.epochs:
                 self._epoch(signals)

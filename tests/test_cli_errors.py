@@ -57,9 +57,9 @@ CASES: list[tuple[str, int, list[str]]] = [
     ("fit-density {n} --latents {w}/nan.npy --components 2", 1, ["not finite"]),
     ("fit-density {n} --latents {w}/good.npy --components 37", 1, ["--components 37 is more than the 36 latents"]),
     ("fit-density {n} --latents {w}/good.npy --data digits", 2, ["--latents and --data exclude each other"]),
-    ("fit-density {w}/ckpt --latents {w}/good.npy", 1, ["ckpt exists", "--latents needs a new directory"]),
-    ("fit-density {w}/mine --latents {w}/good.npy", 1, ["mine exists", "new directory"]),
-    ("fit-density {w}/file.txt --latents {w}/good.npy", 1, ["file.txt exists"]),
+    ("fit-density {w}/ckpt --latents {w}/good.npy", 1, ["is no directory that holds", "needs a new directory"]),
+    ("fit-density {w}/mine --latents {w}/good.npy", 1, ["mine is no directory that holds", "new directory"]),
+    ("fit-density {w}/file.txt --latents {w}/good.npy", 1, ["file.txt is no directory that holds"]),
     # -- sample
     ("sample {n} -o {n}.png", 1, ["no such directory"]),
     ("sample {w}/file.txt -o {n}.png", 1, ["file.txt", "director"]),
@@ -78,7 +78,7 @@ CASES: list[tuple[str, int, list[str]]] = [
     ("sample {w}/ckpt -n 0 -o {n}.png", 2, ["-n", "greater than or equal to 1"]),
     ("sample {w}/ckpt -n many -o {n}.png", 2, ["-n", "valid integer"]),
     ("sample {w}/ckpt --batch-size 0 -o {n}.png", 2, ["--batch-size", "greater than or equal to 1"]),
-    ("sample {w}/latents-only -o {n}.png", 2, ["no decoder", "hint: -o latents.npy"]),
+    ("sample {w}/latents-only -o {n}.png", 2, ["no decoder", "hint: -o new-latents.npy"]),
     ("sample {w}/latents-only --density kde -o {n}.npy", 1, ["no density 'kde'", "gmm-2"]),
     # -- reconstruct
     ("reconstruct {w}/ckpt --data {w}/missing -o {n}.png", 1, ["missing does not exist"]),

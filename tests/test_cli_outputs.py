@@ -8,7 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli_helpers import SMALL, Cli, contains, no_leftovers, picture, plain_words, tree, write_pictures
+from cli_helpers import (
+    SMALL,
+    Cli,
+    assert_clear_error,
+    contains,
+    no_leftovers,
+    picture,
+    plain_words,
+    tree,
+    write_pictures,
+)
 from PIL import Image
 
 import raectl
@@ -193,8 +203,8 @@ def test_commands_in_hints_are_ones_that_a_shell_understands(cli: Cli, trained: 
     (following,) = result.lines("next: ")
     result = cli.run("sample", out, "-o", tmp_path / "x.png")
     (hint,) = result.lines("hint: ")
-    for line in (following, hint):
-        assert shlex.split(line)[1:] == ["raectl", "fit-density", str(out), "--components", "10"]
+    for line, components in ((following, "auto"), (hint, "10")):  # auto: few items
+        assert shlex.split(line)[1:] == ["raectl", "fit-density", str(out), "--components", components]
     result = cli("fit-density", out, "--components", 2)
     (following,) = result.lines("next: ")
     assert shlex.split(following)[:4] == ["next:", "raectl", "sample", str(out)]
@@ -248,3 +258,28 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def test_nothing_is_written_into_the_data(cli: Cli, trained: Any) -> None:
+    before = tree(trained.data)
+    photograph = next(trained.data.rglob("*.png"))
+    for out in (photograph, trained.data / "new.png"):
+        result = cli.run("reconstruct", trained.path, "--data", trained.data, "-o", out)
+        assert_clear_error(result, 1, "lies in the data", "choose another --out")
+    assert tree(trained.data) == before
+
+
+def test_a_short_run_and_an_overfitted_density_are_pointed_out(cli: Cli, trained: Any, tmp_path: Path) -> None:
+    result = cli("train", "--data", trained.data, "--width", 2, "--epochs", 1, "--out", tmp_path / "short")
+    assert "1 steps in all" in result.err
+    latents = np.random.default_rng(0).normal(size=(60, 30)).astype(np.float32)
+    np.save(tmp_path / "z.npy", latents)
+    result = cli("fit-density", tmp_path / "densities", "--latents", tmp_path / "z.npy", "--components", 5)
+    assert "overfits" in result.err
+
+
+def test_the_hint_for_a_stale_density_fits_the_same_one(cli: Cli, trained: Any, tmp_path: Path) -> None:
+    cli("train", "--resume", "--out", trained.path, "--epochs", 4)
+    result = cli.run("sample", trained.path, "--density", "gmm-2", "-o", tmp_path / "x.png")
+    assert_clear_error(result, 1, "other weights", "--components=2", "--covariance=full", "--name gmm-2")
+    assert "False" in cli("info", trained.path).out

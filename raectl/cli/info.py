@@ -23,6 +23,7 @@ def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False)
     densities = [vars(entry) for entry in store.stored(directory)]
     values: dict[str, Any] = {"checkpoint": str(ckpt)}
     rows: dict[str, object] = {"checkpoint": ckpt}
+    digest = None
     if directory.config.exists() or not densities:
         config, data, record = directory.read_config()
         digest = files.file_digest(directory.model)
@@ -43,5 +44,14 @@ def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False)
     rows["densities"] = ", ".join(entry["name"] for entry in densities) or "none"
     emit({**values, "densities": densities}, rows, as_json=as_json)
     if densities and not as_json:
-        fits = [[d["name"], d["kind"], d["seed"], *map(number, d["nats_per_dimension"].values())] for d in densities]
-        emit_table("", ["density", "kind", "seed", "train, nats per dimension", "held out"], fits)
+        fits = [
+            [
+                d["name"],
+                d["kind"],
+                d["seed"],
+                *map(number, d["nats_per_dimension"].values()),
+                d["weights"] in (digest, None),
+            ]
+            for d in densities
+        ]
+        emit_table("", ["density", "kind", "seed", "train, nats per dimension", "held out", "of these weights"], fits)

@@ -57,7 +57,7 @@ class Progressing(Report):
         self._show(description, done, total, f"{done:,} of {total:,}")
 
     def step(self, epoch: int, batch: int, batches: int, terms: Mapping[str, float], rate: float, left: float) -> None:
-        text = f"{_terms(terms)}  {rate:,.0f}/s  {_time(left)} left"
+        text = f"{_time(left)} left  {rate:,.0f}/s  {_terms(terms)}"  # a narrow terminal cuts the end
         self._show(f"epoch {epoch}", batch, batches, text)
 
     def epoch(self, record: Mapping[str, Any]) -> None:

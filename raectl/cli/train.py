@@ -247,7 +247,8 @@ def _go(given: dict[str, Any], source: str | None, out: Path, *, as_json: bool, 
         "  reconstruction": number(validation.get("reconstruction")),
     }
     emit(values, rows, as_json=as_json)
-    say("next: " + command("raectl", "fit-density", out, "--components", 10))
+    components = 10 if checkpoint.data.n >= 1000 else "auto"
+    say("next: " + command("raectl", "fit-density", out, "--components", components))
 
 
 def _dry_run(given: dict[str, Any], source: str | None, out: Path, *, resume: bool) -> None:
