@@ -29,7 +29,7 @@ from raectl.state import Position, TrainingState, adam_arrays, load_adam, load_m
 
 _REPORT_SECONDS = 0.5  # between looks at the running means, each of which waits for the device
 _SAVE_SECONDS = 300.0  # between saves within an epoch
-_FEW_STEPS = 500  # in a whole run; fewer leave a blur
+_FEW_STEPS = 300  # in a whole run; fewer leave a blur
 _PICTURE_PAIRS = 16
 _PICTURE_LATENTS = 1000  # held-out codes that the picture's Gaussian is fitted to
 
