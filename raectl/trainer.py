@@ -191,7 +191,7 @@ class Run:
     def go(self) -> None:
         """Train until the last epoch is done or a signal comes; saves at every epoch's end."""
         steps = self.batches * self.config.epochs
-        if steps < _FEW_STEPS:
+        if steps < _FEW_STEPS and self.position.epoch < self.config.epochs:
             self.report.note(
                 f"{len(self.train_rows):,} items in batches of {self.batch_size} make only {steps:,} steps in all, "
                 "where thousands are usual: more --epochs, or a smaller --batch-size"

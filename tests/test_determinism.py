@@ -207,7 +207,7 @@ def test_resuming_a_finished_run_changes_nothing_and_says_so(cli: Cli, data: Pat
     before = tree(out)
     for arguments in (("--resume",), ("--resume", "--epochs", 2)):
         result = cli("train", "--out", out, *arguments)
-        assert f"{out} has its 2 epochs already" in result.err
+        assert f"{out} has its 2 epochs" in result.err
         assert tree(out) == before
 
 
