@@ -93,3 +93,9 @@ def test_wrong_use_is_a_clear_error(original, cli, tmp_path, wrong, fragment):
     command = ["interpolate", original.path, "--data", original.data, "-o", tmp_path / "x.png", *wrong]
     assert_clear_error(cli.run(*command), 2, fragment)
     assert not (tmp_path / "x.png").exists()
+
+
+def test_nothing_is_written_into_the_data(original, cli):
+    command = ["interpolate", original.path, "--data", original.data, "--pairs", 2, "-o", original.data / "walks.png"]
+    assert_clear_error(cli.run(*command), 1, "lies in the data")
+    assert not (original.data / "walks.png").exists()

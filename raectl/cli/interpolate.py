@@ -41,6 +41,7 @@ def interpolate(
     from raectl.cli.output import emit
     from raectl.cli.progress import Progressing
     from raectl.errors import UsageError
+    from raectl.files import require_outside
 
     if kind not in interpolation.KINDS:
         raise UsageError(f"--kind {kind!r} is none of {', '.join(interpolation.KINDS)}")
@@ -48,6 +49,7 @@ def interpolate(
     checkpoint.modality.check_out(out)
     with Progressing() as report:
         dataset = checkpoint.open_data(data, report)
+    require_outside(out, dataset.source)
     if between:
         chosen = interpolation.named_pair(dataset, *between)
     else:
