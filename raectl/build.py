@@ -55,6 +55,11 @@ def check(config: Config) -> None:
         raise UsageError(
             f"--beta {config.beta:g} has no effect: the model {config.model} has no latent term", "rae has"
         )
+    if config.beta == 0 and row.latent is latent_terms.log_ratio:
+        raise UsageError(
+            f"--beta 0 leaves the model {config.model} no likelihood: its variance is beta / 2",
+            "a --beta above 0, or another --model",
+        )
 
 
 def resolve_regularizers(reg: Regularizers, data_dim: int, latent_dim: int) -> Regularizers:

@@ -18,7 +18,7 @@ class Codes:
     """A batch of codes: z as the decoder sees it, and what the latent terms need.
 
     Arguments:
-        z: (B, d), drawn where the code is stochastic.
+        z: (K B, d), drawn where the code is stochastic; K draws an item, one batch after the other, mostly K = 1.
         mu: (B, d), the point that stands for the item in densities.
         log_sigma: (B, d) or None, log of the standard deviation.
     """
@@ -55,18 +55,23 @@ class Deterministic(Code):
 
 
 class Gaussian(Code):
-    """z = mu + sigma * eps, eps ~ N(0, I), log sigma = 5 tanh(dense(features)): the code of the paper's VAE."""
+    """z = mu + sigma * eps, eps ~ N(0, I), log sigma = 5 tanh(dense(features)): the code of the paper's VAE.
 
-    def __init__(self, features: int, latent_dim: int) -> None:
+    Arguments:
+        samples: K, draws an item.
+    """
+
+    def __init__(self, features: int, latent_dim: int, samples: int = 1) -> None:
         super().__init__(features, latent_dim)
+        self.samples = samples
         self.log_sigma = nn.Linear(features, latent_dim)
 
     def forward(self, features: Tensor, generator: torch.Generator | None = None) -> Codes:
         """Features (B, F) to codes, z drawn from N(mu, sigma^2)."""
         mu = self.mean(features)
         log_sigma = _LOG_SIGMA_BOUND * torch.tanh(self.log_sigma(features).float())
-        eps = torch.randn(mu.shape, generator=generator, device=mu.device, dtype=mu.dtype)
-        return Codes(mu + log_sigma.exp() * eps, mu, log_sigma)
+        eps = torch.randn((self.samples, *mu.shape), generator=generator, device=mu.device, dtype=mu.dtype)
+        return Codes((mu + log_sigma.exp() * eps).flatten(0, 1), mu, log_sigma)
 
 
 class ConstantGaussian(Code):

@@ -26,6 +26,7 @@ _CHOICES = {
 _RANGES = {  # option: (smallest, largest)
     "beta": (0.0, 1e9),
     "sigma": (1e-6, 1e3),
+    "importance_samples": (1, 1000),
     "latent_dim": (1, 4096),
     "width": (1, 1024),
     "image_size": (8, 512),
@@ -44,10 +45,11 @@ class Config:
     """What to train, and how.
 
     Arguments:
-        model: a row of the model table: `rae`, `ae`, `vae`, `cv-vae`, `wae`.
+        model: a row of the model table: `rae`, `ae`, `vae`, `cv-vae`, `wae`, `iwae`.
         reg: regularizers of the decoder: a name, names, `{name: weight}`, or `{name: {"weight": w, option: value}}`.
         beta: weight of the latent term; None for the model's default.
         sigma: standard deviation of the code of `cv-vae`; other models do not use it.
+        importance_samples: K, draws of the code of `iwae` for each item; other models do not use it.
         latent_dim: d; None for the modality's default (16 for grey images, 64 for colour).
         arch: encoder and decoder pair; None for the modality's default.
         width: filters F of the first encoder layer (the paper: 128).
@@ -72,6 +74,7 @@ class Config:
     reg: Any = field(default_factory=dict)  # stored as Regularizers, in whatever form it was given
     beta: float | None = None
     sigma: float = 0.7
+    importance_samples: int = 5
     latent_dim: int | None = None
     arch: str | None = None
     width: int = 32

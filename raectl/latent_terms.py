@@ -1,4 +1,4 @@
-"""Terms of the objective that shape the distribution of the codes, each (B,), weighted by beta.
+"""Terms of the objective that shape the distribution of the codes, a value an item or a draw, weighted by beta.
 
 A generator gives the noise of a term that draws any.
 """
@@ -12,7 +12,7 @@ from raectl.codes import Codes
 
 
 class LatentTerm(Protocol):
-    """Codes of a batch to a value an item, (B,)."""
+    """Codes of a batch to a value an item, (B,), or a draw, (K, B)."""
 
     def __call__(self, codes: Codes, generator: torch.Generator | None = None) -> Tensor: ...
 
@@ -37,6 +37,21 @@ def kl(codes: Codes, generator: torch.Generator | None = None) -> Tensor:
         raise ValueError("the KL term needs a code with a standard deviation")
     variance = (2 * codes.log_sigma).exp()
     return 0.5 * (variance + codes.mu.square() - 1 - 2 * codes.log_sigma).sum(dim=1)
+
+
+def log_ratio(codes: Codes, generator: torch.Generator | None = None) -> Tensor:
+    """L_k = log q(z_k | x) - log p(z_k), q = N(mu, sigma^2), p = N(0, I): (K, B), in nats.
+
+    Its mean over draws is the KL divergence. The objective makes IWAE's bound of its values at single draws.
+
+    Raises:
+        ValueError: the code is deterministic and has no density.
+    """
+    if codes.log_sigma is None:
+        raise ValueError("the log-ratio needs a code with a standard deviation")
+    z = codes.z.view(-1, *codes.mu.shape)  # (K B, d) => (K, B, d)
+    eps = (z - codes.mu) * (-codes.log_sigma).exp()
+    return (0.5 * (z.square() - eps.square()) - codes.log_sigma).sum(dim=2)
 
 
 _SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)

@@ -1,11 +1,11 @@
-"""The options of a run: what is refused and how, every form of `reg`, and the paper's presets."""
+"""The options of a run: what is refused and how, and every form of `reg`."""
 
 import dataclasses
 import json
 
 import pytest
 
-from raectl import presets, registry
+from raectl import registry
 from raectl.config import Config, option, parse_regularizer, read_toml
 from raectl.errors import RaectlError, UsageError
 
@@ -13,6 +13,7 @@ WRONG = {
     "model": ["gan", 3, None, ""],
     "beta": [-0.1, "much", float("nan"), float("inf"), True, 2e9],
     "sigma": [0.0, -1, "wide", None, float("nan"), True],
+    "importance_samples": [0, 1001, 2.5, "5", None, True],
     "latent_dim": [0, 4097, 2.5, "16", True],
     "arch": ["resnet", 3],
     "width": [0, 1025, 2.0, "32", None, True],
@@ -34,6 +35,7 @@ GIVEN = {
     "model": "vae",
     "beta": 0.5,
     "sigma": 0.4,
+    "importance_samples": 3,
     "latent_dim": 7,
     "arch": "mlp",
     "width": 3,
@@ -81,6 +83,7 @@ def test_a_wrong_value_is_refused_by_the_name_it_is_typed_under(name, value):
         ("lr", 1e-12, 10),
         ("val_fraction", 0, 0.9),
         ("sigma", 1e-6, 1e3),
+        ("importance_samples", 1, 1000),
         ("plateau_gain", 0, 1e6),
     ],
 )
@@ -104,6 +107,7 @@ def test_defaults():
         "reg": {},
         "beta": None,
         "sigma": 0.7,
+        "importance_samples": 5,
         "latent_dim": None,
         "arch": None,
         "width": 32,
@@ -250,141 +254,3 @@ def test_missing_toml(tmp_path):
         read_toml(tmp_path / "none.toml")
     with pytest.raises(RaectlError, match="cannot read"):
         read_toml(tmp_path)
-
-
-# -- presets ----------------------------------------------------------------------------------------------------------
-
-SIZES = {"mnist": (1, 32, 16), "cifar10": (3, 32, 128), "celeba": (3, 64, 64)}  # channels, side, d
-RELEASED = {  # config.py of the released code: weight of the latent term, of the regularizer; epochs; learning rate
-    "mnist/vae": (0.312, None, 100, 1e-4),
-    "cifar10/vae": (0.024, None, 100, 1e-4),
-    "celeba/vae": (0.09024, None, 70, 1e-4),
-    "mnist/cv-vae": (0.039, None, 100, 1e-4),
-    "cifar10/cv-vae": (9e-4, None, 70, 1e-4),
-    "celeba/cv-vae": (0.01, None, 70, 1e-4),
-    "mnist/wae": (0.03, None, 100, 1e-3),
-    "cifar10/wae": (0.006, None, 70, 1e-3),
-    "celeba/wae": (100 / (0.05 * 64 * 64 * 3), None, 70, 1e-3),  # released on 0.05 times a sum
-    "mnist/rae-gp": (1e-4, 5e-8, 100, 5e-4),
-    "cifar10/rae-gp": (9e-4, 0, 70, 5e-4),
-    "celeba/rae-gp": (1e-4, 1e-7, 70, 1e-3),
-    "mnist/rae-l2": (1e-4, 1e-7, 100, 5e-4),
-    "cifar10/rae-l2": (1e-3, 1e-6, 100, 5e-4),
-    "celeba/rae-l2": (1e-4, 1e-7, 70, 1e-3),
-    "mnist/rae-sn": (9e-3, None, 100, 5e-4),
-    "cifar10/rae-sn": (0.03, None, 100, 5e-4),
-    "celeba/rae-sn": (2.4e-3, None, 70, 1e-3),
-    "mnist/rae": (5e-4, None, 100, 5e-4),
-    "cifar10/rae": (1e-2, None, 100, 5e-4),
-    "celeba/rae": (1e-4, None, 70, 1e-3),
-    "mnist/ae": (0, None, 100, 5e-4),
-    "cifar10/ae": (0, None, 100, 5e-4),
-    "celeba/ae": (0, None, 70, 1e-3),
-    "mnist/ae-l2": (0, 1e-7, 100, 5e-4),
-    "cifar10/ae-l2": (0, 1e-6, 100, 5e-4),
-    "celeba/ae-l2": (0, 1e-6, 100, 1e-3),
-}
-TABLE_1 = {  # the paper's FIDs: reconstructions, N, GMM, interpolations
-    "mnist/vae": (18.26, 19.21, 17.66, 18.21),
-    "mnist/cv-vae": (15.15, 33.79, 17.87, 25.12),
-    "mnist/wae": (10.03, 20.42, 9.39, 14.34),
-    "cifar10/cv-vae": (37.74, 94.75, 86.64, 69.71),
-    "cifar10/wae": (35.97, 117.44, 93.53, 76.89),
-    "celeba/cv-vae": (40.41, 48.87, 49.30, 44.96),
-    "celeba/wae": (34.81, 53.67, 42.73, 40.93),
-    "mnist/rae-gp": (14.04, 22.21, 11.54, 15.32),
-    "mnist/rae-l2": (10.53, 22.22, 8.69, 14.54),
-    "mnist/rae-sn": (15.65, 19.67, 11.74, 15.15),
-    "mnist/rae": (11.67, 23.92, 9.81, 14.67),
-    "mnist/ae": (12.95, 58.73, 10.66, 17.12),
-    "cifar10/vae": (57.94, 106.37, 103.78, 88.62),
-    "cifar10/rae-gp": (32.17, 83.05, 76.33, 64.08),
-    "cifar10/rae-l2": (32.24, 80.80, 74.16, 62.54),
-    "cifar10/rae-sn": (27.61, 84.25, 75.30, 63.62),
-    "cifar10/rae": (29.05, 83.87, 76.28, 63.27),
-    "cifar10/ae": (30.52, 84.74, 76.47, 61.57),
-    "celeba/vae": (39.12, 48.12, 45.52, 44.49),
-    "celeba/rae-gp": (39.71, 116.30, 45.63, 47.00),
-    "celeba/rae-l2": (43.52, 51.13, 47.97, 45.98),
-    "celeba/rae-sn": (36.01, 44.74, 40.95, 39.53),
-    "celeba/rae": (40.18, 48.20, 44.68, 43.67),
-    "celeba/ae": (40.79, 127.85, 45.10, 50.94),
-}
-FROBENIUS = [f"{family}/rae-gp-frobenius" for family in SIZES]
-
-
-def test_presets_of_the_models_there_are():
-    expected = {*RELEASED, *FROBENIUS}
-    assert expected <= set(presets.PRESETS)
-    assert set(presets.PRESETS) == expected
-
-
-@pytest.mark.parametrize("name", presets.PRESETS)
-def test_every_preset_is_a_configuration(name):
-    config = Config.from_dict(presets.options(name))
-    _, side, d = SIZES[name.partition("/")[0]]
-    assert (config.image_size, config.latent_dim, config.width, config.batch_size) == (side, d, 128, 100)
-    assert config.bn_momentum == 0.01 and config.plateau == "absolute"
-    assert config.arch is None  # 32 pixels take conv32 and 64 conv64 by themselves
-    if name.startswith("mnist"):
-        assert (config.fit, config.background) == ("pad", "black")
-    for regularizer, given in config.reg.items():
-        options = {key: value for key, value in given.items() if key != "weight"}
-        registry.resolve("regularizer", regularizer)(**options)
-
-
-@pytest.mark.parametrize("name", RELEASED)
-def test_weights_are_the_released_ones_in_sums(name):
-    beta, lam, epochs, lr = RELEASED[name]
-    family, _, row = name.partition("/")
-    channels, side, d = SIZES[family]
-    data_dim = channels * side**2
-    config = Config.from_dict(presets.options(name))
-    assert (config.epochs, config.lr) == (epochs, lr)
-    scale = {"vae": channels, "cv-vae": channels, "wae": data_dim}  # of its mean over channels, of its mean over all
-    assert config.model == (row if row in scale else row.partition("-")[0])
-    assert config.beta == pytest.approx(beta * scale.get(row, 2 * data_dim / d), rel=1e-9)
-    regularizers = {
-        "gp": {"gradient-penalty": {"form": "released", "weight": lam and lam * data_dim}},
-        "l2": {"tikhonov": {"weight": lam and lam * data_dim}},
-        "sn": {"spectral-norm": {"view": "released"}},
-    }
-    expected = regularizers.get(row.rpartition("-")[2], {})
-    assert set(config.reg) == set(expected)
-    for regularizer, options in expected.items():
-        given = dict(config.reg[regularizer])
-        if "weight" in options:
-            assert given.pop("weight") == pytest.approx(options.pop("weight"), rel=1e-9)
-        assert given == options
-
-
-@pytest.mark.parametrize("name", [*RELEASED, *FROBENIUS])
-def test_the_gain_that_the_released_schedule_waits_for_is_1e_4_of_its_loss(name):
-    family, _, row = name.partition("/")
-    channels, side, _ = SIZES[family]
-    config = Config.from_dict(presets.options(name))
-    # The released loss is a mean over channels, 0.05 times a sum, or a mean over all values.
-    units = {"vae": channels, "cv-vae": channels} | ({"wae": 1 / 0.05} if family == "celeba" else {})
-    assert config.plateau_gain == pytest.approx(1e-4 * units.get(row, channels * side**2), rel=1e-12)
-
-
-@pytest.mark.parametrize("name", FROBENIUS)
-def test_frobenius_presets_differ_in_the_penalty_only(name):
-    ours, released = presets.options(name), presets.options(name.removesuffix("-frobenius"))
-    assert ours.pop("reg") == {"gradient-penalty": {"form": "exact"}}
-    released.pop("reg")
-    assert ours == released
-
-
-@pytest.mark.parametrize("name", [*RELEASED, *FROBENIUS])
-def test_expected_numbers_are_the_papers(name):
-    assert presets.PRESETS[name].fid == TABLE_1.get(name)
-
-
-def test_an_unknown_preset_lists_its_neighbours():
-    with pytest.raises(UsageError) as error:
-        presets.options("mnist/wgan")
-    assert "mnist/rae-l2" in error.value.hint and "celeba" not in error.value.hint
-    with pytest.raises(UsageError) as error:
-        presets.options("imagenet/rae")
-    assert "celeba/rae" in error.value.hint

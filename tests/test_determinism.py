@@ -24,6 +24,7 @@ STEPS = 3  # in an epoch: 48 of 54 training items
 KINDS = {
     "tikhonov": ("--reg", "tikhonov"),
     "vae": ("--model", "vae"),
+    "iwae": ("--model", "iwae"),
     "gradient-penalty": ("--reg", "gradient-penalty", "--gp-form", "exact"),
     "spectral-norm": ("--reg", "spectral-norm", "--sn-encoder"),
     "two": ("--reg", "tikhonov=1e-3", "--reg", "gradient-penalty", "--gp-form", "released"),

@@ -14,7 +14,7 @@ from raectl.build import build, build_objective, modality_of, resolve
 from raectl.codes import Codes, ConstantGaussian, Deterministic, Gaussian
 from raectl.config import Config
 from raectl.data import open_dataset
-from raectl.latent_terms import half_squared_norm, kl, mmd, nothing
+from raectl.latent_terms import half_squared_norm, kl, log_ratio, mmd, nothing
 from raectl.objective import Objective
 from raectl.regularizers import Regularizer
 
@@ -49,7 +49,12 @@ def separately(model, objective: Objective, x: Tensor) -> tuple[list[Tensor], li
     with parametrize.cached():
         codes = model.code(model.encoder(x), noise)
         x_hat = model.decoder(codes.z)
-        values = [((x - x_hat) ** 2).flatten(1).sum(1), objective.latent(codes, noise)]
+        errors = ((x - x_hat.unflatten(0, (-1, len(x)))) ** 2).flatten(2).sum(2)  # (K, B)
+        latent = objective.latent(codes, noise)
+        if len(errors) > 1:
+            weights = (-errors.double() / objective.beta - latent).exp()
+            latent = (-objective.beta * weights.mean(0).log() - errors.mean(0)).float() / objective.beta
+        values = [errors, latent]
         for name, (regularizer, _) in objective.penalties.items():
             if name == "tikhonov":
                 squares = [
@@ -73,6 +78,16 @@ def test_kl_is_the_divergence_of_two_normals():
     torch.testing.assert_close(kl(codes), expected)
     with pytest.raises(ValueError, match="standard deviation"):
         kl(Codes(mu, mu))
+
+
+def test_log_ratio_is_that_of_two_normals():
+    code = Gaussian(5, 4, samples=3)
+    codes = code(torch.randn(7, 5, generator=generator()), generator(1))
+    z = codes.z.reshape(3, 7, 4)
+    expected = Normal(codes.mu, codes.log_sigma.exp()).log_prob(z) - Normal(0.0, 1.0).log_prob(z)
+    torch.testing.assert_close(log_ratio(codes), expected.sum(2), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="standard deviation"):
+        log_ratio(Codes(codes.mu, codes.mu))
 
 
 def test_half_squared_norm_and_nothing():
@@ -198,7 +213,7 @@ def test_a_weight_changes_the_loss_by_its_term(model, name):
             assert terms[0] == plain[0]
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [name for name in MODELS if registry.resolve("model", name).latent != log_ratio])
 def test_beta_weighs_the_latent_term(model):
     x = images()
     terms = {}
@@ -274,7 +289,7 @@ def test_vae_of_the_released_code():
 
 @pytest.mark.parametrize(
     ("model", "expected"),
-    [("rae", 2e-4 * 3072 / 64), ("ae", 0.0), ("vae", 0.3), ("cv-vae", 0.03), ("wae", 0.03 * 3072)],
+    [("rae", 2e-4 * 3072 / 64), ("ae", 0.0), ("vae", 0.3), ("cv-vae", 0.03), ("wae", 0.03 * 3072), ("iwae", 0.3)],
 )
 def test_default_beta(model, expected):
     assert registry.resolve("model", model).beta(3072, 64) == pytest.approx(expected)

@@ -84,6 +84,10 @@ def train(
         float | None,
         typer.Option(show_default="0.7", rich_help_panel=o.MODEL, help="Standard deviation of the code of cv-vae."),
     ] = None,
+    importance_samples: Annotated[
+        int | None,
+        typer.Option(metavar="K", show_default="5", rich_help_panel=o.MODEL, help="Draws of the code an item of iwae."),
+    ] = None,
     latent_dim: Annotated[
         int | None,
         typer.Option(show_default="16 grey, 64 colour", rich_help_panel=o.MODEL, help="Latent dimensions."),
@@ -150,12 +154,13 @@ def train(
         raise UsageError("--resume and --overwrite exclude each other")
     local = context.params
     typed = {name: local[name] for name in _CONFIG if local[name] not in (None, [], ())}
-    given = _merge(typed, local, preset, config)
+    given, density = _merge(typed, local, preset, config)
     source, directory = given.pop("data", None), Path(given.pop("out", "ckpt"))
     if dry_run:
         _dry_run(given, source, directory, resume=resume)
     else:
-        _go(given, source, directory, as_json=as_json, resume=resume, overwrite=overwrite)
+        checkpoint = _go(given, source, directory, as_json=as_json, resume=resume, overwrite=overwrite)
+        _say_next(checkpoint, directory, density)
 
 
 _CONFIG = (
@@ -169,6 +174,7 @@ _CONFIG = (
     "reg",
     "beta",
     "sigma",
+    "importance_samples",
     "latent_dim",
     "arch",
     "width",
@@ -186,8 +192,10 @@ _REGULARIZER_OPTIONS = {  # option: (regularizer, its option)
 }
 
 
-def _merge(typed: dict[str, Any], local: dict[str, Any], preset: str | None, file: Path | None) -> dict[str, Any]:
-    """Options from the preset, over them those of the file, over them those that were typed."""
+def _merge(
+    typed: dict[str, Any], local: dict[str, Any], preset: str | None, file: Path | None
+) -> tuple[dict[str, Any], Any]:
+    """Options from the preset, over them those of the file, over them those that were typed; the preset's density."""
     from raectl import presets
     from raectl.config import Config, option, read_toml
     from raectl.errors import UsageError
@@ -209,7 +217,7 @@ def _merge(typed: dict[str, Any], local: dict[str, Any], preset: str | None, fil
         if regularizer not in given.get("reg", {}):
             raise UsageError(f"{option(name)} needs --reg {regularizer}", f"--reg {regularizer}")
         given["reg"] = {**given["reg"], regularizer: {**given["reg"][regularizer], key: asked}}
-    return given
+    return given, presets.PRESETS[preset].density if preset else {}
 
 
 def _settings(given: dict[str, Any], out: Path, *, resume: bool) -> Any:
@@ -220,10 +228,9 @@ def _settings(given: dict[str, Any], out: Path, *, resume: bool) -> Any:
     return resumed(Directory(out), given) if resume else Config.from_dict(given)
 
 
-def _go(given: dict[str, Any], source: str | None, out: Path, *, as_json: bool, resume: bool, overwrite: bool) -> None:
-    from raectl.cli.output import emit, number, say
+def _go(given: dict[str, Any], source: str | None, out: Path, *, as_json: bool, resume: bool, overwrite: bool) -> Any:
+    from raectl.cli.output import emit, number
     from raectl.cli.progress import Progressing
-    from raectl.errors import command
     from raectl.trainer import train as run
 
     settings = _settings(given, out, resume=resume)
@@ -247,8 +254,16 @@ def _go(given: dict[str, Any], source: str | None, out: Path, *, as_json: bool, 
         "  reconstruction": number(validation.get("reconstruction")),
     }
     emit(values, rows, as_json=as_json)
-    components = 10 if checkpoint.data.n >= 1000 else "auto"
-    say("next: " + command("raectl", "fit-density", out, "--components", components))
+    return checkpoint
+
+
+def _say_next(checkpoint: Any, out: Path, density: Any) -> None:
+    from raectl.cli.output import say
+    from raectl.cli.presets import fit_arguments
+    from raectl.errors import command
+
+    components = ["--components", "10" if checkpoint.data.n >= 1000 else "auto"]
+    say("next: " + command("raectl", "fit-density", out, *(fit_arguments(density) if density else components)))
 
 
 def _dry_run(given: dict[str, Any], source: str | None, out: Path, *, resume: bool) -> None:
