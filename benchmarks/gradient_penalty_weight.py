@@ -18,6 +18,7 @@ import raectl
 from raectl.data import split
 from raectl.metrics.kernel import kernel_distance
 from raectl.metrics.reconstruction import mse
+from raectl.metrics.reference import Reference
 from raectl.regularizers.gradient_penalty import GradientPenalty
 
 WEIGHTS = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -50,7 +51,7 @@ def measure(weight: float, seed: int, folder: Path) -> tuple[float, float, float
     pca = PCA(32, whiten=True, random_state=0).fit(items[train].reshape(len(train), -1) / 255)
     fake = checkpoint.sample(SAMPLES, seed=seed).flatten(1).numpy()
     features = [torch.from_numpy(pca.transform(images)) for images in (x.flatten(1).numpy(), fake)]
-    return error, float(jacobian.detach().mean()), float(kernel_distance(*features))
+    return error, float(jacobian.detach().mean()), kernel_distance(Reference(features[0]), features[1]).value
 
 
 def main() -> None:

@@ -1,0 +1,11 @@
+"""Extractors: an image becomes a vector of features, in which sets of images are compared. One extractor a file.
+
+    items (B, H, W, C) uint8  =>  features (B, D) float32
+
+A distance between two sets of images is a distance between their features, so a number means something only together
+with the extractor's `key`. See `base` for the contract; extractors know images, and nothing of models or densities.
+"""
+
+from raectl.extractors.base import Extractor
+
+__all__ = ["Extractor"]
