@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from raectl.data import DataOptions, Dataset, open_dataset
     from raectl.densities import Density
     from raectl.errors import RaectlError
+    from raectl.evaluation import Evaluation
     from raectl.trainer import train
 
 _HOMES = {
@@ -23,6 +24,7 @@ _HOMES = {
     "DataOptions": "raectl.data",
     "Dataset": "raectl.data",
     "Density": "raectl.densities",
+    "Evaluation": "raectl.evaluation",
     "RaectlError": "raectl.errors",
     "load": "raectl.checkpoint",
     "open_dataset": "raectl.data",
@@ -34,6 +36,7 @@ __all__ = [
     "DataOptions",
     "Dataset",
     "Density",
+    "Evaluation",
     "RaectlError",
     "densities",
     "load",

@@ -163,7 +163,7 @@ class Checkpoint:
             The density with its held-out log-likelihood and what was tried.
         """
         train, held_out = split_latents(self, self.open_data(source, report))
-        result = fit(kind, train, held_out, seed=seed, **options)
+        result = fit(kind, train, held_out, seed=seed, report=report, **options)
         result.save(self.directory, name, weights=self.weights)
         return result
 
@@ -192,9 +192,9 @@ class Checkpoint:
         """n new items, (n, *item_shape) float32 in [0, 1]; item i depends on the seed and i alone."""
         return torch.cat(list(self.sample_blocks(n, seed, density)))
 
-    def sample_blocks(self, n: int, seed: int = 0, density: str | None = None) -> Iterator[Tensor]:
-        """`sample`, a block of items at a time."""
-        fitted = self.density(density)
+    def sample_blocks(self, n: int, seed: int = 0, density: str | Density | None = None) -> Iterator[Tensor]:
+        """`sample`, a block of items at a time; also from a density that is not kept in the directory."""
+        fitted = density if isinstance(density, Density) else self.density(density)
         for start in range(0, n, BLOCK):
             yield from self.decode_blocks(fitted.sample(min(BLOCK, n - start), seed, start))
 

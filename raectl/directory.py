@@ -14,7 +14,7 @@ process killed between the two renames leaves a directory in which either file o
 import contextlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from raectl.errors import RaectlError
 
 SCHEMA = 1
 _LOGGED = {"epoch", "train", "validation", "seconds"}  # fields of every line of log.jsonl that are read again
+_MEASURED = {"metric", "value", "of"}  # fields of every line of metrics.jsonl
 _MAX_VALUES = 512 * 512 * 3  # of one item
 
 
@@ -207,15 +208,7 @@ class Directory:
 
     def read_log(self) -> list[dict[str, Any]]:
         """The epochs' lines; what a killed process left unfinished, or anything else that is none, is dropped."""
-        if not self.log.exists():
-            return []
-        lines = []
-        for text in self.log.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(ValueError, RecursionError):
-                line = json.loads(text)
-                if _is_epoch(line):
-                    lines.append(line)
-        return lines
+        return [line for line in _json_lines(self.log) if _is_epoch(line)]
 
     def cut_log(self, epochs: int) -> None:
         """Keep the lines of the first `epochs` epochs: what comes after them will be run again."""
@@ -227,11 +220,23 @@ class Directory:
         with files.describing_os_errors(self.log), open(self.log, "a", encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
 
-    def append_metrics(self, values: Mapping[str, float], protocol: Mapping[str, Any]) -> None:
+    def append_metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Add a line per measured number, with how it was measured, where the directory can be written to."""
-        lines = [{"metric": name, "value": value, **protocol} for name, value in values.items()]
         with contextlib.suppress(OSError), open(self.metrics, "a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(line, allow_nan=False) + "\n" for line in lines))
+            file.write("".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl, anything else dropped."""
+        return [line for line in _json_lines(self.metrics) if isinstance(line, dict) and set(line) >= _MEASURED]
+
+
+def _json_lines(path: Path) -> Iterator[Any]:
+    """What each line of a file holds, if it is JSON; nothing if there is no file."""
+    if not path.exists():
+        return
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            yield json.loads(text)
 
 
 def _is_epoch(line: Any) -> bool:

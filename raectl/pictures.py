@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from raectl.errors import RaectlError
 
@@ -16,6 +16,7 @@ BACKGROUND = 192  # light grey: black and white images both stand out from it
 GAP = 4  # pixels between images
 WIDE_GAP = 12  # pixels between groups of images
 _FRAME_MS = 120
+_FONT = 16  # pixels
 _SMALLEST = 64  # pixels; images with a shorter side are enlarged
 
 # The defaults of these two formats blur the edges between images.
@@ -79,6 +80,24 @@ def rows(images: np.ndarray) -> np.ndarray:
     f = _factor(h, w)
     _size(p * s, s, h * f, w * f, GAP)
     return _sheet(_enlarged(images.reshape(-1, *images.shape[2:])), s, GAP)
+
+
+def labelled_rows(labels: Sequence[str], images: np.ndarray) -> np.ndarray:
+    """`rows` with a line of text on the left of each: R labels and (R, S, H, W, C) => (H', W', C).
+
+    Raises:
+        RaectlError: the picture would have more than `MAX_PIXELS` pixels.
+    """
+    sheet = rows(images)
+    font = ImageFont.load_default(_FONT)
+    wide = max(round(font.getlength(label)) for label in labels) + 2 * WIDE_GAP
+    page = Image.new("RGB", (wide, len(sheet)), (BACKGROUND,) * 3)
+    draw = ImageDraw.Draw(page)
+    step = (len(sheet) - GAP) / len(labels)
+    for number, label in enumerate(labels):
+        draw.text((WIDE_GAP, GAP + (number + 0.5) * step), label, fill="black", font=font, anchor="lm")
+    text = np.asarray(page)[:, :, : sheet.shape[2]]  # grey on grey: any channel will do
+    return np.concatenate([text, sheet], axis=1)
 
 
 def save_animation(path: Path, frames: Sequence[np.ndarray]) -> None:

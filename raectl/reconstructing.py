@@ -49,7 +49,8 @@ def reconstruct_source(
     reconstructions = np.concatenate(written)[:count]
     checkpoint.modality.write_pairs(out, np.array(dataset.items[:count]), reconstructions, dataset.names[:count])
     means = {name: total / len(dataset) for name, total in sums.items()}
-    checkpoint.directory.append_metrics(means, _protocol(checkpoint, dataset))
+    protocol = _protocol(checkpoint, dataset)
+    checkpoint.directory.append_metrics([{"metric": k, "value": v, **protocol} for k, v in means.items()])
     return means, count
 
 
@@ -57,8 +58,9 @@ def _protocol(checkpoint: Checkpoint, dataset: Dataset) -> dict[str, Any]:
     return {
         "of": "reconstruction",
         "n": len(dataset),
+        "split": "training" if dataset.fingerprint == checkpoint.data.fingerprint else "test",
         "source": dataset.source,
         "data": dataset.fingerprint,
         "weights": checkpoint.weights,
-        "raectl": raectl.__version__,
+        "version": raectl.__version__,
     }

@@ -16,6 +16,7 @@ _TABLE: dict[str, dict[str, str]] = {
         "vae": "raectl.models:VAE",
         "cv-vae": "raectl.models:CV_VAE",
         "wae": "raectl.models:WAE",
+        "iwae": "raectl.models:IWAE",
     },
     "regularizer": {
         "none": "raectl.regularizers.none:NoRegularizer",
@@ -34,6 +35,8 @@ _TABLE: dict[str, dict[str, str]] = {
         "gmm": "raectl.densities.gmm:GMM",
         "bayesian-gmm": "raectl.densities.bayesian_gmm:BayesianGMM",
         "kde": "raectl.densities.kde:KDE",
+        "vae": "raectl.densities.second_stage:SecondStageVAE",
+        "flow": "raectl.densities.flow:Flow",
     },
     # The order is the order in which a SOURCE is recognised: the first that says it is one of its kind opens it.
     "source": {
@@ -47,6 +50,17 @@ _TABLE: dict[str, dict[str, str]] = {
         "mse": "raectl.metrics.reconstruction:mse",
         "psnr": "raectl.metrics.reconstruction:psnr",
         "ssim": "raectl.metrics.reconstruction:ssim",
+    },
+    # A metric compares an item with its reconstruction, a measure a set of items with the real ones.
+    "measure": {
+        "frechet": "raectl.metrics.frechet:frechet",
+        "kernel": "raectl.metrics.kernel:kernel",
+        "prdc": "raectl.metrics.manifold:prdc",
+    },
+    "extractor": {
+        "efficientnet-lite0": "raectl.extractors.efficientnet_lite0:EfficientNetLite0",
+        "inception": "raectl.extractors.inception:Inception",
+        "pixels": "raectl.extractors.pixels:Pixels",
     },
     "modality": {
         "images": "raectl.modalities.images:Images",

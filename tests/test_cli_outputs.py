@@ -176,7 +176,7 @@ def test_every_measure_is_recorded_with_how_it_was_measured(cli: Cli, trained: A
     for line in lines:
         assert (line["of"], line["n"], line["source"]) == ("reconstruction", 60, str(trained.data))
         assert (line["data"], line["weights"]) == (config["data"]["fingerprint"], config["weights"]["sha256"])
-        assert line["raectl"] == raectl.__version__
+        assert line["version"] == raectl.__version__
 
 
 @pytest.mark.parametrize("name", ["out.v2", "sub.dir/", "v1.0"])

@@ -27,6 +27,7 @@ LAYERS = [
         "raectl.modalities",
         "raectl.densities",
         "raectl.metrics",
+        "raectl.extractors",
         "raectl.regularizers",
         "raectl.architectures",
         "raectl.codes",
@@ -36,13 +37,15 @@ LAYERS = [
     ["raectl.objective"],
     ["raectl.build"],
     ["raectl.directory", "raectl.schedule", "raectl.signals"],
-    ["raectl.card", "raectl.store", "raectl.latents", "raectl.fitting", "raectl.resuming"],
+    ["raectl.card", "raectl.features", "raectl.store", "raectl.latents", "raectl.fitting", "raectl.resuming"],
     ["raectl.checkpoint"],
     ["raectl.trainer", "raectl.sampling", "raectl.reconstructing", "raectl.interpolation"],
+    ["raectl.subjects"],
+    ["raectl.evaluation", "raectl.comparing"],
     ["raectl.cli", "raectl.__main__"],
 ]
 # The parts of one layer that must not know of each other.
-APART = ["modalities", "densities", "metrics", "regularizers", "architectures", "data"]
+APART = ["modalities", "densities", "metrics", "extractors", "regularizers", "architectures", "data"]
 TORCHLESS = ["raectl.errors", "raectl.registry", "raectl.config", "raectl.presets", "raectl.reporting", "raectl.cli"]
 
 

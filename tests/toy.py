@@ -58,6 +58,10 @@ class Vectors(Modality):
         self.check_out(out)
         self._write(out, items=walks.reshape(-1, walks.shape[-1]))
 
+    def write_rows(self, out: Path, labels: Sequence[str], rows: Sequence[np.ndarray]) -> None:
+        self.check_out(out)
+        self._write(out, **dict(zip(labels, rows, strict=True)))
+
     def write_picture(self, out: Path, pairs: tuple[np.ndarray, np.ndarray], samples: np.ndarray | None) -> Path:
         out = out.with_suffix(".txt")
         self._write(out, originals=pairs[0], reconstructions=pairs[1])

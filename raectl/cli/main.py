@@ -11,7 +11,19 @@ from typing import Annotated, NoReturn
 import typer
 
 from raectl import __version__
-from raectl.cli import demo, fit_density, info, interpolate, output, reconstruct, sample, train
+from raectl.cli import (
+    compare,
+    demo,
+    evaluate,
+    fit_density,
+    info,
+    interpolate,
+    output,
+    presets,
+    reconstruct,
+    sample,
+    train,
+)
 from raectl.errors import Interrupted, RaectlError
 
 app = typer.Typer(
@@ -29,7 +41,10 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "sample": sample.sample,
     "reconstruct": reconstruct.reconstruct,
     "interpolate": interpolate.interpolate,
+    "evaluate": evaluate.evaluate,
+    "compare": compare.compare,
     "info": info.info,
+    "presets": presets.presets,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)

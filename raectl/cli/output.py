@@ -46,9 +46,10 @@ def emit(values: Mapping[str, Any], rows: Mapping[str, object] | None = None, *,
     _stdout().print(table)
 
 
-def emit_table(title: str, columns: list[str], rows: list[list[object]]) -> None:
-    """A table for a person, on stdout."""
-    table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)
+def emit_table(title: str, columns: list[str], rows: list[list[object]], *, gap: int = 2) -> None:
+    """A table for a person, on stdout, with so many blanks between columns."""
+    padding = (0, gap, 0, 0)
+    table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, padding=padding)
     for row in rows:
         table.add_row(*map(_cell, row))
     _stdout().print(table)
@@ -68,3 +69,10 @@ def _stdout() -> Console:
 def number(value: float | None, digits: int = 4) -> str:
     """A figure for people; a dash where there is none."""
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def figure(measured: Any) -> str:
+    """A measured value for people, with its standard error where it has one; a dash where there is none."""
+    if measured is None:
+        return "-"
+    return f"{measured.value:.4g}" + ("" if measured.se is None else f" ± {measured.se:.1g}")

@@ -83,18 +83,20 @@ def resolve(
         grey: whether all of them are grey.
         background: the source's own.
     """
-    notes: tuple[str, ...] = ()
-    size = options.image_size
+    smallest, largest = (pick(sizes, key=lambda wh: (wh[0] * wh[1], wh)) for pick in (min, max))
+    own = largest[0] if len(sizes) == 1 and largest[0] == largest[1] else None
+    size, hint = options.image_size, ", as the model takes them"
     if size is None:
-        smallest, largest = (pick(sizes, key=lambda wh: (wh[0] * wh[1], wh)) for pick in (min, max))
-        size = largest[0]
-        if len(sizes) > 1 or largest[0] != largest[1] or not SMALLEST <= size <= _KEPT:
-            size = DEFAULT_SIZE
-            what = "{}x{}".format(*largest)
-            if len(sizes) > 1:
-                what = "{} sizes (smallest {}x{}, largest {}x{})".format(len(sizes), *smallest, *largest)
-            became = f"became {size} x {size} by {options.fit}"
-            notes = (f"images of {what} {became}; --image-size and --fit change that",)
+        size, hint = DEFAULT_SIZE, "; --image-size and --fit change that"
+        if own is not None and SMALLEST <= own <= _KEPT:
+            size = own
+    notes: tuple[str, ...] = ()
+    # Who gives a size for training need not be told of it; who measures on images of another size must be.
+    if size != own and (options.image_size is None or options.channels is not None):
+        what = "{}x{}".format(*largest)
+        if len(sizes) > 1:
+            what = "{} sizes (smallest {}x{}, largest {}x{})".format(len(sizes), *smallest, *largest)
+        notes = (f"images of {what} became {size} x {size} by {options.fit}{hint}",)
     channels = options.channels or (1 if grey else 3)
     background = options.background or background
     return replace(options, image_size=size, channels=channels, background=background), notes

@@ -94,6 +94,13 @@ class Modality(ABC):
         """
 
     @abstractmethod
+    def write_rows(self, out: Path, labels: Sequence[str], rows: Sequence[np.ndarray]) -> None:
+        """Write rows of items, each with what it shows, whole or not at all: R x (N, *stored) uint8.
+
+        Raises as `write` does; only a picture can hold rows.
+        """
+
+    @abstractmethod
     def write_picture(self, out: Path, pairs: tuple[np.ndarray, np.ndarray], samples: np.ndarray | None) -> Path:
         """Write the progress of a training run for a person to look at.
 

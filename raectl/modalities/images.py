@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from raectl import pictures
+from raectl.errors import UsageError
 from raectl.files import atomic_directory, atomic_file
 from raectl.modalities.base import Modality, gather
 from raectl.modalities.naming import file_names
@@ -84,6 +85,13 @@ class Images(Modality):
                 pictures.save_animation(temporary, [pictures.grid(frame) for frame in walks.swapaxes(0, 1)])
         else:
             _write_image(out, pictures.rows(walks))
+
+    def write_rows(self, out: Path, labels: Sequence[str], rows: Sequence[np.ndarray]) -> None:
+        """A row of images each, its label on the left; pictures only."""
+        self.check_out(out)
+        if not self.is_picture(out):
+            raise UsageError(f"{out}: rows are for a picture", f"-o {out.stem}.png")
+        _write_image(out, pictures.labelled_rows(labels, np.stack(rows)))
 
     def write_picture(self, out: Path, pairs: tuple[np.ndarray, np.ndarray], samples: np.ndarray | None) -> Path:
         """One PNG: originals over their reconstructions, and the samples below."""
