@@ -12,8 +12,10 @@ from raectl import files, registry, store
 from raectl.data import split
 from raectl.densities.base import Density
 from raectl.densities.choose import choose_components
+from raectl.densities.mixture import Mixture
 from raectl.directory import Directory
 from raectl.errors import RaectlError, UsageError
+from raectl.reporting import Report
 
 AUTO = "auto"
 _OVERFITTED = 1.0  # nats per dimension between latents it was fitted to and others
@@ -29,7 +31,7 @@ class Fit:
         density: the fitted density.
         seed: of the fit.
         latents: SHA-256 of the training latents.
-        train: mean log-likelihood of the training latents, in nats per dimension.
+        train: mean log-likelihood of the training latents, in nats per dimension; see `is_bound`.
         held_out: the same of the held-out latents; None if there are none.
         n_train, n_held_out: how many latents each figure rests on.
         tried: what `components="auto"` saw, a row per number of components.
@@ -44,6 +46,11 @@ class Fit:
     n_train: int
     n_held_out: int
     tried: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the log-likelihoods are lower bounds, as those of a variational autoencoder are."""
+        return self.density.log_prob_is_bound
 
     @property
     def default_name(self) -> str:
@@ -67,12 +74,16 @@ class Fit:
 
 def check_options(kind: str, options: Mapping[str, Any]) -> None:
     """Raise a `UsageError`, before any work, unless the kind is known and takes the options; see `fit`."""
-    registry.resolve("density", kind).create(
-        **{**options, "components": 1} if options.get("components") == AUTO else options
-    )
+    density: type[Density] = registry.resolve("density", kind)
+    auto = options.get("components") == AUTO
+    density.create(**{**options, "components": 1} if auto else options)
+    if auto and not issubclass(density, Mixture):
+        raise UsageError(f"--components auto chooses the size of a mixture, not of a {kind}", "--components 10")
 
 
-def fit(kind: str, train: np.ndarray, held_out: np.ndarray, *, seed: int = 0, **options: Any) -> Fit:
+def fit(
+    kind: str, train: np.ndarray, held_out: np.ndarray, *, seed: int = 0, report: Report | None = None, **options: Any
+) -> Fit:
     """Fit a registered density to latents (N, d).
 
     Arguments:
@@ -80,6 +91,7 @@ def fit(kind: str, train: np.ndarray, held_out: np.ndarray, *, seed: int = 0, **
         train: (N, d) latents to fit to.
         held_out: (M, d) latents to judge by; M may be 0 unless the components are chosen by them.
         seed: of the fit.
+        report: receives progress.
         options: the density's own; `components="auto"` chooses the number by held-out log-likelihood.
 
     Raises:
@@ -95,7 +107,7 @@ def fit(kind: str, train: np.ndarray, held_out: np.ndarray, *, seed: int = 0, **
         others = {name: value for name, value in options.items() if name != "components"}
         density, tried = choose_components(train, held_out, seed, kind=registry.resolve("density", kind), **others)
     else:
-        density = registry.resolve("density", kind).create(**options).fit(train, seed)
+        density = registry.resolve("density", kind).create(**options).fit(train, seed, report)
     d = train.shape[1]
     fitted, unseen = (float(density.log_prob(z).mean()) / d if len(z) else None for z in (train, held_out))
     assert fitted is not None, "there are training latents"
@@ -118,14 +130,21 @@ def fit(kind: str, train: np.ndarray, held_out: np.ndarray, *, seed: int = 0, **
 
 
 def fit_latents(
-    path: str | Path, latents: str | Path, kind: str = "gmm", *, name: str | None = None, seed: int = 0, **options: Any
+    path: str | Path,
+    latents: str | Path,
+    kind: str = "gmm",
+    *,
+    name: str | None = None,
+    seed: int = 0,
+    report: Report | None = None,
+    **options: Any,
 ) -> Fit:
     """Fit a density to latents of anybody's encoder, and keep it in a directory that holds only densities.
 
     Arguments:
         path: the directory; it is made, or was made by this function before.
         latents: a `.npy` file, (N, d) numbers; a tenth is held out.
-        kind, name, seed, options: as in `Checkpoint.fit_density`.
+        kind, name, seed, report, options: as in `Checkpoint.fit_density`.
 
     Raises:
         RaectlError: `path` is something else, or the latents do not suit.
@@ -135,7 +154,7 @@ def fit_latents(
         raise RaectlError(f"{path} is no directory that holds densities only", "--latents needs a new directory")
     z = read_latents(latents)
     train, held_out = split(len(z), _HELD_OUT, seed)
-    result = fit(kind, z[train], z[held_out], seed=seed, **options)
+    result = fit(kind, z[train], z[held_out], seed=seed, report=report, **options)
     with files.describing_os_errors(directory.path):
         directory.path.mkdir(parents=True, exist_ok=True)
     result.save(directory, name)

@@ -30,6 +30,7 @@ class Stored:
         arrays: SHA-256 of density.safetensors.
         nats_per_dimension: mean log-likelihood of the `train` and the `held_out` latents; None where there are none.
         report: what the fit reported.
+        bound: whether `nats_per_dimension` are lower bounds.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Stored:
     arrays: str
     nats_per_dimension: dict[str, float | None]
     report: dict[str, Any]
+    bound: bool = False
 
 
 def check_name(name: str) -> str:
@@ -109,7 +111,7 @@ def load(directory: Directory, entry: Stored, weights: str | None) -> Density:
     Raises:
         RaectlError: it was fitted to other weights, or its files are damaged.
     """
-    options = [f"--{key}={entry.options[key]}" for key in ("components", "covariance") if key in entry.options]
+    options = [f"--{key}={entry.options[key]}" for key in ("components", "covariance") if entry.options.get(key)]
     again = _fit_again(directory, "--density", entry.kind, *options, "--name", entry.name)
     if entry.weights != weights:
         raise RaectlError(f"the density {entry.name} of {directory.path} was fitted to other weights", again)
@@ -152,6 +154,7 @@ def save(
             arrays=files.file_digest(arrays),
             nats_per_dimension=nats_per_dimension,
             report=_finite({**density.report, "notices": density.notices}),
+            bound=density.log_prob_is_bound,
         )
         record = asdict(entry)
         del record["name"]  # the directory's, which may be renamed

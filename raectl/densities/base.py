@@ -19,6 +19,7 @@ from torch import Tensor
 
 from raectl.errors import RaectlError, UsageError
 from raectl.noise import check_seed
+from raectl.reporting import Report as Reporting
 
 LARGEST = 1e18  # larger values have squares that float32 cannot hold; an encoder that gives them has diverged
 LOG_2PI = math.log(2 * math.pi)
@@ -93,11 +94,13 @@ class Density(ABC):
     """
 
     name: ClassVar[str]
+    log_prob_is_bound: ClassVar[bool] = False  # whether `log_prob` is a lower bound of the log-density
 
     def __init__(self) -> None:
         self._dim: int | None = None
         self.report: Report = {}
         self.notices: list[str] = []
+        self._reporting = Reporting()
 
     @property
     def dim(self) -> int:
@@ -115,8 +118,11 @@ class Density(ABC):
     def options(self) -> dict[str, Any]:
         """The constructor's keyword arguments, as JSON holds them."""
 
-    def fit(self, z: Any, seed: int = 0) -> Self:
+    def fit(self, z: Any, seed: int = 0, report: Reporting | None = None) -> Self:
         """Fit to latents z: (N, d), anything `torch.as_tensor` takes; the same data and seed give the same fit.
+
+        Arguments:
+            report: receives the progress of a fit that takes long.
 
         Raises:
             RaectlError: the latents cannot be used (see `as_latents`), or are fewer than the density needs.
@@ -124,7 +130,11 @@ class Density(ABC):
         check_seed(seed)
         z = as_latents(z)
         self.report, self.notices = {}, []
-        self._fit(z, seed)
+        self._reporting = report or Reporting()
+        try:
+            self._fit(z, seed)
+        finally:
+            self._reporting = Reporting()
         self._dim = z.shape[1]
         return self
 
@@ -149,7 +159,7 @@ class Density(ABC):
         return z
 
     def log_prob(self, z: Any) -> Tensor:
-        """Log-density of each row of z: (N, d), in nats, computed in float64.
+        """Log-density of each row of z: (N, d), in nats, in float64; a lower bound where `log_prob_is_bound`.
 
         Returns:
             (N,) float64.
@@ -194,7 +204,7 @@ class Density(ABC):
 
     @abstractmethod
     def _fit(self, z: Tensor, seed: int) -> None:
-        """Fit to checked latents (N, d), float32 or float64; fill `report` and `notices`."""
+        """Fit to checked latents (N, d), float32 or float64; fill `report`, `notices`; tell `_reporting`."""
 
     @abstractmethod
     def _draw(self, seed: int, start: int, n: int) -> np.ndarray:
@@ -210,19 +220,19 @@ class Density(ABC):
 
 
 class Arrays:
-    """Named float64 arrays of a file that nobody vouches for, checked as they are taken."""
+    """Named arrays of a file that nobody vouches for, checked as they are taken."""
 
     def __init__(self, density: str, arrays: Mapping[str, np.ndarray]) -> None:
         self._density = density
         self._left = dict(arrays)
 
-    def take(self, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
+    def take(self, name: str, shape: tuple[int | None, ...], dtype: type[np.floating] = np.float64) -> np.ndarray:
         """The array `name`, of `shape`, where None stands for any length of at least 1."""
         if name not in self._left:
             self.refuse(f"the array {name!r} is missing")
         array = np.asarray(self._left.pop(name))
-        if array.dtype != np.float64:
-            self.refuse(f"{name!r} has type {array.dtype}, expected float64")
+        if array.dtype != dtype:
+            self.refuse(f"{name!r} has type {array.dtype}, expected {np.dtype(dtype)}")
         fits = len(shape) == array.ndim and all(
             have == (want or have) for have, want in zip(array.shape, shape, strict=True)
         )
@@ -233,6 +243,11 @@ class Arrays:
         if not (np.abs(array) <= LARGEST**2).all():
             self.refuse(f"{name!r} holds values that are not finite or absurdly large")
         return array
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers are left to take, whatever their names."""
+        return sum(np.size(array) for array in self._left.values())
 
     def finish(self) -> None:
         """Raise if arrays are left that nothing asked for."""
