@@ -147,7 +147,8 @@ class Evaluation:
         """All items, or n of them by the seed, in their order."""
         if len(dataset) <= self.n:
             return dataset.items
-        return dataset.items[np.sort(noise.permutation(self.seed, _CHOICE, len(dataset))[: self.n])]
+        chosen: np.ndarray = dataset.items[np.sort(noise.permutation(self.seed, _CHOICE, len(dataset))[: self.n])]
+        return chosen
 
     def _features(self, dataset: Dataset, items: np.ndarray) -> np.ndarray:
         chosen = f"{self.seed}-{len(items)}" if len(items) < len(dataset) else "all"

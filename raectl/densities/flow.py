@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from zuko.flows.coupling import GeneralCouplingTransform  # type: ignore[import-untyped]
-from zuko.transforms import MonotonicRQSTransform  # type: ignore[import-untyped]
+from zuko.flows.coupling import GeneralCouplingTransform
+from zuko.transforms import MonotonicRQSTransform
 
 from raectl.densities.base import Arrays, Density, check_integer, check_positive, chunks
 from raectl.densities.choose import choose_components
