@@ -1,6 +1,6 @@
 """Does a density of another family beat Gaussian mixtures on an autoencoder's latents?
 
-    python benchmarks/beyond_gmm.py TEST CKPT [CKPT ...] [--densities gmm-10 gmm-auto flow]
+    python benchmarks/beyond_gmm.py TEST CKPT [CKPT ...] [--densities gmm-10 gmm-auto student-t-auto]
 
 Each checkpoint's training latents are fitted, its held-out latents choose what is to be chosen (how many Gaussians,
 the epoch of a flow), and TEST, which neither has seen, is what the report is about: log-likelihood of its latents, and
@@ -25,6 +25,7 @@ from raectl.fitting import fit
 from raectl.latents import split_latents
 from raectl.metrics.kernel import kernel_difference, kernel_distance
 from raectl.metrics.reference import Measured, Reference
+from raectl.noise import permutation
 from raectl.registry import resolve
 
 DENSITIES = {
@@ -32,6 +33,7 @@ DENSITIES = {
     "gmm-auto": ("gmm", {"components": "auto"}),
     "kde": ("kde", {}),
     "flow": ("flow", {}),
+    "student-t-auto": ("student-t", {"components": "auto"}),
 }
 
 
@@ -71,7 +73,7 @@ def judge(path: str, source: str, densities: list[str]) -> list[Judged]:
         return torch.from_numpy(extract(extractor, map(checkpoint.modality.to_items, blocks), len(items)))
 
     # The best that any density can do without leaving the distribution of the latents: they themselves.
-    drawn = train[np.arange(len(items)) % len(train)]
+    drawn = train[permutation(seed, 0, len(train))[np.arange(len(items)) % len(train)]]
     rows = [("the training latents", (np.nan,) * 3, features(checkpoint.decode_blocks(drawn)), 0.0)]
     for name in densities:
         kind, options = DENSITIES[name]
@@ -116,7 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("test", metavar="TEST")
     parser.add_argument("checkpoints", nargs="+", metavar="CKPT")
-    parser.add_argument("--densities", nargs="+", choices=DENSITIES, default=["gmm-10", "gmm-auto", "flow"])
+    parser.add_argument("--densities", nargs="+", choices=DENSITIES, default=["gmm-10", "gmm-auto", "student-t-auto"])
     options = parser.parse_args()
     runs = []
     for path in options.checkpoints:

@@ -33,6 +33,7 @@ _TABLE: dict[str, dict[str, str]] = {
         "standard-normal": "raectl.densities.standard_normal:StandardNormal",
         "gaussian": "raectl.densities.gaussian:Gaussian",
         "gmm": "raectl.densities.gmm:GMM",
+        "student-t": "raectl.densities.student_t:StudentT",
         "bayesian-gmm": "raectl.densities.bayesian_gmm:BayesianGMM",
         "kde": "raectl.densities.kde:KDE",
         "vae": "raectl.densities.second_stage:SecondStageVAE",

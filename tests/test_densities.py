@@ -14,6 +14,7 @@ from raectl.errors import RaectlError, UsageError
 VARIANTS = {
     "gmm": [{"components": 3, "covariance": kind} for kind in ("full", "tied", "diag", "spherical")],
     "bayesian-gmm": [{"components": 3, "covariance": kind} for kind in ("full", "tied", "diag", "spherical")],
+    "student-t": [{"components": k} for k in (1, 3)],
     "vae": [{"components": k, "hidden": 32, "epochs": 1} for k in (None, 2)],
     "flow": [{"base": k, "transforms": 2, "hidden": 8, "epochs": 1} for k in (1, 2)],
 }

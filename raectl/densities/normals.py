@@ -73,11 +73,15 @@ class Normals:
         The first uniform number of a row chooses its component by the inverse of the cumulative weights, the other d
         become normal numbers.
         """
-        k, d = self.means.shape
-        u = uniforms(seed, start, n, 1 + d)
-        cumulative = np.cumsum(self.weights.numpy())
-        # `right` passes over components of weight 0; the scale keeps a rounded sum below 1 from running off the end.
-        component = np.searchsorted(cumulative, u[:, 0] * cumulative[-1], side="right").clip(max=k - 1)
+        u = uniforms(seed, start, n, 1 + self.means.shape[1])
+        component = self.choose(u[:, 0])
         noise = to_normal(u[:, 1:])
         z: np.ndarray = self.means.numpy()[component] + self.kind.colour(self.factors.numpy(), component, noise)
         return z
+
+    def choose(self, u: np.ndarray) -> np.ndarray:
+        """Components drawn by uniform numbers, (n,) => (n,): the inverse of the cumulative weights."""
+        cumulative = np.cumsum(self.weights.numpy())
+        # `right` passes over components of weight 0; the scale keeps a rounded sum below 1 from running off the end.
+        chosen: np.ndarray = np.searchsorted(cumulative, u * cumulative[-1], side="right")
+        return chosen.clip(max=len(cumulative) - 1)
