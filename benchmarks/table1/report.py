@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 COLUMNS = ("reconstruction", "n", "gmm", "interpolation")
 HEADS = ("Rec", "N", "GMM", "Interp")
-MEASURES = ("frechet", "kernel", "precision", "recall", "density", "coverage")
 NOISY = ("VAE", "CV-VAE", "WAE")  # what the paper compares its models with
 
 Lines = dict[str, dict[str, dict[str, Any]]]  # column, metric => line of metrics.jsonl
