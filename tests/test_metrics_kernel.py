@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from raectl.metrics import kernel
+from raectl.metrics import kernel, reference
 from raectl.metrics.kernel import kernel_difference, kernel_distance
 from raectl.metrics.reference import Reference
 
@@ -86,7 +86,7 @@ def test_equal_distributions_give_zero_and_no_smaller_error():
 def test_it_does_not_depend_on_the_block(monkeypatch, rows):
     x, y = sets(dtype=torch.float32)
     whole = kernel_distance(Reference(x), y)
-    monkeypatch.setattr(kernel, "_ROWS", rows)
+    monkeypatch.setattr(reference, "NUMBERS", rows * len(x))
     np.testing.assert_allclose(kernel_distance(Reference(x), y), whole, rtol=1e-6)
 
 
@@ -99,13 +99,13 @@ def test_symmetry_and_precision():
 
 
 def test_no_block_is_as_large_as_all_pairs(monkeypatch):
-    monkeypatch.setattr(kernel, "_ROWS", 16)
+    monkeypatch.setattr(reference, "NUMBERS", 1600)
     shapes = []
     k = kernel._kernel
     monkeypatch.setattr(kernel, "_kernel", lambda a, b: shapes.append((len(a), len(b))) or k(a, b))
     x, y = sets(100, 90)
     kernel_distance(Reference(x), y)
-    assert max(rows for rows, _ in shapes) == 16
+    assert 1500 < max(rows * columns for rows, columns in shapes) <= 1600
 
 
 def test_the_error_of_a_difference_is_the_jackknife_of_a_naive_loop():

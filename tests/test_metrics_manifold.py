@@ -10,7 +10,7 @@ from prdc import compute_prdc
 from scipy.stats import ortho_group
 from sklearn.datasets import load_digits
 
-from raectl.metrics import manifold
+from raectl.metrics import reference
 from raectl.metrics.manifold import prdc
 from raectl.metrics.reference import Reference
 
@@ -95,7 +95,7 @@ def test_copies_lie_at_no_distance():
 def test_they_do_not_depend_on_the_block(monkeypatch, rows):
     real, fake = sets(130, 90, 8, 0.3, 0.7)
     whole = values(real, fake)
-    monkeypatch.setattr(manifold, "_ROWS", rows)
+    monkeypatch.setattr(reference, "NUMBERS", rows * len(fake))
     assert values(real, fake) == whole
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from raectl.metrics.reference import Measured, Reference
+from raectl.metrics.reference import Measured, Reference, rows_at_once
 
 
 def frechet(reference: Reference, features: Tensor) -> dict[str, Measured]:
@@ -72,7 +72,12 @@ def _fit(features: Tensor) -> _Fit:
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
     """(D,) mean and (D, D) unbiased covariance, float64."""
-    x = features.double()
-    mean = x.mean(dim=0)
-    x = x - mean
-    return mean, x.T @ x / (len(x) - 1)
+    n, d = features.shape
+    mean = torch.zeros(d, dtype=torch.float64)
+    covariance = torch.zeros(d, d, dtype=torch.float64)
+    for part in torch.split(features, rows_at_once(d)):
+        mean += part.double().sum(dim=0) / n
+    for part in torch.split(features, rows_at_once(d)):
+        x = part.double() - mean
+        covariance += x.T @ x / (n - 1)
+    return mean, covariance

@@ -5,9 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from raectl.metrics.reference import Measured, Reference
-
-_ROWS = 512  # items compared with all others at a time
+from raectl.metrics.reference import Measured, Reference, rows_at_once
 
 
 def kernel(reference: Reference, features: Tensor) -> dict[str, Measured]:
@@ -121,8 +119,9 @@ def _kernel(a: Tensor, b: Tensor) -> Tensor:
 def _within(x: Tensor) -> Tensor:
     """sum_{j != i} k(x_i, x_j) for each i; every pair is computed once."""
     sums = torch.zeros(len(x), dtype=torch.float64)
-    for start in range(0, len(x), _ROWS):
-        k = _kernel(x[start : start + _ROWS], x[start:])
+    rows = rows_at_once(len(x))
+    for start in range(0, len(x), rows):
+        k = _kernel(x[start : start + rows], x[start:])
         k.fill_diagonal_(0)
         stop = start + len(k)
         sums[start:stop] += k.sum(dim=1)
@@ -133,7 +132,7 @@ def _within(x: Tensor) -> Tensor:
 def _across(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """sum_j k(x_i, y_j) for each i, and sum_i k(x_i, y_j) for each j."""
     rows, columns = [], torch.zeros(len(y), dtype=torch.float64)
-    for part in torch.split(x, _ROWS):
+    for part in torch.split(x, rows_at_once(len(y))):
         k = _kernel(part, y)
         rows.append(k.sum(dim=1))
         columns += k.sum(dim=0)

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from raectl.metrics.reference import Measured, Reference
+from raectl.metrics.reference import Measured, Reference, rows_at_once
 
 _NEIGHBOURS = 5  # k
-_ROWS = 512  # items compared with all others at a time
 
 
 def prdc(reference: Reference, features: Tensor) -> dict[str, Measured]:
@@ -48,7 +47,7 @@ def prdc(reference: Reference, features: Tensor) -> dict[str, Measured]:
     radii_x, radii_y = reference.once(_radii), _radii(y)
     precise = torch.zeros(len(y), dtype=torch.bool)
     pairs = recalled = covered = 0
-    for squares, radii in zip(_squares(reference.features, y), torch.split(radii_x, _ROWS), strict=True):
+    for squares, radii in zip(_squares(reference.features, y), torch.split(radii_x, rows_at_once(len(y))), strict=True):
         near = squares < radii[:, None]
         precise |= near.any(dim=0)
         pairs += int(near.sum())
@@ -79,7 +78,7 @@ def _squares(a: Tensor, b: Tensor) -> Iterator[Tensor]:
     """
     lengths = b.square().sum(dim=1)
     rounding = 1e-12 * lengths
-    for part in torch.split(a, _ROWS):
+    for part in torch.split(a, rows_at_once(len(b))):
         rows = part.double()
         squares = torch.addmm(lengths, rows, b.T, alpha=-2).add_(rows.square().sum(dim=1)[:, None])
         yield squares.masked_fill_(squares < rounding, 0)

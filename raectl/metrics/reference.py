@@ -25,6 +25,14 @@ LOWER_IS_BETTER = {
 }
 
 
+NUMBERS = 2**20  # in flight at once where all pairs are looked at: 8 MiB, however many items there are
+
+
+def rows_at_once(columns: int) -> int:
+    """How many items to compare at a time with so many others, that memory is that of the features and of one block."""
+    return max(1, NUMBERS // columns)
+
+
 class Measured(NamedTuple):
     """A measured number and its standard error, None where there is no estimate of it."""
 
