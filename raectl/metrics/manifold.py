@@ -43,7 +43,7 @@ def prdc(reference: Reference, features: Tensor) -> dict[str, Measured]:
         {'precision': 0.0, 'recall': 0.0, 'density': 0.0, 'coverage': 0.0}
     """
     why = f"a radius that reaches to neighbour {_NEIGHBOURS}"
-    y = reference.check(features, least=_NEIGHBOURS + 1, why=why).double()
+    y = reference.check(features, least=_NEIGHBOURS + 1, why=why)
     radii_x, radii_y = reference.once(_radii), _radii(y)
     precise = torch.zeros(len(y), dtype=torch.bool)
     pairs = recalled = covered = 0
@@ -66,7 +66,7 @@ def _radii(features: Tensor) -> Tensor:
     """(N,) squared distances from each item to its k-th nearest other one."""
     # The item itself is at distance 0, so the k-th other one is the (k + 1)-th.
     count = _NEIGHBOURS + 1
-    nearest = [squares.topk(count, dim=1, largest=False).values for squares in _squares(features, features.double())]
+    nearest = [squares.topk(count, dim=1, largest=False).values for squares in _squares(features, features)]
     return torch.cat(nearest)[:, -1]
 
 
@@ -76,9 +76,13 @@ def _squares(a: Tensor, b: Tensor) -> Iterator[Tensor]:
     Nothing is centred first: float64 has digits to spare for float32 features, and equal distances, as features of
     whole numbers have them, stay equal.
     """
-    lengths = b.square().sum(dim=1)
+    blocks = torch.split(
+        b, rows_at_once(b.shape[1])
+    )  # turned into float64 one by one: both sets would be twice as large
+    lengths = torch.cat([block.double().square().sum(dim=1) for block in blocks])
     rounding = 1e-12 * lengths
     for part in torch.split(a, rows_at_once(len(b))):
         rows = part.double()
-        squares = torch.addmm(lengths, rows, b.T, alpha=-2).add_(rows.square().sum(dim=1)[:, None])
+        squares = torch.cat([rows @ block.double().T for block in blocks], dim=1).mul_(-2).add_(lengths)
+        squares += rows.square().sum(dim=1)[:, None]
         yield squares.masked_fill_(squares < rounding, 0)
