@@ -38,8 +38,9 @@ def make(weights):
 
     def build(name):
         kind = resolve("extractor", name)
-        smaller = {"size": 75} if kind.needs_weights else {}
-        return type(kind.__name__, (kind,), {"block": 4, **smaller})(weights if kind.needs_weights else None)
+        own = {"inception": ({"size": 75}, weights)}
+        smaller, file = own.get(name, ({}, None))
+        return type(kind.__name__, (kind,), {"block": 4, **smaller})(file)
 
     made = {name: build(name) for name in NAMES}
     return made.__getitem__
@@ -96,7 +97,6 @@ def test_each_has_its_own_key(make):
 
 def test_the_distance_is_fid_for_inception_only():
     assert [name for name in NAMES if resolve("extractor", name).frechet_name == "fid"] == ["inception"]
-    assert [name for name in NAMES if resolve("extractor", name).needs_weights] == ["inception"]
 
 
 # -- EfficientNet-Lite0 --------------------------------------------------------------------------------------------

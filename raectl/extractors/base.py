@@ -21,7 +21,6 @@ class Extractor(ABC):
 
     Attributes:
         name: what the registry calls it.
-        needs_weights: whether `weights` has to be given.
         frechet_name: what the Fréchet distance between its features is called; FID is the name for Inception's only.
         block: items that are computed at a time.
         notes: sentences to tell the user.
@@ -32,7 +31,6 @@ class Extractor(ABC):
     """
 
     name: ClassVar[str]
-    needs_weights: ClassVar[bool] = False
     frechet_name: ClassVar[str] = "frechet"
     block: ClassVar[int] = 32
     notes: tuple[str, ...] = ()

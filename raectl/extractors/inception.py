@@ -25,7 +25,6 @@ class Inception(NetworkExtractor):
     """
 
     name = "inception"
-    needs_weights = True
     frechet_name = "fid"
     block = 16  # its first maps are large
     size = 299
