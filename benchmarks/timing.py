@@ -26,7 +26,7 @@ class Ratio:
 
 
 def interleaved(subjects: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each subject's calls: one call each a round, in a new order each time, after a round that is not kept."""
+    """Seconds of each subject's calls: one each a round, in a new order each time, after a round that is not kept."""
     order = [*subjects]
     shuffle = random.Random(0).shuffle
     times: dict[str, list[float]] = {name: [] for name in subjects}

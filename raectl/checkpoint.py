@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from raectl import store
+from raectl.allocator import keep_freed_memory
 from raectl.build import build, modality_of, resolve_device
 from raectl.data import Dataset, open_dataset
 from raectl.densities import Density
@@ -45,6 +46,7 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | Path, device: str = "auto") -> None:
+        keep_freed_memory()
         self.directory = Directory(Path(path))
         self.config, self.data, record = self.directory.read_config()
         self.device = torch.device(resolve_device(device))

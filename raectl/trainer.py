@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from raectl import card, files, noise
+from raectl.allocator import keep_freed_memory
 from raectl.build import build, build_objective, check, modality_of, resolve
 from raectl.checkpoint import Checkpoint, load
 from raectl.config import Config
@@ -111,6 +112,7 @@ class Run:
     """One run: model, optimizer, data and where they stand."""
 
     def __init__(self, config: Config, dataset: Dataset, directory: Directory, report: Report) -> None:
+        keep_freed_memory()
         self.config, self.dataset, self.directory, self.report = config, dataset, directory, report
         self.summary = DataSummary.of(dataset)
         self.modality = modality_of(dataset.modality)

@@ -112,6 +112,7 @@ def test_exact_form_on_a_linear_decoder_is_the_squared_frobenius_norm(case, wrap
     expected = matrix.square().sum().item()
     assert all_directions(gp, decoder, z).tolist() == pytest.approx([expected] * 3, rel=1e-6)
 
+    gp = GradientPenalty(part=1)
     z = torch.randn(4000, 4, dtype=torch.float64)
     draws = gp.penalty(decoder, z, decoder(z), torch.Generator().manual_seed(1)).double()
     error = draws.std() / math.sqrt(len(draws))
@@ -119,7 +120,7 @@ def test_exact_form_on_a_linear_decoder_is_the_squared_frobenius_norm(case, wrap
 
 
 def test_exact_form_is_unbiased_for_each_row():
-    decoder, gp = smooth(), GradientPenalty()
+    decoder, gp = smooth(), GradientPenalty(part=1)
     gp.wrap(decoder)
     rows = torch.randn(3, D, dtype=torch.float64) * 2
     z = rows.repeat_interleave(3000, dim=0)
@@ -169,6 +170,49 @@ def test_gradient_of_the_exact_form_in_training_is_the_gradient_of_its_value():
     z = torch.randn(4, D, dtype=torch.float64, requires_grad=True)
     got, expected = all_directions(gp, decoder, z), frobenius(with_constant_statistics(decoder, z), z)
     assert_same_gradients(got, expected, [z, *decoder.parameters()], 1e-5)
+
+
+@pytest.mark.parametrize("make", [convolutional, smooth])
+def test_exact_form_of_the_first_items_is_that_of_all_but_the_rest(make):
+    decoder, gp = make().train(), GradientPenalty()
+    gp.wrap(decoder)
+    z = torch.randn(5, D, dtype=torch.float64)
+    v = torch.randn(5, D, dtype=torch.float64)
+    got = gp.directional(decoder, z, decoder(z), v[:2])
+    expected = gp.directional(decoder, z, decoder(z), v)[:2]
+    torch.testing.assert_close(got, expected, rtol=1e-6, atol=0)
+    assert_same_gradients(got, expected, [*decoder.parameters()], 1e-5)
+
+
+@pytest.mark.parametrize(("part", "count"), [(0.25, 2), (0.5, 3), (0.51, 4), (1, 6), (1e-9, 1)])
+def test_a_part_of_the_batch_stands_for_all_of_it(part, count):
+    decoder, gp = smooth(torch.float32), GradientPenalty(part=part)
+    z = torch.randn(6, D)
+    values = gp.penalty(decoder, z, decoder(z), torch.Generator().manual_seed(0))
+    assert values.shape == (6,) and (values[:count] > 0).all() and (values[count:] == 0).all()
+    with torch.no_grad():
+        assert (gp.penalty(decoder, z, decoder(z), torch.Generator().manual_seed(0)) > 0).all(), "in validation, all"
+
+
+def test_a_part_of_a_batch_in_random_order_leaves_the_mean_unbiased():
+    decoder, gp = smooth(), GradientPenalty()
+    z = torch.randn(8, D, dtype=torch.float64) * 2
+    exact = frobenius(decoder, z)
+    generator = torch.Generator().manual_seed(3)
+    draws = []
+    for _ in range(2000):
+        shuffled = z[torch.randperm(len(z), generator=generator)]
+        draws.append(gp.penalty(decoder, shuffled, decoder(shuffled), generator).mean().detach())
+    draws = torch.stack(draws).double()
+    error = draws.std() / math.sqrt(len(draws))
+    assert exact.max() > 1.1 * exact.min() and error < 0.02 * exact.mean()
+    assert abs(draws.mean() - exact.mean()) < 4 * error
+
+
+@pytest.mark.parametrize("part", [0, -0.5, 1.5, math.nan, "half", True])
+def test_a_part_that_is_none(part):
+    with pytest.raises(UsageError, match=r"--gp-part .* is not above 0 and at most 1"):
+        GradientPenalty(part=part)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -248,7 +292,7 @@ def test_a_penalty_makes_no_power_iteration_of_its_own():
 
 @pytest.mark.parametrize("form", ["exact", "released"])
 def test_validation_without_gradients(form):
-    decoder, gp = convolutional().float().eval(), GradientPenalty(form)
+    decoder, gp = convolutional().float().eval(), GradientPenalty(form, part=1)
     gp.wrap(decoder)
     z = torch.randn(4, D)
     with torch.no_grad():

@@ -64,6 +64,14 @@ def train(
             help="The gradient penalty's form: exact (Frobenius norm) or released (the paper's code).",
         ),
     ] = None,
+    gp_part: Annotated[
+        float | None,
+        typer.Option(
+            show_default="0.25",
+            rich_help_panel=o.MODEL,
+            help="How much of each batch the exact gradient penalty is estimated on: no bias, less time.",
+        ),
+    ] = None,
     sn_view: Annotated[
         str | None,
         typer.Option(
@@ -187,6 +195,7 @@ _CONFIG = (
 )
 _REGULARIZER_OPTIONS = {  # option: (regularizer, its option)
     "gp_form": ("gradient-penalty", "form"),
+    "gp_part": ("gradient-penalty", "part"),
     "sn_view": ("spectral-norm", "view"),
     "sn_encoder": ("spectral-norm", "encoder"),
 }
