@@ -1,12 +1,13 @@
 """Does a density of another family beat Gaussian mixtures on an autoencoder's latents?
 
-    python benchmarks/beyond_gmm.py TEST CKPT [CKPT ...] [--densities gmm-10 gmm-auto student-t-auto]
+    python benchmarks/beyond_gmm.py TEST CKPT [CKPT ...] [--densities gmm-10 gmm-auto student-t-auto] [--samples N]
 
 Each checkpoint's training latents are fitted, its held-out latents choose what is to be chosen (how many Gaussians,
 the epoch of a flow), and TEST, which neither has seen, is what the report is about: log-likelihood of its latents, and
-kernel distance of as many samples as it has items (10,000 at most) to it. The checkpoints are runs of one configuration
-with different seeds; the seed of a run is also that of its fits and samples. Prints a Markdown table a checkpoint, and
-the mean over them: nats per dimension, 1000 times the kernel distance, and how far it is above the last density's.
+kernel distance of N samples to it (as many as it has items unless said; of those 10,000 at most). The checkpoints are
+runs of one configuration with different seeds; the seed of a run is also that of its fits and samples. Prints a
+Markdown table a checkpoint, and the mean over them: nats per dimension, 1000 times the kernel distance, and how far it
+is above the last density's.
 """
 
 import argparse
@@ -59,7 +60,7 @@ class Judged:
         return f"| {self.name} | {likelihoods} | {kernel} | {errors} | {self.seconds:.0f} |"
 
 
-def judge(path: str, source: str, densities: list[str]) -> list[Judged]:
+def judge(path: str, source: str, densities: list[str], samples: int | None) -> list[Judged]:
     """Every density on one checkpoint."""
     checkpoint = raectl.load(path)
     seed = checkpoint.config.seed
@@ -67,13 +68,14 @@ def judge(path: str, source: str, densities: list[str]) -> list[Judged]:
     test = checkpoint.open_data(source)
     items, latents = test.items[:DEFAULT_N], checkpoint.encode(test.items).cpu()
     extractor = resolve("extractor", "efficientnet-lite0")()
+    n = samples or len(items)
     reference = Reference(torch.from_numpy(cached_features(extractor, items, f"{test.fingerprint}-{len(items)}")))
 
     def features(blocks: Iterator[torch.Tensor]) -> torch.Tensor:
-        return torch.from_numpy(extract(extractor, map(checkpoint.modality.to_items, blocks), len(items)))
+        return torch.from_numpy(extract(extractor, map(checkpoint.modality.to_items, blocks), n))
 
     # The best that any density can do without leaving the distribution of the latents: they themselves.
-    drawn = train[permutation(seed, 0, len(train))[np.arange(len(items)) % len(train)]]
+    drawn = train[permutation(seed, 0, len(train))[np.arange(n) % len(train)]]
     rows = [("the training latents", (np.nan,) * 3, features(checkpoint.decode_blocks(drawn)), 0.0)]
     for name in densities:
         kind, options = DENSITIES[name]
@@ -83,8 +85,8 @@ def judge(path: str, source: str, densities: list[str]) -> list[Judged]:
         assert fitted.held_out is not None
         likelihood = (fitted.train, fitted.held_out, float(fitted.density.log_prob(latents).mean()) / latents.shape[1])
         shown = f"{name} ({fitted.density.options['components']})" if fitted.tried else name
-        samples = features(checkpoint.sample_blocks(len(items), seed, fitted.density))
-        rows.append((shown, likelihood, samples, seconds))
+        drawn = features(checkpoint.sample_blocks(n, seed, fitted.density))
+        rows.append((shown, likelihood, drawn, seconds))
         print(f"{path}: {shown} {likelihood}", file=sys.stderr, flush=True)
     last = rows[-1][2]
     return [
@@ -119,10 +121,11 @@ def main() -> None:
     parser.add_argument("test", metavar="TEST")
     parser.add_argument("checkpoints", nargs="+", metavar="CKPT")
     parser.add_argument("--densities", nargs="+", choices=DENSITIES, default=["gmm-10", "gmm-auto", "student-t-auto"])
+    parser.add_argument("--samples", type=int, metavar="N")
     options = parser.parse_args()
     runs = []
     for path in options.checkpoints:
-        runs.append(judge(path, options.test, options.densities))
+        runs.append(judge(path, options.test, options.densities, options.samples))
         print(f"\n{path}:\n\n{HEAD}", *runs[-1], sep="\n", flush=True)
     print(f"\nmean over {len(runs)}:\n\n{HEAD}")
     print(*map(mean, zip(*runs, strict=True)), sep="\n")

@@ -8,7 +8,7 @@ from raectl.densities.gmm import GMM
 from raectl.densities.mixture import Mixture
 from raectl.errors import RaectlError
 
-CANDIDATES = (1, 2, 5, 10, 20, 50, 100)
+CANDIDATES = (1, 2, 5, 10, 20, 50, 100, 200)
 _PATIENCE = 2  # worse candidates in a row before larger ones are given up
 
 
