@@ -1,6 +1,8 @@
 """Times that can be compared on a machine whose speed wanders: runs interleaved, ratios taken round by round."""
 
+import contextlib
 import math
+import multiprocessing
 import os
 import platform
 import random
@@ -8,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
@@ -38,6 +41,28 @@ def interleaved(subjects: Mapping[str, Callable[[], object]], rounds: int) -> di
             if number:
                 times[name].append(time.perf_counter() - began)
     return times
+
+
+def in_process(make: Callable[..., Callable[[], object]], *arguments: object) -> Callable[[], object]:
+    """The subject that `make(*arguments)` gives, in a process of its own: what one sets up there helps no other."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    context.Process(target=_serve, args=(theirs, make, arguments), daemon=True).start()
+    theirs.close()
+
+    def call() -> object:
+        ours.send(None)
+        return ours.recv()
+
+    return call
+
+
+def _serve(connection: Connection, make: Callable[..., Callable[[], object]], arguments: tuple[object, ...]) -> None:
+    subject = make(*arguments)
+    with contextlib.suppress(EOFError, KeyboardInterrupt):  # the other end has what it wanted
+        while True:
+            connection.recv()
+            connection.send(subject())
 
 
 def ratio(times: Sequence[float], others: Sequence[float]) -> Ratio:

@@ -2,13 +2,14 @@
 
     OMP_NUM_THREADS=2 PYTHONPATH=. peers-env/bin/python benchmarks/training_step.py
 
-RAE-L2 on the paper's 32 x 32 net, grey images, batch 100, all from the same initial weights and each with its own data
-loading. Blocks of steps of all subjects are interleaved. Runs without pythae too, then without its rows; README.md in
-peers/ says how its environment is made. Writes results/training-step.md.
+RAE-L2 on the paper's 32 x 32 net, grey images, batch 100, all from the same initial weights, each with its own data
+loading and in a process of its own. Blocks of steps are interleaved. Runs without pythae too, then without its rows;
+README.md in peers/ says how its environment is made. Writes results/training-step.md.
 """
 
 import argparse
 import logging
+import os
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -17,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from timing import interleaved, publish, ratio
+from timing import in_process, interleaved, publish, ratio
 from torch import Tensor, nn
 
 import raectl
+from raectl.allocator import keep_freed_memory
 from raectl.build import build, has_bf16, resolve
-from raectl.data import Dataset
 from raectl.directory import Directory
 from raectl.modalities.images import Images
 from raectl.reporting import Report
@@ -30,6 +31,7 @@ from raectl.trainer import Run
 
 BATCH, LATENT_DIM, SHAPE, LR = 100, 16, (1, 32, 32), 1e-3
 WEIGHT = 1e-4
+SIDE = 1536  # of the matrices
 Subject = Callable[[], object]
 
 
@@ -39,8 +41,19 @@ def config(width: int, precision: str) -> raectl.Config:
     return raectl.Config(reg=reg, width=width, precision=precision, device="cpu", val_fraction=0, batch_size=BATCH)
 
 
-def ours(dataset: Dataset, width: int, precision: str) -> Subject:
+def images(steps: int) -> np.ndarray:
+    """(N, 32, 32, 1) uint8 for an epoch of so many steps."""
+    return np.random.default_rng(0).integers(0, 256, (steps * BATCH, 32, 32, 1), dtype=np.uint8)
+
+
+def tensors(steps: int) -> Tensor:
+    """The same as floats, (N, 1, 32, 32)."""
+    return Images().to_tensor(torch.from_numpy(images(steps))).contiguous()
+
+
+def ours(steps: int, width: int, precision: str) -> Subject:
     """An epoch of raectl's trainer, without its end."""
+    dataset = raectl.open_dataset(images(steps))
     run = Run(resolve(config(width, precision), dataset), dataset, Directory(Path("unused")), Report())
     run.model.train()
 
@@ -51,11 +64,13 @@ def ours(dataset: Dataset, width: int, precision: str) -> Subject:
     return epoch
 
 
-def bare(x: Tensor, width: int, *, tuned: bool, bf16: bool = False) -> Subject:
-    """A loop by hand over batches of a float tensor; tuned: channels last and a fused optimizer."""
+def bare(steps: int, width: int, precision: str, tuned: bool) -> Subject:
+    """A loop by hand over batches of a float tensor; tuned: channels last, a fused optimizer, freed memory kept."""
+    x = tensors(steps)
     resolved = config(width, "fp32").replace(latent_dim=LATENT_DIM, arch="conv32")
     model, _ = build(resolved, SHAPE)
     if tuned:
+        keep_freed_memory()
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         x = x.contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), lr=LR, fused=tuned)
@@ -64,7 +79,7 @@ def bare(x: Tensor, width: int, *, tuned: bool, bf16: bool = False) -> Subject:
     def epoch() -> None:
         model.train()
         for batch in x[torch.randperm(len(x))].split(BATCH):
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
                 z = model.encode(batch)
                 x_hat = model.decode(z)
             error = (x_hat.float() - batch).square().sum(dim=(1, 2, 3)).mean()
@@ -77,18 +92,14 @@ def bare(x: Tensor, width: int, *, tuned: bool, bf16: bool = False) -> Subject:
     return epoch
 
 
-def pythae(x: Tensor, width: int, folder: str, *, coupled: bool) -> Subject:
+def pythae(steps: int, width: int, coupled: bool) -> Subject:
     """An epoch of one of pythae's trainers; its RAE-L2 has the penalty as weight decay, in the coupled one only."""
     from peers.pythae_run import Decoder, Encoder
     from pythae.data.datasets import BaseDataset
     from pythae.models import RAE_L2, RAE_L2_Config
-    from pythae.trainers import (
-        BaseTrainer,
-        BaseTrainerConfig,
-        CoupledOptimizerTrainer,
-        CoupledOptimizerTrainerConfig,
-    )
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig, CoupledOptimizerTrainer, CoupledOptimizerTrainerConfig
 
+    logging.disable(logging.INFO)
     nets, _ = build(config(width, "fp32").replace(latent_dim=LATENT_DIM, arch="conv32"), SHAPE)
     model = RAE_L2(
         RAE_L2_Config(input_dim=SHAPE, latent_dim=LATENT_DIM, embedding_weight=0.0128, reg_weight=WEIGHT),
@@ -98,37 +109,61 @@ def pythae(x: Tensor, width: int, folder: str, *, coupled: bool) -> Subject:
     make, options = (
         (CoupledOptimizerTrainer, CoupledOptimizerTrainerConfig) if coupled else (BaseTrainer, BaseTrainerConfig)
     )
-    given = {"output_dir": folder, "per_device_train_batch_size": BATCH, "no_cuda": True}
+    given = {"output_dir": tempfile.gettempdir(), "per_device_train_batch_size": BATCH, "no_cuda": True}
+    x = tensors(steps)
     trainer = make(model, BaseDataset(x, torch.zeros(len(x))), training_config=options(**given))
     trainer.prepare_training()
     return lambda: trainer.train_step(1)
+
+
+def gigaflops(width: int, seconds: float) -> float:
+    """Of multiplications and additions in the convolutions and dense layers of a step, forward and backward, a second.
+
+    The last layer's positions, (35 or 32)^2, are counted as 32^2.
+    """
+    taps, one = 16, 2 * BATCH * width**2
+    encoder = taps * (256 / width + 64 * 2 + 16 * 8 + 4 * 32)
+    decoder = taps * (64 * 32 + 256 * 8 + 1024 * 2 / width) + LATENT_DIM * 8 * 64 / width + 4 * 8 * LATENT_DIM / width
+    return 3 * one * (encoder + decoder) / seconds / 1e9
+
+
+def peak(precision: str) -> Subject:
+    """A product of two square matrices: what the library can do at best."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = (torch.randn(SIDE, SIDE).to(dtype) for _ in range(2))
+    return lambda: (a @ b, None)[1]
 
 
 def main() -> None:
     """Parse the command line, time, publish."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=5, help="of a block")
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=4, help="of a block")
+    parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
-    logging.disable(logging.INFO)
-    images = np.random.default_rng(0).integers(0, 256, (options.steps * BATCH, 32, 32, 1), dtype=np.uint8)
-    dataset, x = raectl.open_dataset(images), Images().to_tensor(torch.from_numpy(images)).contiguous()
+    os.environ["TQDM_DISABLE"] = "1"
+    common = (options.steps, options.width)
     precisions = ("fp32", "bf16") if has_bf16("cpu") else ("fp32",)
-    subjects = {f"raectl, {precision}": ours(dataset, options.width, precision) for precision in precisions}
-    subjects["bare loop, fp32"] = bare(x, options.width, tuned=False)
+    subjects = {"bare loop, fp32": in_process(bare, *common, "fp32", False)}
     for precision in precisions:
-        subjects[f"tuned bare loop, {precision}"] = bare(x, options.width, tuned=True, bf16=precision == "bf16")
-    with tempfile.TemporaryDirectory() as folder:
-        if find_spec("pythae"):
-            subjects["pythae, BaseTrainer"] = pythae(x, options.width, folder, coupled=False)
-            subjects["pythae, CoupledOptimizerTrainer"] = pythae(x, options.width, folder, coupled=True)
-        times = interleaved(subjects, options.rounds)
-    lines = ["| | images/s, median | raectl fp32 is faster by (95 %) |", "|---|---|---|"]
-    for name, seconds in times.items():
+        subjects[f"raectl, {precision}"] = in_process(ours, *common, precision)
+        subjects[f"tuned bare loop, {precision}"] = in_process(bare, *common, precision, True)
+        subjects[f"product of matrices, {precision}"] = in_process(peak, precision)
+    if find_spec("pythae"):
+        subjects["pythae, BaseTrainer"] = in_process(pythae, *common, False)
+        subjects["pythae, CoupledOptimizerTrainer"] = in_process(pythae, *common, True)
+    times = interleaved(subjects, options.rounds)
+    peaks = {p: 2 * SIDE**3 / statistics.median(times.pop(f"product of matrices, {p}")) / 1e9 for p in precisions}
+    lines = ["| | images/s, median | GFLOP/s | raectl in fp32 is faster by (95 %) |", "|---|---|---|---|"]
+    for name, seconds in sorted(times.items(), key=lambda row: statistics.median(row[1])):
+        step = statistics.median(seconds) / options.steps
         faster = ratio(seconds, times["raectl, fp32"])
-        lines.append(f"| {name} | {len(x) / statistics.median(seconds):.0f} | {faster} |")
-    lines.append(f"\nWidth {options.width}, {options.rounds} interleaved rounds of {options.steps} steps.")
+        lines.append(f"| {name} | {BATCH / step:.0f} | {gigaflops(options.width, step):.0f} | {faster} |")
+    shown = ", ".join(f"{value:.0f} in {precision}" for precision, value in peaks.items())
+    lines.append(
+        f"\nWidth {options.width}, {options.rounds} interleaved rounds of {options.steps} steps, each row in a"
+    )
+    lines.append(f"process of its own. Products of {SIDE} x {SIDE} matrices reach {shown} GFLOP/s.")
     command = "OMP_NUM_THREADS=2 PYTHONPATH=. peers-env/bin/python benchmarks/training_step.py"
     publish("training-step", command, "\n".join(lines))
 
