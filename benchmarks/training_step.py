@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,27 +94,29 @@ def bare(steps: int, width: int, precision: str, tuned: bool) -> Subject:
 
 
 def pythae(steps: int, width: int, coupled: bool) -> Subject:
-    """An epoch of one of pythae's trainers; its RAE-L2 has the penalty as weight decay, in the coupled one only."""
-    from peers.pythae_run import Decoder, Encoder
-    from pythae.data.datasets import BaseDataset
+    """pythae's RAE-L2; the penalty is weight decay, in the coupled trainer only."""
     from pythae.models import RAE_L2, RAE_L2_Config
     from pythae.trainers import BaseTrainer, BaseTrainerConfig, CoupledOptimizerTrainer, CoupledOptimizerTrainerConfig
 
+    given = RAE_L2_Config(input_dim=SHAPE, latent_dim=LATENT_DIM, embedding_weight=0.0128, reg_weight=WEIGHT)
+    if coupled:
+        return pythae_epoch(steps, width, RAE_L2, given, CoupledOptimizerTrainer, CoupledOptimizerTrainerConfig)
+    return pythae_epoch(steps, width, RAE_L2, given, BaseTrainer, BaseTrainerConfig)
+
+
+def pythae_epoch(steps: int, width: int, model: Any, given: Any, trainer: Any, options: Any) -> Subject:
+    """An epoch of one of pythae's trainers with one of its models, around raectl's nets."""
+    from peers.pythae_run import Decoder, Encoder
+    from pythae.data.datasets import BaseDataset
+
     logging.disable(logging.INFO)
     nets, _ = build(config(width, "fp32").replace(latent_dim=LATENT_DIM, arch="conv32"), SHAPE)
-    model = RAE_L2(
-        RAE_L2_Config(input_dim=SHAPE, latent_dim=LATENT_DIM, embedding_weight=0.0128, reg_weight=WEIGHT),
-        encoder=Encoder(nets.encoder, nets.code),
-        decoder=Decoder(nets.decoder),
-    )
-    make, options = (
-        (CoupledOptimizerTrainer, CoupledOptimizerTrainerConfig) if coupled else (BaseTrainer, BaseTrainerConfig)
-    )
-    given = {"output_dir": tempfile.gettempdir(), "per_device_train_batch_size": BATCH, "no_cuda": True}
+    peer = model(given, encoder=Encoder(nets.encoder, nets.code), decoder=Decoder(nets.decoder))
+    common = {"output_dir": tempfile.gettempdir(), "per_device_train_batch_size": BATCH, "no_cuda": True}
     x = tensors(steps)
-    trainer = make(model, BaseDataset(x, torch.zeros(len(x))), training_config=options(**given))
-    trainer.prepare_training()
-    return lambda: trainer.train_step(1)
+    training = trainer(peer, BaseDataset(x, torch.zeros(len(x))), training_config=options(**common))
+    training.prepare_training()
+    return lambda: training.train_step(1)
 
 
 def gigaflops(width: int, seconds: float) -> float:
