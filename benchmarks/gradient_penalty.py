@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from training_step import BATCH, LATENT_DIM, SHAPE, Subject, images, pythae_epoch
 
 import raectl
-from raectl import registry
+from raectl import presets, registry
 from raectl.build import resolve
 from raectl.directory import Directory
 from raectl.regularizers.gradient_penalty import GradientPenalty
@@ -126,7 +126,7 @@ def train(options: argparse.Namespace) -> None:
     """A run of every form that is not there yet; those that were interrupted go on."""
     for name in options.forms or TRAINED:
         out = options.runs / _folder(name)
-        given = raectl.presets.options("mnist/rae-gp-frobenius")
+        given = presets.options("mnist/rae-gp-frobenius")
         config = raectl.Config.from_dict(
             {**given, "reg": FORMS[name], "width": 8, "epochs": 5, "lr": 1e-3, "bn_momentum": 0.1, "device": "cpu"}
         )
