@@ -26,6 +26,7 @@ from raectl.state import load_module
 # Networks run on blocks of one fixed size, the last one padded: a library may choose another algorithm, with other
 # rounding, for another batch size, and item i must not depend on how many are asked for.
 BLOCK = 64
+_DRAWN = 16 * BLOCK  # latents drawn at a time
 
 
 class Checkpoint:
@@ -60,7 +61,7 @@ class Checkpoint:
         arrays, self.epoch, self.weights = self.directory.read_weights(record)
         self._model, _ = build(self.config, self.item_shape)
         load_module(self._model, arrays, str(self.directory.model))
-        self._model.eval().to(self.device)
+        self._model.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def __repr__(self) -> str:
         return f"Checkpoint({str(self.directory.path)!r}, model={self.config.model!r}, epoch={self.epoch})"
@@ -197,8 +198,8 @@ class Checkpoint:
     def sample_blocks(self, n: int, seed: int = 0, density: str | Density | None = None) -> Iterator[Tensor]:
         """`sample`, a block of items at a time; also from a density that is not kept in the directory."""
         fitted = density if isinstance(density, Density) else self.density(density)
-        for start in range(0, n, BLOCK):
-            yield from self.decode_blocks(fitted.sample(min(BLOCK, n - start), seed, start))
+        for start in range(0, n, _DRAWN):
+            yield from self.decode_blocks(fitted.sample(min(_DRAWN, n - start), seed, start))
 
     def log_prob(self, items: np.ndarray | Tensor, density: str | None = None) -> Tensor:
         """Log-density of each item's code under a fitted density: (N,), in nats. Low is odd."""
