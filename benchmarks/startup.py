@@ -1,18 +1,22 @@
-"""How long does `raectl --help` take, against the smallest Typer and Rich program?
+"""How long do commands take to start?
 
     python benchmarks/startup.py
 
-Prints a Markdown table of the medians of interleaved runs, and their ratios run by run.
+`--help` beside the smallest Typer and Rich program, and `sample` on a small checkpoint, decoding and all, beside the
+bare import of torch. Each run is a process of its own, all are interleaved. Writes results/startup.md.
 """
 
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 
-RUNS = 20
+from timing import interleaved, publish, ratio
+
+ROUNDS = 15
 COMMANDS = ("demo", "train", "fit-density", "sample", "reconstruct", "info")
 HELLO = '''
 import typer
@@ -34,33 +38,32 @@ app()
 '''
 
 
-def seconds(command: list[str]) -> float:
-    """Wall time of one run."""
-    began = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
+def running(*command: object) -> Callable[[], object]:
+    """One run, its output thrown away."""
+    return lambda: subprocess.run([sys.executable, *map(str, command)], check=True, capture_output=True)
 
 
 def main() -> None:
     """Interleave, so that a machine that slows down slows all of them."""
-    with tempfile.TemporaryDirectory() as folder:
-        hello = Path(folder) / "hello.py"
-        hello.write_text(HELLO)
-        raectl = [sys.executable, "-m", "raectl"]
-        rows = {
-            "hello --help": [sys.executable, str(hello), "--help"],
-            "raectl --help": [*raectl, "--help"],
-            **{f"raectl {name} --help": [*raectl, name, "--help"] for name in COMMANDS},
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.environ["RAECTL_CACHE"] = str(folder / "cache")
+        (folder / "hello.py").write_text(HELLO)
+        raectl, ckpt = ("-m", "raectl"), folder / "ckpt"
+        running(*raectl, "train", "--epochs", 1, "--width", 8, "--out", ckpt)()
+        running(*raectl, "fit-density", ckpt)()
+        helps = {"hello --help": running(folder / "hello.py", "--help"), "raectl --help": running(*raectl, "--help")}
+        helps |= {f"raectl {command} --help": running(*raectl, command, "--help") for command in COMMANDS}
+        works = {
+            'python -c "import torch"': running("-c", "import torch"),
+            "raectl sample ckpt -n 64 -o out.png": running(*raectl, "sample", ckpt, "-n", 64, "-o", folder / "out.png"),
         }
-        times: dict[str, list[float]] = {name: [] for name in rows}
-        for _ in range(RUNS):
-            for name, command in rows.items():
-                times[name].append(seconds(command))
-    print(f"| command | median of {RUNS}, s | ratio to hello, median | quartiles |\n|---|---|---|---|")
-    for name, measured in times.items():
-        ratios = [t / base for t, base in zip(measured, times["hello --help"], strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        print(f"| `{name}` | {statistics.median(measured):.3f} | {middle:.2f} | {low:.2f} to {high:.2f} |")
+        times = interleaved({**helps, **works}, ROUNDS)
+    lines = [f"| command | median of {ROUNDS}, s | ratio to the first (95 %) |", "|---|---|---|"]
+    for group in (helps, works):
+        first = times[next(iter(group))]
+        lines += [f"| `{row}` | {statistics.median(times[row]):.3f} | {ratio(times[row], first)} |" for row in group]
+    publish("startup", "python benchmarks/startup.py", "\n".join(lines))
 
 
 if __name__ == "__main__":
