@@ -21,7 +21,7 @@ class Frame:
     def of(cls, z: Tensor) -> "Frame":
         """Mean and standard deviation of each dimension; a constant one has the root mean square of the others'."""
         n, d = z.shape
-        centre = torch.stack([part.double().sum(dim=0) for part in chunks(z, d)]).sum(dim=0) / n
+        centre = torch.stack([part.sum(dim=0, dtype=torch.float64) for part in chunks(z, d)]).sum(dim=0) / n
         squares = torch.stack([(part.double() - centre).square().sum(dim=0) for part in chunks(z, d)]).sum(dim=0)
         scale = (squares / n).sqrt()
         # What is left of a constant after rounding is no variance; below 1e-30 float32 could not hold 1 / scale.
