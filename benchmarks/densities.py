@@ -1,9 +1,9 @@
 """How fast and lean is the Gaussian mixture beside scikit-learn's, and do both find the same?
 
-    OMP_NUM_THREADS=2 python benchmarks/densities.py
+    OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE python benchmarks/densities.py
 
-Every row is measured and kept in `results/densities.jsonl` as soon as it is there, so that a run that was stopped goes
-on where it stopped, and `--seconds 100` stops after the row that is running then; the table is in `results/densities.md`.
+Every row is kept in `results/densities.jsonl` as soon as it is measured, so that a run that was stopped goes on where
+it stopped, and `--seconds 100` stops after the row that is running then; the tables are in `results/densities.md`.
 Delete the former to measure anew.
 
 Both fit 10 components with full covariances to the same float32 latents, their own k-means included, until an iteration
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from sklearn import __version__ as sklearn_version
 from sklearn.mixture import GaussianMixture
-from timing import RESULTS, Ratio, paired, publish, ratio
+from timing import RESULTS, paired, publish, ratio
 
 from raectl.densities import GMM
 from raectl.densities.covariance import COVARIANCES
@@ -34,28 +34,21 @@ from raectl.densities.em import climb, in_units, kmeans_start, maximized, sweep
 from raectl.densities.frame import Frame
 from raectl.densities.normals import Normals
 
-COMMAND = "OMP_NUM_THREADS=2 python benchmarks/densities.py"
+COMMAND = "OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE python benchmarks/densities.py"
 SIZES = {(60_000, 16): (3.5, 6.0), (200_000, 64): (2.8, 5.0), (60_000, 128): (1.8, 4.0)}  # floor and goal of the ratio
 ROUNDS, K, TOL, MAX_ITER, RIDGE = 7, 10, 1e-3, 200, 1e-6
 RECORDS = RESULTS / "densities.jsonl"
-FIT = """
-import resource, sys
-{imports}
+CHILD = """
+import sys
+from pathlib import Path
+import torch
+from raectl.densities import GMM
 if len(sys.argv) > 1:
     import numpy as np
-    z = np.load(sys.argv[1])
-    {fit}
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    GMM(components=10).fit(np.load(sys.argv[1]))
+# Not getrusage: its peak is the parent's until exec.
+print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line))
 """
-CHILDREN = {
-    "ours": FIT.format(
-        imports="import torch, raectl.densities.gmm", fit="raectl.densities.gmm.GMM(components=10).fit(z)"
-    ),
-    "theirs": FIT.format(
-        imports="from sklearn.mixture import GaussianMixture",
-        fit="GaussianMixture(10, max_iter=200, random_state=0).fit(z)",
-    ),
-}
 
 
 def latents(n: int, d: int, seed: int = 0) -> np.ndarray:
@@ -129,12 +122,8 @@ def memory(n: int, d: int, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "latents.npy"
         np.save(file, latents(n, d, seed))
-        beyond = []
-        for program in CHILDREN.values():
-            command = [sys.executable, "-W", "ignore", "-c", program]
-            idle, busy = (int(subprocess.check_output([*command, *more])) for more in ([], [str(file)]))
-            beyond.append((busy - idle) * 1024 / 1e6 - 4 * n * d / 1e6)
-    return {"beyond_mb": beyond}
+        idle, busy = (int(subprocess.check_output([sys.executable, "-c", CHILD, *more])) for more in ([], [str(file)]))
+    return {"beyond_mb": (busy - idle) * 1024 / 1e6 - 4 * n * d / 1e6}
 
 
 def use(n: int, d: int, seed: int) -> dict[str, Any]:
@@ -165,11 +154,12 @@ def linear(n: int, d: int, seed: int) -> dict[str, Any]:
 
 def planned() -> Iterator[tuple[Callable[[int, int, int], dict[str, Any]], int, int, int]]:
     """Every row to measure: how, rows, dimensions, seed."""
-    for size in SIZES:
-        yield from ((measure, *size, 0) for measure in (same_start, memory))
-    yield from ((use, n, d, 0) for n, d in ((60_000, 16), (40_000, 64), (20_000, 128)))
+    yield from ((memory, *size, 0) for size in SIZES)
+    yield from ((fits, *size, 0) for size in SIZES)
     yield from ((linear, n, 16, 0) for n in (10_000, 100_000, 1_000_000))
-    yield from ((fits, *size, seed) for seed in range(ROUNDS) for size in SIZES)
+    yield from ((use, n, d, 0) for n, d in ((60_000, 16), (40_000, 64), (20_000, 128)))
+    yield from ((same_start, *size, 0) for size in SIZES)
+    yield from ((fits, *size, seed) for seed in range(1, ROUNDS) for size in SIZES)
 
 
 def of(records: list[dict[str, Any]], measure: Callable[..., Any]) -> dict[tuple[int, int], list[dict[str, Any]]]:
@@ -186,47 +176,54 @@ def columns(rows: list[dict[str, Any]], name: str) -> tuple[list[float], list[fl
     return [row[name][0] for row in rows], [row[name][1] for row in rows]
 
 
-def pages(records: list[dict[str, Any]]) -> Iterator[str]:
-    """The tables, as Markdown."""
+def table(*heads: str) -> str:
+    """The head of a Markdown table."""
+    return f"\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}"
+
+
+def fit_rows(records: list[dict[str, Any]]) -> Iterator[str]:
+    """Whole fits, from each one's own k-means."""
     median = statistics.median
-    yield (
-        "| latents | pairs | fit, s | scikit-learn, s | ratio, median (95 %) | floor, goal | iterations on all rows (parts)"
-        " | scikit-learn's | log-likelihood, median | scikit-learn's |\n|---|---|---|---|---|---|---|---|---|---|"
-    )
+    yield table(
+        "latents", "pairs", "fit, s", "scikit-learn, s", "times as fast, median (95 %)", "floor, goal",
+        "iterations (before, on parts)", "scikit-learn's", "log-likelihood, median", "scikit-learn's",
+    )  # fmt: skip
     for (n, d), rows in of(records, fits).items():
         ours, theirs = columns(rows, "seconds")
-        times: Ratio = ratio(theirs, ours)
         (its, their_its), (bounds, their_bounds) = columns(rows, "iterations"), columns(rows, "bounds")
         floor, goal = SIZES[n, d]
         yield (
-            f"| {n:,} x {d} | {len(rows)} | {median(ours):.2f} | {median(theirs):.2f} | {times} | {floor}, {goal} | "
-            f"{median(its):.0f} ({median(row['on_parts'] for row in rows):.0f}) | {median(their_its):.0f} | "
-            f"{median(bounds):.3f} | {median(their_bounds):.3f} |"
+            f"| {n:,} x {d} | {len(rows)} | {median(ours):.2f} | {median(theirs):.2f} | {ratio(theirs, ours)} "
+            f"| {floor}, {goal} | {median(its):.0f} ({median(row['on_parts'] for row in rows):.0f}) "
+            f"| {median(their_its):.0f} | {median(bounds):.3f} | {median(their_bounds):.3f} |"
         )
-    yield (
-        "\n| latents | EM iteration, s | scikit-learn, s | iterations from one start | scikit-learn's | bounds differ by, "
-        "relative | peak beyond idle and latents, MB | scikit-learn, MB |\n|---|---|---|---|---|---|---|---|"
-    )
+
+
+def pages(records: list[dict[str, Any]]) -> Iterator[str]:
+    """All tables, as Markdown."""
+    yield from fit_rows(records)
+    yield table(
+        "latents", "EM iteration, s", "scikit-learn, s", "iterations from one start", "scikit-learn's",
+        "bounds differ by, relative", "peak beyond idle and latents, MB",
+    )  # fmt: skip
     peaks = of(records, memory)
     for size, (row, *_) in of(records, same_start).items():
         (each, their_each), (its, their_its), (a, b) = row["seconds_each"], row["iterations"], row["bounds"]
-        peak = " | ".join(f"{value:.0f}" for value in peaks[size][0]["beyond_mb"]) if size in peaks else "- | -"
-        yield (
-            f"| {size[0]:,} x {size[1]} | {each:.3f} | {their_each:.3f} | {its} | {their_its} | {abs(a - b) / abs(b):.1e} "
-            f"| {peak} |"
-        )
-    yield "\n| latents | of | rows a second | scikit-learn | ratio, median (95 %) |\n|---|---|---|---|---|"
+        peak = f"{peaks[size][0]['beyond_mb']:.0f}" if size in peaks else "-"
+        gap = f"{abs(a - b) / abs(b):.1e}"
+        yield f"| {size[0]:,} x {size[1]} | {each:.3f} | {their_each:.3f} | {its} | {their_its} | {gap} | {peak} |"
+    yield table("latents", "of", "rows a second", "scikit-learn", "times as fast, median (95 %)")
     for (n, d), (row, *_) in of(records, use).items():
         for name in ("log_prob", "sample"):
             ours_rate, their_rate, shown = row[name]
             yield f"| {n:,} x {d} | `{name}` | {ours_rate:,.0f} | {their_rate:,.0f} | {shown} |"
-    yield "\n| rows, d = 16 | a row and iteration, ns | a row of a fit of 5 iterations, us |\n|---|---|---|"
+    yield table("rows, d = 16", "a row and iteration, ns", "a row of a fit of 5 iterations, us")
     for (n, _), (row, *_) in of(records, linear).items():
         yield f"| {n:,} | {row['sweep_ns']:.0f} | {row['fit_us']:.2f} |"
     yield (
-        f"\nThe latents are `latents(n, d, seed=0)` of the script; pair i has seed i for both. {ROUNDS} rounds of `log_prob` "
-        f"and `sample`; medians of 3 of the last table. scikit-learn {sklearn_version} on NumPy {np.__version__}, float64 as "
-        "is its default."
+        f"\nThe latents are `latents(n, d, seed=0)` of the script; pair i has seed i for both. {ROUNDS} rounds of "
+        f"`log_prob` and `sample`; medians of 3 in the last table. scikit-learn {sklearn_version} on NumPy "
+        f"{np.__version__}, in float64, its default."
     )
 
 
