@@ -35,7 +35,7 @@ from raectl.noise import torch_generator
 _NEGLIGIBLE = -40.0  # log of a responsibility taken as 0: products of float32's subnormal numbers are many times slower
 _KMEANS_ROWS = 2**13  # at least; and 64 for each component
 _PART_ROWS = 2**12  # of the first part at least; and 8 for each of the K d numbers in the means
-_PART_NUMBERS = 2**23  # in a part at most, as it is a copy: 32 MiB of float32
+_PART_NUMBERS = 2**22  # in a part at most, as it is a copy: 16 MiB of float32
 
 State = TypeVar("State")
 
