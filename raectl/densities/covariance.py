@@ -189,7 +189,7 @@ class _Diagonal(Covariance):
         return lambda x: (x[:, None, :] - centres) * precision
 
     def scatter(self, y: Tensor) -> Tensor:
-        return self._mean(torch.linalg.vector_norm(y, dim=0).square())
+        return self._mean(y.square().sum(dim=0))
 
     def shift(self, factors: Tensor, y: Tensor) -> Tensor:
         return factors * y
