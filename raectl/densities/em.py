@@ -143,7 +143,7 @@ def kmeans_start(z: Tensor, frame: Frame, kind: Covariance, k: int, seed: int) -
     chosen = some_rows(z, max(_KMEANS_ROWS, 64 * k), seed)
     # One scale for all dimensions changes no distance's rank; it keeps squares within float32.
     usual = frame.scale.square().mean().sqrt()
-    x = (chosen - frame.centre.to(z.dtype)) / usual.to(z.dtype)
+    x = (chosen - frame.centre.to(z.dtype)).div_(usual.to(z.dtype))
     centres = kmeans(x, k, torch_generator(seed, "k-means", 0))
     ratio = frame.scale / usual
     weights = torch.full((k,), 1 / k, dtype=torch.float64)
