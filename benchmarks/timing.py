@@ -79,6 +79,12 @@ def ratio(times: Sequence[float], others: Sequence[float]) -> Ratio:
     return Ratio(statistics.median(ratios), ratios[rank], ratios[n - 1 - rank])
 
 
+def paired(a: Callable[[], object], b: Callable[[], object], rounds: int) -> tuple[float, float, Ratio]:
+    """Median seconds of `a` and of `b`, called in turns, and how many times as long as `b` `a` takes."""
+    times = interleaved({"a": a, "b": b}, rounds)
+    return statistics.median(times["a"]), statistics.median(times["b"]), ratio(times["a"], times["b"])
+
+
 def machine() -> str:
     """What the figures were measured on, in a line."""
     import torch

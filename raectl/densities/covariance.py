@@ -68,8 +68,8 @@ class Covariance(ABC):
         """The map x: (n, d) => y: (n, K, d), computed in `dtype`."""
 
     @abstractmethod
-    def scatter(self, weighted: Tensor, y: Tensor) -> Tensor:
-        """sum_n r_nk y_nk y_nk^T of the kind's shape, from r y and y: (n, K, d)."""
+    def scatter(self, y: Tensor) -> Tensor:
+        """sum_n y_nk y_nk^T of the kind's shape, from y: (n, K, d)."""
 
     @abstractmethod
     def shift(self, factors: Tensor, y: Tensor) -> Tensor:
@@ -128,10 +128,10 @@ class _Matrix(Covariance):
             return lambda x: (x @ side_by_side)[:, None, :] - offset
         return lambda x: torch.addmm(offset.flatten(), x, side_by_side, beta=-1).view(len(x), k, d)
 
-    def scatter(self, weighted: Tensor, y: Tensor) -> Tensor:
+    def scatter(self, y: Tensor) -> Tensor:
         if self.shared:
-            return (weighted.flatten(0, 1).T @ y.flatten(0, 1))[None]
-        return torch.bmm(weighted.permute(1, 2, 0), y.permute(1, 0, 2))
+            return (y.flatten(0, 1).T @ y.flatten(0, 1))[None]
+        return torch.bmm(y.permute(1, 2, 0), y.transpose(0, 1))
 
     def shift(self, factors: Tensor, y: Tensor) -> Tensor:
         return (factors @ y[:, :, None])[:, :, 0]
@@ -188,8 +188,8 @@ class _Diagonal(Covariance):
         centres, precision = means.to(dtype), factors.reciprocal().to(dtype)
         return lambda x: (x[:, None, :] - centres) * precision
 
-    def scatter(self, weighted: Tensor, y: Tensor) -> Tensor:
-        return self._mean((weighted * y).sum(dim=0))
+    def scatter(self, y: Tensor) -> Tensor:
+        return self._mean(y.square().sum(dim=0))
 
     def shift(self, factors: Tensor, y: Tensor) -> Tensor:
         return factors * y

@@ -3,7 +3,8 @@
     E:  r_nk = w_k N(x_n; mu_k, Sigma_k) / sum_j w_j N(x_n; mu_j, Sigma_j)
     M:  n_k = sum_n r_nk     mu_k = sum_n r_nk x_n / n_k     Sigma_k = sum_n r_nk (x_n - mu_k)(x_n - mu_k)^T / n_k
 
-Reference: Bishop, "Pattern Recognition and Machine Learning", 2006, equations 9.23 to 9.26.
+References: Bishop, "Pattern Recognition and Machine Learning", 2006, equations 9.23 to 9.26. Bradley, Fayyad, Reina,
+"Scaling EM Clustering to Large Databases", Microsoft Research MSR-TR-98-35, 1998 (parts of the data before all).
 
 The sums of the M-step are taken over the whitened residuals y = L^-1 (x - mu) that the E-step has just computed for a
 chunk of rows, so neither responsibilities nor a second copy of the data are ever held:
@@ -12,22 +13,31 @@ chunk of rows, so neither responsibilities nor a second copy of the data are eve
 
 Products run in the data's type (float32 for latents), sums over chunks and everything of size K in float64.
 Each dimension is first shifted and scaled to mean 0 and standard deviation 1 (spherical: one scale for all).
+
+Most iterations run on a part of the rows, as many as fix the parameters roughly, then on four times as many, and so on;
+the last ones, to the same tolerance, on all rows. What is found is a fixed point of EM on all of them.
 """
 
-import warnings
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
+from torch.nn.functional import one_hot, threshold
 
 from raectl.densities.covariance import Covariance, SingularError
 from raectl.densities.frame import Frame
+from raectl.densities.kmeans import kmeans
 from raectl.densities.normals import Normals
-from raectl.noise import permutation
+from raectl.noise import torch_generator
 
-_KMEANS_ROWS = 2**15  # at least; and 64 for each component
+_NEGLIGIBLE = -40.0  # log of a responsibility taken as 0: products of float32's subnormal numbers are many times slower
+_KMEANS_ROWS = 2**13  # at least; and 64 for each component
+_PART_ROWS = 2**12  # of the first part at least; and 8 for each of the K d numbers in the means
+_PART_NUMBERS = 2**22  # in a part at most, as it is a copy: 16 MiB of float32
+
+State = TypeVar("State")
 
 
 @dataclass(frozen=True)
@@ -41,12 +51,26 @@ class Sums:
 
 
 @dataclass(frozen=True)
-class Result:
-    """The mixture in the data's units, and the mean log-likelihood per row of the start and after each M-step."""
+class Climb(Generic[State]):
+    """Where EM ended, the mean log-likelihood per row of its start and after each M-step on all rows.
 
-    mixture: Normals
+    `on_parts` counts the M-steps on parts of the rows before.
+    """
+
+    state: State
     history: list[float]
     converged: bool
+    on_parts: int = 0
+
+    @property
+    def report(self) -> dict[str, float | int | bool | str]:
+        """Iterations, convergence and log-likelihood, as a density's report holds them."""
+        return {
+            "iterations": len(self.history) - 1,
+            "iterations_on_parts": self.on_parts,
+            "converged": self.converged,
+            "log_likelihood": self.history[-1],
+        }
 
 
 def sweep(z: Tensor, frame: Frame, mixture: Normals, *, hard: bool = False) -> Sums:
@@ -69,12 +93,17 @@ def sweep(z: Tensor, frame: Frame, mixture: Normals, *, hard: bool = False) -> S
         joint = constants - 0.5 * torch.linalg.vector_norm(y, dim=2).square()  # (n, K)
         total = torch.logsumexp(joint, dim=1, keepdim=True)
         log_likelihood += float(total.sum(dtype=torch.float64))
-        r = one_hot(joint.argmax(dim=1), k).to(z.dtype) if hard else (joint - total).exp_()
-        weighted = y * r[:, :, None]
-        counts += r.sum(dim=0)
-        first += weighted.sum(dim=0)
-        scatter += mixture.kind.scatter(weighted, y)
+        root = one_hot(joint.argmax(dim=1), k).to(z.dtype) if hard else roots(joint, total)  # sqrt(r)
+        y *= root[:, :, None]
+        counts += root.square().sum(dim=0)
+        first += torch.bmm(root.T[:, None, :], y.transpose(0, 1))[:, 0]
+        scatter += mixture.kind.scatter(y)
     return Sums(log_likelihood - len(z) * float(frame.scale.log().sum()), counts, first, scatter)
+
+
+def roots(joint: Tensor, total: Tensor) -> Tensor:
+    """sqrt(r) from the log of the joint density (n, K) and of its sum (n, 1), 0 where it is negligible."""
+    return threshold((joint - total).mul_(0.5), _NEGLIGIBLE / 2, -torch.inf, inplace=True).exp_()
 
 
 def maximized(mixture: Normals, sums: Sums, ridge: float) -> Normals:
@@ -92,52 +121,105 @@ def maximized(mixture: Normals, sums: Sums, ridge: float) -> Normals:
         return Normals(kind, weights, means, kind.floor(covariances, ridge))
 
 
+def some_rows(z: Tensor, rows: int, seed: int) -> Tensor:
+    """Rows of z in their order, one drawn from each of that many equal stretches; all of them if there are no more.
+
+    Example:
+        >>> (some_rows(torch.arange(6), 3, seed=0) // 2).tolist()
+        [0, 1, 2]
+    """
+    if rows >= len(z):
+        return z
+    edges = torch.arange(rows + 1) * len(z) // rows
+    u = torch.rand(rows, generator=torch_generator(seed, "rows of a part", 0), dtype=torch.float64)
+    return z[edges[:-1] + (u * edges.diff()).long()]
+
+
 def kmeans_start(z: Tensor, frame: Frame, kind: Covariance, k: int, seed: int) -> Normals:
     """K-means in the frame: centres at equal weights, and unit covariances in the data's units, not the frame's.
 
-    The centres come from scikit-learn on at most max(32768, 64 K) rows chosen by the seed: they only start EM, which
-    sees all rows.
+    The centres are those of at most max(8192, 64 K) rows chosen by the seed: they only start EM, which sees all rows.
     """
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits
-
-    rows = permutation(seed, 0, len(z))[: max(_KMEANS_ROWS, 64 * k)]
-    chosen = z[torch.from_numpy(np.sort(rows))] if len(rows) < len(z) else z
+    chosen = some_rows(z, max(_KMEANS_ROWS, 64 * k), seed)
     # One scale for all dimensions changes no distance's rank; it keeps squares within float32.
     usual = frame.scale.square().mean().sqrt()
-    x = ((chosen - frame.centre.to(z.dtype)) / usual.to(z.dtype)).numpy()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than components
-        # Threads would add their partial sums in whatever order they finish.
-        with threadpool_limits(1, user_api="openmp"):
-            centres = KMeans(k, n_init=1, random_state=seed & 0xFFFFFFFF).fit(x).cluster_centers_
+    x = (chosen - frame.centre.to(z.dtype)).div_(usual.to(z.dtype))
+    centres = kmeans(x, k, torch_generator(seed, "k-means", 0))
     ratio = frame.scale / usual
     weights = torch.full((k,), 1 / k, dtype=torch.float64)
-    means = torch.from_numpy(centres.astype(np.float64)) / ratio
-    return Normals(kind, weights, means, kind.diagonal(ratio.square().reciprocal(), k))
+    return Normals(kind, weights, centres.double() / ratio, kind.diagonal(ratio.square().reciprocal(), k))
+
+
+def parts(z: Tensor, numbers: int, seed: int) -> Iterator[Tensor]:
+    """Ever more rows of z: (N, d), at first as many as fix this many numbers in the means, at last all."""
+    rows = max(_PART_ROWS, 8 * numbers)
+    while 2 * rows < len(z) and rows * z.shape[1] <= _PART_NUMBERS:
+        yield some_rows(z, rows, seed)
+        rows *= 4
+    yield z
+
+
+def climb(
+    z: Tensor, step: Callable[[Tensor, State], tuple[float, State]], state: State, *, max_iter: int, tol: float
+) -> Climb[State]:
+    """EM until it has converged on z.
+
+    Arguments:
+        step: rows and a state => the rows' mean log-likelihood under it, and what an iteration makes of it.
+        max_iter: at most this many iterations.
+        tol: stop when an iteration changes the mean log-likelihood per row by less (nats).
+    """
+    history: list[float] = []
+    while True:
+        log_likelihood, following = step(z, state)
+        history.append(log_likelihood)
+        converged = len(history) > 1 and abs(history[-1] - history[-2]) < tol
+        if converged or len(history) > max_iter:
+            return Climb(state, history, converged)
+        state = following
+
+
+def climb_parts(
+    z: Tensor,
+    step: Callable[[Tensor, State], tuple[float, State]],
+    state: State,
+    numbers: int,
+    *,
+    seed: int,
+    max_iter: int,
+    tol: float,
+) -> Climb[State]:
+    """`climb` on each of the `parts` in turn, from where the one before ended; `max_iter` holds for each."""
+    on_parts = 0
+    for part in parts(z, numbers, seed):
+        result = climb(part, step, state, max_iter=max_iter, tol=tol)
+        state = result.state
+        on_parts += len(result.history) - 1
+    return replace(result, on_parts=on_parts - len(result.history) + 1)
 
 
 def fit_mixture(
     z: Tensor, frame: Frame, kind: Covariance, k: int, *, seed: int, max_iter: int, tol: float, ridge: float
-) -> Result:
-    """Fit a mixture of K normals to z: (N, d) by EM from a k-means start.
+) -> Climb[Normals]:
+    """Fit a mixture of K normals to z: (N, d), in the frame's units, by EM from a k-means start.
 
     Arguments:
-        max_iter: at most this many M-steps.
+        max_iter: at most this many M-steps on all rows.
         tol: stop when an iteration changes the mean log-likelihood per row by less (nats).
-        ridge: added to the variances in the frame's units.
+        ridge: added to the variances.
     """
+
+    def step(rows: Tensor, mixture: Normals) -> tuple[float, Normals]:
+        sums = sweep(rows, frame, mixture)
+        return sums.log_likelihood / len(rows), maximized(mixture, sums, ridge)
+
     start = kmeans_start(z, frame, kind, k, seed)
-    mixture = maximized(start, sweep(z, frame, start, hard=True), ridge)
-    history: list[float] = []
-    while True:
-        sums = sweep(z, frame, mixture)
-        history.append(sums.log_likelihood / len(z))
-        converged = len(history) > 1 and abs(history[-1] - history[-2]) < tol
-        if converged or len(history) > max_iter:
-            break
-        mixture = maximized(mixture, sums, ridge)
-    means = mixture.means * frame.scale + frame.centre.to(z.dtype)  # the centre as it was taken off, rounded
-    covariances = kind.rescale(mixture.covariances, frame.scale)
-    return Result(Normals(kind, mixture.weights, means, covariances), history, converged)
+    first = next(parts(z, k * z.shape[1], seed))
+    start = maximized(start, sweep(first, frame, start, hard=True), ridge)
+    return climb_parts(z, step, start, start.means.numel(), seed=seed, max_iter=max_iter, tol=tol)
+
+
+def in_units(mixture: Normals, frame: Frame, dtype: torch.dtype) -> Normals:
+    """A mixture given in the frame, in the units of data of this type."""
+    means = mixture.means * frame.scale + frame.centre.to(dtype)  # the centre as it was taken off, rounded
+    return Normals(mixture.kind, mixture.weights, means, mixture.kind.rescale(mixture.covariances, frame.scale))

@@ -21,8 +21,14 @@ class Frame:
     def of(cls, z: Tensor) -> "Frame":
         """Mean and standard deviation of each dimension; a constant one has the root mean square of the others'."""
         n, d = z.shape
-        centre = torch.stack([part.double().sum(dim=0) for part in chunks(z, d)]).sum(dim=0) / n
-        squares = torch.stack([(part.double() - centre).square().sum(dim=0) for part in chunks(z, d)]).sum(dim=0)
+        centre, squares = torch.zeros(2, d, dtype=torch.float64)
+        # Pieces of 2^17 numbers, whose float64 copies stay in the cache; added at once, since small results that are
+        # kept lie between the freed copies and let memory grow with n.
+        for part in chunks(z, 8 * d):
+            centre += part.sum(dim=0, dtype=torch.float64)
+        centre /= n
+        for part in chunks(z, 8 * d):
+            squares += (part.double() - centre).square_().sum(dim=0)
         scale = (squares / n).sqrt()
         # What is left of a constant after rounding is no variance; below 1e-30 float32 could not hold 1 / scale.
         constant = scale <= torch.finfo(z.dtype).eps * centre.abs() + 1e-30

@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor
 
-from raectl.densities.em import fit_mixture
+from raectl.densities.em import fit_mixture, in_units
 from raectl.densities.frame import Frame
 from raectl.densities.mixture import Mixture
 
@@ -18,7 +18,7 @@ class GMM(Mixture):
     Arguments:
         components: K.
         covariance: full, tied (one for all components), diag or spherical.
-        max_iter: at most this many iterations.
+        max_iter: at most this many iterations over all latents.
         tol: converged when an iteration changes the mean log-likelihood per latent by less, in nats.
         reg_covar: added to the variances in units of each dimension's variance over all latents (spherical: of their
             mean), so that rescaling latents rescales the density and nothing else.
@@ -54,12 +54,9 @@ class GMM(Mixture):
         result = fit_mixture(
             z, units, self._kind, k, seed=seed, max_iter=self.max_iter, tol=self.tol, ridge=self.reg_covar
         )
-        self._mixture = result.mixture
+        self._mixture = in_units(result.state, units, z.dtype)
         parameters = k * d + k - 1 + self._kind.parameters(k, d)
-        self.report = {
-            "iterations": len(result.history) - 1,
-            "converged": result.converged,
-            "log_likelihood": result.history[-1],
+        self.report = result.report | {
             "parameters": parameters,
             "bic": parameters * math.log(n) - 2 * n * result.history[-1],
         }

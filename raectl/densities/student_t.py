@@ -10,7 +10,7 @@ from torch import Tensor
 
 from raectl.densities.base import Arrays
 from raectl.densities.covariance import SingularError
-from raectl.densities.em import fit_mixture
+from raectl.densities.em import climb_parts, fit_mixture, in_units, roots
 from raectl.densities.frame import Frame
 from raectl.densities.mixture import Mixture
 from raectl.densities.normals import Normals
@@ -79,33 +79,18 @@ class StudentT(Mixture):
         (n, d), k = z.shape, self.components
         self._check_enough(n)
         frame = Frame.of(z)
-        start = fit_mixture(
-            z, frame, self._kind, k, seed=seed, max_iter=self.max_iter, tol=self.tol, ridge=self.reg_covar
-        ).mixture
-        means = (start.means - frame.centre) / frame.scale
-        covariances = self._kind.rescale(start.covariances, frame.scale.reciprocal())
-        ts = _Ts(Normals(self._kind, start.weights, means, covariances), torch.full((k,), 30.0, dtype=torch.float64))
-        history: list[float] = []
-        while True:
-            log_likelihood, following = self._iterate(z, frame, ts)
-            history.append(log_likelihood)
-            converged = len(history) > 1 and abs(history[-1] - history[-2]) < self.tol
-            if converged or len(history) > self.max_iter:
-                break
-            ts = following
-        covariances = self._kind.rescale(ts.normals.covariances, frame.scale)
-        means = ts.normals.means * frame.scale + frame.centre
-        self._mixture, self._freedom = Normals(self._kind, ts.normals.weights, means, covariances), ts.freedom
+        options: dict[str, Any] = {"seed": seed, "max_iter": self.max_iter, "tol": self.tol}
+        start = fit_mixture(z, frame, self._kind, k, **options, ridge=self.reg_covar).state
+        ts = _Ts(start, torch.full((k,), 30.0, dtype=torch.float64))
+        result = climb_parts(z, lambda rows, now: self._iterate(rows, frame, now), ts, k * d, **options)
+        self._mixture, self._freedom = in_units(result.state.normals, frame, z.dtype), result.state.freedom
         parameters = k * d + k - 1 + self._kind.parameters(k, d) + k
-        self.report = {
-            "iterations": len(history) - 1,
-            "converged": converged,
-            "log_likelihood": history[-1],
+        self.report = result.report | {
             "parameters": parameters,
-            "bic": parameters * math.log(n) - 2 * n * history[-1],
+            "bic": parameters * math.log(n) - 2 * n * result.history[-1],
         }
         self.notices = frame.notices(n, k * d)
-        if not converged:
+        if not result.converged:
             self.notices.append(f"EM did not converge in {self.max_iter} iterations: raise max_iter, or tol")
 
     def _iterate(self, z: Tensor, frame: Frame, ts: _Ts) -> tuple[float, _Ts]:
@@ -122,14 +107,16 @@ class StudentT(Mixture):
             joint = ts.log_joint(squares)  # (n, K)
             total = torch.logsumexp(joint, dim=1, keepdim=True)
             log_likelihood += float(total.sum(dtype=torch.float64))
-            r = (joint - total).exp()
+            root = roots(joint, total)
+            r = root.square()
             u = ((nu + d) / (nu + squares)).to(z.dtype)
-            weighted = y * (r * u)[:, :, None]
+            root *= u.sqrt()
+            y *= root[:, :, None]
             members += r.sum(dim=0)
-            counts += (r * u).sum(dim=0)
+            counts += root.square().sum(dim=0)
             logs += (r * (u.log() - u)).sum(dim=0)
-            first += weighted.sum(dim=0)
-            scatter += self._kind.scatter(weighted, y)
+            first += torch.bmm(root.T[:, None, :], y.transpose(0, 1))[:, 0]
+            scatter += self._kind.scatter(y)
         empty = 10 * torch.finfo(torch.float64).eps  # a component without latents keeps its centre
         members, counts = members + empty, counts + empty
         covariances = self._kind.refit(normals.factors, counts, first, scatter)

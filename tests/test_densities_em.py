@@ -1,0 +1,97 @@
+"""How mixtures get from k-means on a part of the latents to a fixed point of EM on all of them."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from raectl.densities import em
+from raectl.densities.covariance import COVARIANCES
+from raectl.densities.em import climb, fit_mixture, kmeans_start, maximized, parts, some_rows, sweep
+from raectl.densities.frame import Frame
+from raectl.densities.gmm import GMM
+from raectl.densities.kmeans import kmeans
+from raectl.densities.student_t import StudentT
+
+
+def overlapping(n=10_000, d=4, seed=0):
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=(6, d))[rng.integers(0, 6, n)] * 2 + rng.normal(size=(n, d)) @ rng.normal(size=(d, d))
+    return torch.from_numpy(z.astype(np.float32))
+
+
+def one_step(frame):
+    def step(rows, mixture):
+        sums = sweep(rows, frame, mixture)
+        return sums.log_likelihood / len(rows), maximized(mixture, sums, 1e-6)
+
+    return step
+
+
+@pytest.mark.parametrize("rows", [1, 10, 250, 1000])
+def test_some_rows_are_spread_over_all_and_belong_to_the_seed(rows):
+    z = torch.arange(1000)
+    chosen = some_rows(z, rows, 3)
+    assert len(chosen) == rows and (chosen.diff() > 0).all()
+    assert torch.equal(chosen * rows // 1000, torch.arange(rows))
+    assert torch.equal(some_rows(z, rows, 3), chosen)
+    assert rows == 1000 or not torch.equal(some_rows(z, rows, 4), chosen)
+
+
+def test_parts_grow_fourfold_up_to_all_rows_and_are_never_large_copies(monkeypatch):
+    z = torch.zeros(100_000, 4)
+    assert [len(part) for part in parts(z, 40, 0)] == [4096, 16384, 100_000]
+    assert [len(part) for part in parts(z, 1000, 0)] == [8000, 32000, 100_000]
+    assert [len(part) for part in parts(z[:8192], 40, 0)] == [8192]
+    monkeypatch.setattr(em, "_PART_NUMBERS", 20_000)
+    assert [len(part) for part in parts(z, 40, 0)] == [4096, 100_000]
+
+
+@pytest.mark.parametrize("covariance", COVARIANCES)
+def test_a_fit_by_parts_is_a_fixed_point_on_all_rows(covariance):
+    z, kind = overlapping(), COVARIANCES[covariance]
+    frame = Frame.of(z).evened()
+    result = fit_mixture(z, frame, kind, 6, seed=0, max_iter=200, tol=1e-3, ridge=1e-6)
+    assert result.converged and result.on_parts > 0
+    step = one_step(frame)
+    before, following = step(z, result.state)
+    assert before == pytest.approx(result.history[-1])
+    assert 0 <= step(z, following)[0] - before < 1e-3
+    start = kmeans_start(z, frame, kind, 6, 0)
+    start = maximized(start, sweep(z, frame, start, hard=True), 1e-6)
+    whole = climb(z, step, start, max_iter=200, tol=1e-3)
+    assert result.history[-1] > whole.history[-1] - 0.05
+
+
+def test_the_report_counts_the_iterations_on_parts():
+    few, many = GMM(components=3).fit(overlapping(3000)), GMM(components=3).fit(overlapping())
+    assert few.report["iterations_on_parts"] == 0 < many.report["iterations_on_parts"]
+    many = StudentT(components=2).fit(overlapping())
+    assert many.report["converged"] and many.report["iterations_on_parts"] > 0
+
+
+def test_responsibilities_too_small_to_count_are_zeros():
+    joint = torch.tensor([[0.0, -30.0, -39.0, -41.0, -90.0, -torch.inf]])
+    expected = [[1.0, np.exp(-15), np.exp(-19.5), 0.0, 0.0, 0.0]]
+    np.testing.assert_allclose(em.roots(joint, torch.zeros(1, 1)), expected, rtol=1e-5)
+
+
+def test_kmeans_finds_clusters_and_survives_points_that_coincide():
+    centres = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+    x = centres.repeat_interleave(200, dim=0)
+    x = x + 0.5 * torch.randn(600, 2, generator=torch.Generator().manual_seed(0))
+    found = kmeans(x, 3, torch.Generator().manual_seed(1))
+    distances = torch.cdist(found, centres)
+    assert sorted(distances.argmin(dim=1).tolist()) == [0, 1, 2] and float(distances.min(dim=1).values.max()) < 0.2
+    assert kmeans(torch.ones(5, 2), 3, torch.Generator().manual_seed(0)).tolist() == [[1.0, 1.0]] * 3
+
+
+def test_a_fit_does_not_import_scikit_learn():
+    program = (
+        "import sys, torch; from raectl.densities import GMM; GMM(components=2).fit(torch.arange(20.0)[:, None]);"
+        "assert not {'sklearn', 'scipy'} & set(sys.modules), sorted(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
