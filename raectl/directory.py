@@ -76,7 +76,8 @@ class DataSummary:
         for name, kind in kinds.items():
             if type(values[name]) is not kind:
                 raise TypeError(f"data.{name} is no {kind.__name__}")
-        os.fsencode(values["source"])  # a ValueError if no file can have that name
+        if b"\0" in os.fsencode(values["source"]):  # which raises a ValueError if no file can have that name
+            raise ValueError("data.source is no name of a file")
         if values["n"] < 1:
             raise ValueError(f"data.n {values['n']} is out of range")
         shape = tuple(values["shape"])

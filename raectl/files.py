@@ -207,7 +207,8 @@ def _discard(left: Path) -> None:
         if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)
         else:
-            left.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                left.unlink()
 
 
 def _former(path: Path) -> Path:
@@ -230,6 +231,13 @@ def sweep(directory: Path) -> None:
     recover_all(directory)
     for left in directory.glob(f"{TEMPORARY}*"):
         _discard(left)
+
+
+def sweep_beside(path: Path) -> None:
+    """Remove what a killed process left of writing `path` itself, after bringing back what it was replacing."""
+    recover(path)
+    for prefix in (_OLD, _NEW):
+        _discard(path.parent / f"{prefix}{path.name}")
 
 
 def recover_all(directory: Path) -> None:

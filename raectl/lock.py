@@ -107,13 +107,15 @@ class Lock:
 
 
 def _open(file: Path) -> int | None:
-    try:
-        handle = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-    except OSError:
-        return None
-    if stat.S_ISREG(os.fstat(handle).st_mode):
-        return handle
-    os.close(handle)
+    for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):  # another user's can be read, which suffices to lock it
+        try:
+            handle = os.open(file, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+        except OSError:
+            continue
+        status = os.fstat(handle)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:  # a second name would be of another's file
+            return handle
+        os.close(handle)
     return None
 
 

@@ -1,5 +1,6 @@
 """Fitted densities in a directory: `densities/NAME/density.safetensors` and `density.json`."""
 
+import contextlib
 import math
 import re
 from collections.abc import Mapping
@@ -73,11 +74,23 @@ def stored(directory: Directory) -> list[Stored]:
         RaectlError: a density.json is damaged.
     """
     directory.require_own()
+    return sorted(map(_read, _entries(directory)), key=lambda density: density.order)
+
+
+def _entries(directory: Directory) -> list[Path]:
     if not directory.densities.is_dir():
         return []
     files.recover_all(directory.densities)
-    found = [_read(entry) for entry in sorted(visible(directory.densities)) if entry.is_dir()]
-    return sorted(found, key=lambda density: density.order)
+    return [entry for entry in sorted(visible(directory.densities)) if entry.is_dir()]
+
+
+def _next_order(directory: Directory) -> int:
+    """One more than the highest; what is damaged does not count, so that it can be fitted again."""
+    orders = [0]
+    for entry in _entries(directory):
+        with contextlib.suppress(RaectlError):
+            orders.append(_read(entry).order)
+    return 1 + max(orders)
 
 
 def _read(path: Path) -> Stored:
@@ -92,7 +105,8 @@ def _read(path: Path) -> Stored:
                 raise TypeError("nats_per_dimension has another type")
         registry.check("density", density.kind)
     except (TypeError, KeyError, RaectlError) as error:
-        raise RaectlError(f"{path / 'density.json'} is damaged: {error}", "fit the density again") from error
+        hint = f"fit the density again, or remove it: {command('rm', '-r', path)}"
+        raise RaectlError(f"{path / 'density.json'} is damaged: {error}", hint) from error
     return density
 
 
@@ -162,7 +176,7 @@ def save(
     with files.describing_os_errors(directory.densities):
         directory.densities.mkdir(exist_ok=True)
         files.sweep(directory.densities)
-    order = 1 + max((d.order for d in stored(directory)), default=0)
+    order = _next_order(directory)
     with files.atomic_directory(directory.densities / name) as temporary:
         arrays = temporary / "density.safetensors"
         files.dump_arrays(arrays, density.to_arrays(), {"kind": kind})

@@ -159,6 +159,7 @@ class Run:
         if summary.fingerprint != self.summary.fingerprint:
             where = f"{self.dataset.source} is not the data that {self.directory.path} was trained on"
             raise RaectlError(where, "if they have moved: --data SOURCE")
+        files.sweep_beside(self.directory.path.resolve())
         for path in (self.directory.path, self.directory.samples):
             files.sweep(path)
         state = TrainingState.read(self.directory.training)
