@@ -4,7 +4,9 @@ The processes are forked from one that has imported torch, which spares each of 
 program anew instead. Every command works in the directory `home`, with a cache of its own there.
 """
 
+import contextlib
 import errno
+import importlib
 import os
 import resource
 import signal
@@ -12,22 +14,17 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
-from raectl import checkpoint, evaluation, fitting, sampling, trainer
 from raectl.cli import main as program
-from raectl.data import folder
-from raectl.extractors import pixels
-from raectl.modalities import images
 
 torch.set_num_threads(1)  # a process with threads of its own is not to be forked
-WARM = (checkpoint, evaluation, fitting, sampling, trainer, folder, pixels, images)
-_NEVER = 10**9
+_NEVER = 10**6  # seconds
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
 _CHANGES = {"os.rename", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "fsync"}
 _REMOVALS = {"os.remove", "os.rmdir"}
@@ -53,19 +50,23 @@ class Forked:
 
     def run(self, arguments: Sequence[object], *, kill_after: float = _NEVER, fault: Fault | None = None) -> Ended:
         """Run `raectl ARGUMENTS`, and kill it after some seconds."""
-        out, err = self.home.parent / "stdout", self.home.parent / "stderr"
+        (out, to_out), (err, to_err) = os.pipe(), os.pipe()  # which hold more than a command says
         began = time.monotonic()
         child = os.fork()
         if child == 0:
-            self._be([str(argument) for argument in arguments], out, err, fault)
+            self._be([str(argument) for argument in arguments], (to_out, to_err), fault)
+        os.close(to_out)
+        os.close(to_err)
         code = _wait(child, began + kill_after)
-        return Ended(code, out.read_text(), err.read_text(), time.monotonic() - began)
+        seconds = time.monotonic() - began
+        with open(out, encoding="utf-8", errors="replace") as said, open(err, encoding="utf-8") as talked:
+            return Ended(code, said.read(), talked.read(), seconds)
 
-    def _be(self, arguments: list[str], out: Path, err: Path, fault: Fault | None) -> None:
+    def _be(self, arguments: list[str], streams: tuple[int, int], fault: Fault | None) -> None:
         code = 70
         try:
-            for path, stream in ((out, 1), (err, 2)):
-                os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+            for stream, handle in enumerate(streams, 1):
+                os.dup2(handle, stream)
             os.chdir(self.home)
             os.environ["RAECTL_CACHE"] = str(self.home / "cache")
             sys.argv = ["raectl", *arguments]
@@ -78,6 +79,26 @@ class Forked:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
+
+    def learn(self, commands: Iterable[Sequence[object]]) -> None:
+        """Run commands, and import here what they imported, so that later forks do not spend their time on that."""
+        seen = self.home.parent / "modules"
+
+        def note(home: Path) -> None:
+            usual = os._exit
+
+            def leave(code: int) -> NoReturn:
+                with open(seen, "a", encoding="utf-8") as file:
+                    file.write("".join(f"{name}\n" for name in sys.modules))
+                usual(code)
+
+            os._exit = leave
+
+        for command in commands:
+            self.run(command, fault=note)
+        for name in dict.fromkeys(seen.read_text().split()):
+            with contextlib.suppress(ImportError, AttributeError, ValueError):
+                importlib.import_module(name)
 
 
 class Real:
@@ -178,8 +199,17 @@ def ending_before(number: int, *, torn: bool = False) -> Fault:
     return install
 
 
-def refusing_from(number: int, code: int = errno.ENOSPC) -> Fault:
-    """From its operation of this number on the disk takes nothing more; removing goes on."""
+def refusing_from(number: int) -> Fault:
+    """From its operation of this number on the disk is full; removing goes on."""
+    return _refusing(number, errno.ENOSPC, frozenset(_REMOVALS))
+
+
+def read_only() -> Fault:
+    """The disk takes no change."""
+    return _refusing(1, errno.EROFS, frozenset())
+
+
+def _refusing(number: int, code: int, allowed: frozenset[str]) -> Fault:
 
     def install(home: Path) -> None:
         seen = 0
@@ -187,8 +217,25 @@ def refusing_from(number: int, code: int = errno.ENOSPC) -> Fault:
         def see(event: str, path: Any) -> None:
             nonlocal seen
             seen += 1
-            if seen >= number and event not in _REMOVALS:
+            if seen >= number and event not in allowed:
                 raise OSError(code, os.strerror(code))
+
+        _watch(home, see)
+
+    return install
+
+
+def vanishing_before(number: int) -> Fault:
+    """Before its operation of this number somebody moves the directory `ckpt` to `gone`."""
+
+    def install(home: Path) -> None:
+        seen = 0
+
+        def see(event: str, path: Any) -> None:
+            nonlocal seen
+            seen += 1
+            if seen == number and (home / "ckpt").exists():
+                (home / "ckpt").rename(home / "gone")
 
         _watch(home, see)
 

@@ -21,10 +21,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from faults import Ended, Fault, Forked, Real, counting, ending_before, full_at, refusing_from
+from faults import (
+    Ended,
+    Fault,
+    Forked,
+    Real,
+    counting,
+    ending_before,
+    full_at,
+    read_only,
+    refusing_from,
+    vanishing_before,
+)
 from PIL import Image
 
 from raectl import files
+from raectl.directory import Directory
 
 NET = ("--image-size", 8, "--width", 2, "--latent-dim", 2, "--device", "cpu", "--precision", "fp32")
 TRAIN = ("train", *NET, "--batch-size", 200, "--data", "digits", "--out", "ckpt")
@@ -81,7 +93,7 @@ class Scenario:
         """Whole after a fault? The number of epochs that were logged and are not in the state that was saved."""
         for name in self.keeps:
             require(same(self.home / name, self._start / name), f"{name} has changed")
-        if not (self.home / "ckpt").exists():
+        if not any((place / "ckpt").exists() for place in (self.home, self._start)):
             return 0
         done(Forked(self.home).run(["info", "ckpt", "--json"]))
         log, state = self.home / "ckpt" / "log.jsonl", files.read_arrays(self.home / "ckpt" / "training.safetensors")[1]
@@ -237,11 +249,8 @@ class Evaluating(Scenario):
         Fitting.prepare(self, run)  # type: ignore[arg-type]
 
     def outcome(self) -> dict[str, bytes]:
-        lines = (self.home / "ckpt" / "metrics.jsonl").read_text().splitlines()
-        last = {}
-        for line in map(json.loads, lines):
-            last[f"{line['of']} {line['metric']}"] = repr(line["value"]).encode()
-        return last
+        lines = Directory(self.home / "ckpt").read_metrics()  # the last of a name counts
+        return {f"{line['of']} {line['metric']}": repr(line["value"]).encode() for line in lines}
 
 
 SCENARIOS = (New, Resumed, Overwriting, Packing, Fitting, Sampling, SamplingFiles, Evaluating)
@@ -300,10 +309,18 @@ def disk(scenarios: list[Scenario], step: int) -> Iterator[dict[str, Any]]:
         refusals: list[tuple[str, int, Fault]] = [
             *(("no space left, from a file operation on, each in turn", n, refusing_from(n)) for n in numbers),
             *(("the disk full in the middle of a file", size, full_at(size)) for size in SIZES[:: min(step, 4)]),
+            ("a read-only disk", 1, read_only()),
+            *(
+                ("the directory moved away, before each file operation in turn", n, vanishing_before(n))
+                for n in numbers
+            ),
         ]
         for fault, at, install in refusals:
             scenario.reset()
             refuse(scenario, Forked(scenario.home).run(scenario.command, fault=install))
+            if (scenario.home / "gone").exists():
+                require(not (scenario.home / "ckpt").exists(), "a directory that was moved away is there twice")
+                (scenario.home / "gone").rename(scenario.home / "ckpt")
             yield {"fault": fault, "scenario": scenario.name, "at": at, "lost": scenario.after()}
 
 
@@ -342,6 +359,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         wanted = [kind for kind in SCENARIOS if kind.__name__ in (asked.scenarios or kind.__name__)]
+        warm = Path(folder).resolve() / "warm"
+        warm.mkdir()
+        Forked(warm).learn([(*TRAIN, "--epochs", 1), FIT, Sampling.command, SamplingFiles.command, Evaluating.command])
         scenarios = [kind(Path(folder).resolve() / kind.__name__) for kind in wanted]
         tries = [kills(scenarios, asked.kills, asked.seed)]
         tries += [points(scenarios, asked.step)] * asked.points + [disk(scenarios, asked.step)] * asked.disk

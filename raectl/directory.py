@@ -288,18 +288,27 @@ class Directory:
 
     def append_log(self, line: Mapping[str, Any]) -> None:
         """Add one epoch's line."""
-        with files.describing_os_errors(self.log), open(self.log, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
+        with files.describing_os_errors(self.log):
+            _append(self.log, [line])
 
     def append_metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Add a line per measured number, with how it was measured, where the directory can be written to."""
-        with contextlib.suppress(OSError), open(self.metrics, "a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
+        with contextlib.suppress(OSError):
+            _append(self.metrics, records)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, anything else dropped."""
-        lines = reading.json_lines(self.metrics)
-        return [line for line in lines if isinstance(line, dict) and set(line) >= _MEASURED]
+        return [line for line in reading.json_lines(self.metrics) if _is_measured(line)]
+
+
+def _append(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Add lines; one that was left unfinished, by a kill or a full disk, does not swallow the first of them."""
+    text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
+    with open(path, "ab+") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            text = text if file.read(1) == b"\n" else "\n" + text
+        file.write(text.encode())
 
 
 def _require_inside(home: Path, plain: Iterable[Path], folders: Iterable[Path]) -> None:
@@ -317,6 +326,13 @@ def _leads_into(home: Path, link: Path) -> bool:
         return link.resolve().is_relative_to(home)
     except (OSError, RuntimeError):  # links in a circle
         return False
+
+
+def _is_measured(line: Any) -> bool:
+    """Whether a line of metrics.jsonl is a measured number's."""
+    if not isinstance(line, dict) or not set(line) >= _MEASURED:
+        return False
+    return isinstance(line["metric"], str) and isinstance(line["of"], str)
 
 
 def _is_epoch(line: Any) -> bool:

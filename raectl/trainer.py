@@ -349,6 +349,7 @@ class Run:
         pairs = self.modality.to_items(self.model.decode(codes[: len(originals)]))
         z = Gaussian().fit(codes.cpu()).sample(2 * _PICTURE_PAIRS, self.config.seed).to(self.device)
         samples = self.modality.to_items(self.model.decode(z))
-        self.directory.samples.mkdir(exist_ok=True)
+        with files.describing_os_errors(self.directory.samples):
+            self.directory.samples.mkdir(exist_ok=True)
         out = self.directory.samples / f"epoch-{self.position.epoch:04d}"
         self.modality.write_picture(out, (originals, pairs), samples)
