@@ -308,7 +308,10 @@ def disk(scenarios: list[Scenario], step: int) -> Iterator[dict[str, Any]]:
         numbers = range(1, operations(scenario) + 1, step)
         refusals: list[tuple[str, int, Fault]] = [
             *(("no space left, from a file operation on, each in turn", n, refusing_from(n)) for n in numbers),
-            *(("the disk full in the middle of a file", size, full_at(size)) for size in SIZES[:: min(step, 4)]),
+            *(
+                ("the disk full in the middle of a file", size, full_at(size))
+                for size in SIZES[2 % step :: min(step, 8)]
+            ),
             ("a read-only disk", 1, read_only()),
             *(
                 ("the directory moved away, before each file operation in turn", n, vanishing_before(n))
@@ -318,9 +321,11 @@ def disk(scenarios: list[Scenario], step: int) -> Iterator[dict[str, Any]]:
         for fault, at, install in refusals:
             scenario.reset()
             refuse(scenario, Forked(scenario.home).run(scenario.command, fault=install))
-            if (scenario.home / "gone").exists():
-                require(not (scenario.home / "ckpt").exists(), "a directory that was moved away is there twice")
-                (scenario.home / "gone").rename(scenario.home / "ckpt")
+            gone, ckpt = scenario.home / "gone", scenario.home / "ckpt"
+            if ckpt.exists():  # a new run in the place of the one that was moved away
+                shutil.rmtree(gone, ignore_errors=True)
+            elif gone.exists():
+                gone.rename(ckpt)
             yield {"fault": fault, "scenario": scenario.name, "at": at, "lost": scenario.after()}
 
 
@@ -361,7 +366,7 @@ def main() -> None:
         wanted = [kind for kind in SCENARIOS if kind.__name__ in (asked.scenarios or kind.__name__)]
         warm = Path(folder).resolve() / "warm"
         warm.mkdir()
-        Forked(warm).learn([(*TRAIN, "--epochs", 1), FIT, Sampling.command, SamplingFiles.command, Evaluating.command])
+        Forked(warm).learn([(*TRAIN, "--epochs", 1), FIT, *(kind.command for kind in wanted)])
         scenarios = [kind(Path(folder).resolve() / kind.__name__) for kind in wanted]
         tries = [kills(scenarios, asked.kills, asked.seed)]
         tries += [points(scenarios, asked.step)] * asked.points + [disk(scenarios, asked.step)] * asked.disk
