@@ -273,12 +273,13 @@ def kills(scenarios: list[Scenario], count: int, seed: int) -> Iterator[dict[str
                 scenario.reset()
                 real_seconds[scenario.name] = done(run.run(scenario.command)).seconds
             seconds = real_seconds[scenario.name]
-        code, moment = 0, 0.0
-        while code != KILLED:  # one that comes after the end is none
+        ended, moment = None, 0.0
+        while ended is None or ended.code != KILLED:  # one that comes after the end is none
             scenario.reset()
             moment = rng.uniform(0, seconds)
-            code = run.run(scenario.command, kill_after=moment).code
-            require(code in (0, KILLED), f"ended with {code}")
+            ended = run.run(scenario.command, kill_after=moment)
+            require(ended.code in (0, KILLED), f"ended with {ended.code}")
+            seconds = min(seconds, ended.seconds) if ended.code == 0 else seconds  # the machine was slower then
         fault = f"killed at a random moment, {'a process of its own' if is_real else 'a fork'}"
         yield {"fault": fault, "scenario": scenario.name, "at": moment / seconds, "lost": scenario.after()}
 
