@@ -149,6 +149,12 @@ def build(config: Config, item_shape: tuple[int, ...]) -> tuple[Autoencoder, Pen
     return model, {name: (regularizers[name], lam) for name, lam in weights.items()}
 
 
+def outline(config: Config, item_shape: tuple[int, ...]) -> Autoencoder:
+    """The model without its numbers: shapes of any size, for next to no memory."""
+    with torch.device("meta"):
+        return build(config, item_shape)[0]
+
+
 def build_objective(config: Config, modality: Modality, penalties: Penalties) -> Objective:
     """The objective that a resolved configuration asks for."""
     row: Model = registry.resolve("model", config.model)

@@ -11,17 +11,20 @@ from torch import Tensor
 from raectl import store
 from raectl.allocator import keep_freed_memory
 from raectl.build import build, modality_of, resolve_device
+from raectl.config import Config
 from raectl.data import Dataset, open_dataset
 from raectl.densities import Density
 from raectl.densities.standard_normal import StandardNormal
-from raectl.directory import Directory
+from raectl.directory import DataSummary, Directory
 from raectl.errors import RaectlError, command
 from raectl.fitting import Fit, fit
 from raectl.latents import split_latents
+from raectl.layout import Layout
+from raectl.lock import Lock
 from raectl.models import Model
 from raectl.registry import resolve
 from raectl.reporting import Report
-from raectl.state import load_module
+from raectl.state import Arrays, load_module
 
 # Networks run on blocks of one fixed size, the last one padded: a library may choose another algorithm, with other
 # rounding, for another batch size, and item i must not depend on how many are asked for.
@@ -49,19 +52,18 @@ class Checkpoint:
     def __init__(self, path: str | Path, device: str = "auto") -> None:
         keep_freed_memory()
         self.directory = Directory(Path(path))
-        self.config, self.data, record = self.directory.read_config()
         self.device = torch.device(resolve_device(device))
+        self.config, self.data, self.item_shape, (arrays, self.epoch, self.weights) = self.directory.settled(self._read)
         self.modality = modality_of(self.data.modality)
-        try:
-            self.item_shape = self.modality.item_shape(self.data.shape)
-        except ValueError as error:
-            raise RaectlError(
-                f"{self.directory.config} is damaged: {self.data.shape} is no shape of an item"
-            ) from error
-        arrays, self.epoch, self.weights = self.directory.read_weights(record)
         self._model, _ = build(self.config, self.item_shape)
         load_module(self._model, arrays, str(self.directory.model))
         self._model.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _read(self) -> tuple[Config, DataSummary, tuple[int, ...], tuple[Arrays, int, str]]:
+        config, data, record = self.directory.read_config()
+        layout = Layout.of(self.directory, config, data)
+        layout.require_weights()
+        return config, data, layout.item_shape, self.directory.read_weights(record)
 
     def __repr__(self) -> str:
         return f"Checkpoint({str(self.directory.path)!r}, model={self.config.model!r}, epoch={self.epoch})"
@@ -135,7 +137,7 @@ class Checkpoint:
             return dataset
         hint = "name the data: --data SOURCE"
         try:
-            dataset = open_dataset(self.data.source, self.data.options, report.progress)
+            dataset = open_dataset(self.data.recorded(), self.data.options, report.progress)
         except RaectlError as error:
             raise RaectlError(f"the training data cannot be opened: {error.message}", hint) from error
         if dataset.fingerprint != self.data.fingerprint:
@@ -164,10 +166,15 @@ class Checkpoint:
 
         Returns:
             The density with its held-out log-likelihood and what was tried.
+
+        Raises:
+            RaectlError: the data are not what they were, the latents do not suit, or another process writes here.
         """
-        train, held_out = split_latents(self, self.open_data(source, report))
-        result = fit(kind, train, held_out, seed=seed, report=report, **options)
-        result.save(self.directory, name, weights=self.weights)
+        with Lock(self.directory.path, (report or Report()).note) as lock:
+            lock.take()
+            train, held_out = split_latents(self, self.open_data(source, report))
+            result = fit(kind, train, held_out, seed=seed, report=report, **options)
+            result.save(self.directory, name, weights=self.weights)
         return result
 
     def densities(self) -> tuple[str, ...]:
@@ -182,7 +189,11 @@ class Checkpoint:
         """
         entry = store.find(self.directory, name)
         if entry is not None:
-            return store.load(self.directory, entry, self.weights)
+            fitted = store.load(self.directory, entry, self.weights)
+            if fitted.dim != self.latent_dim:
+                where = self.directory.densities / entry.name
+                raise RaectlError(f"{where} is damaged: it has {fitted.dim} dimensions, the model {self.latent_dim}")
+            return fitted
         model: Model = resolve("model", self.config.model)
         if not model.prior:
             raise RaectlError(

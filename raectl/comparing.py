@@ -1,7 +1,8 @@
 """Several checkpoints side by side: what was measured of each, in one table, and what each makes, in one picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,13 @@ _SAME = ("data", "n", "extractor")  # what two measurements must share to be com
 def records(checkpoint: Checkpoint) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl that `raectl evaluate` measured of these weights, the newest of each last."""
     lines = checkpoint.directory.read_metrics()
-    return [line for line in lines if line.get("weights") == checkpoint.weights and "extractor" in line]
+    return [line for line in lines if line.get("weights") == checkpoint.weights and _is_comparable(line)]
+
+
+def _is_comparable(line: Mapping[str, Any]) -> bool:
+    """Whether a line has what a table of several models needs, of its type."""
+    numbers = type(line["value"]) in (int, float) and type(line.get("se")) in (int, float, NoneType)
+    return numbers and type(line.get("n")) is int and isinstance(line.get("extractor"), str)
 
 
 def table(checkpoints: Sequence[Checkpoint], metric: str) -> tuple[dict[str, Any], list[dict[str, dict[str, Any]]]]:

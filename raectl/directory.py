@@ -13,21 +13,25 @@ process killed between the two renames leaves a directory in which either file o
 
 import contextlib
 import json
+import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 import raectl
-from raectl import files, registry
+from raectl import files, lock, reading, registry
 from raectl.config import Config
-from raectl.data import DataOptions, Dataset
-from raectl.errors import RaectlError
+from raectl.data import DataOptions, Dataset, rules
+from raectl.errors import RaectlError, command
 
 SCHEMA = 1
+T = TypeVar("T")
+_EPOCH_DIGITS = 9
+_ATTEMPTS = 20  # at reading what a running `train` may be replacing; it does so once an epoch
 _LOGGED = {"epoch", "train", "validation", "seconds"}  # fields of every line of log.jsonl that are read again
 _MEASURED = {"metric", "value", "of"}  # fields of every line of metrics.jsonl
 _MAX_VALUES = 512 * 512 * 3  # of one item
@@ -68,9 +72,14 @@ class DataSummary:
         """
         if set(values) != set(cls.__dataclass_fields__):
             raise ValueError(f"data must have exactly the fields {', '.join(cls.__dataclass_fields__)}")
-        for name, kind in {"source": str, "modality": str, "fingerprint": str, "n": int, "shape": list}.items():
+        kinds = {"source": str, "modality": str, "fingerprint": str, "n": int, "shape": list, "options": dict}
+        for name, kind in kinds.items():
             if type(values[name]) is not kind:
                 raise TypeError(f"data.{name} is no {kind.__name__}")
+        if b"\0" in os.fsencode(values["source"]):  # which raises a ValueError if no file can have that name
+            raise ValueError("data.source is no name of a file")
+        if values["n"] < 1:
+            raise ValueError(f"data.n {values['n']} is out of range")
         shape = tuple(values["shape"])
         if (
             not all(type(side) is int and side > 0 for side in shape)
@@ -78,7 +87,20 @@ class DataSummary:
         ):
             raise ValueError(f"data.shape {shape} is out of range")
         registry.check("modality", values["modality"])
-        return cls(**{**values, "shape": shape, "options": DataOptions(**values["options"])})
+        options = DataOptions(**values["options"])
+        rules.check(options)
+        return cls(**{**values, "shape": shape, "options": options})
+
+    def recorded(self) -> str:
+        """The source, to be opened again.
+
+        Raises:
+            RaectlError: it is a pipe or a device, which whoever made the checkpoint may have wished us to wait for.
+        """
+        path = Path(self.source)
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise RaectlError(f"{self.source} is neither a file nor a folder", "name the data: --data SOURCE")
+        return self.source
 
 
 @dataclass(frozen=True)
@@ -128,7 +150,7 @@ class Directory:
         if self.is_densities_only() and any(visible(self.densities)):
             return True
         try:
-            record = files.read_json(self.config)
+            record = reading.read_json(self.config)
         except RaectlError:
             return False
         return isinstance(record, dict) and {"schema", "raectl", "config", "data", "weights"} <= set(record)
@@ -139,6 +161,39 @@ class Directory:
             return False
         return all((entry / "density.json").is_file() for entry in visible(self.densities))
 
+    def require_own(self) -> None:
+        """Raise if one of the directory's names leads out of it, or is no file where it should be one.
+
+        What is read there would be somebody else's, and so would be what is written.
+        """
+        home = self.path.resolve()
+        plain = [self.config, self.model, self.training, self.log, self.metrics, self.card, self.path / lock.NAME]
+        folders = [self.latents, self.densities, self.samples]
+        _require_inside(home, plain, folders)
+        if self.densities.is_dir():
+            folders = [entry for entry in visible(self.densities) if entry.is_symlink() or entry.is_dir()]
+            names = ("density.json", "density.safetensors")
+            _require_inside(home, [entry / name for entry in folders for name in names], folders)
+
+    def settled(self, read: Callable[[], T]) -> T:
+        """What `read` gives; it is called again where a running `train` replaced files while it was reading."""
+        for _ in range(_ATTEMPTS):
+            before = self._state()
+            try:
+                result = read()
+            except RaectlError:
+                if self._state() == before:
+                    raise
+            else:
+                if self._state() == before:
+                    return result
+        return read()
+
+    def _state(self) -> list[tuple[int, int]]:
+        with contextlib.suppress(OSError):
+            return [(s.st_ino, s.st_mtime_ns) for s in (self.config.stat(), self.model.stat())]
+        return []
+
     def read_config(self) -> tuple[Config, DataSummary, dict[str, Any]]:
         """The configuration, the data's summary, and the whole of config.json.
 
@@ -148,11 +203,12 @@ class Directory:
         files.recover(self.path)
         if not self.path.is_dir():
             raise RaectlError(f"{self.path}: no such directory", "raectl train --data SOURCE --out DIR makes one")
+        self.require_own()
         if not self.config.is_file():
             raise RaectlError(
                 f"{self.path} is no checkpoint directory: it has no config.json", "raectl train --out DIR makes one"
             )
-        record = files.read_json(self.config)
+        record = reading.read_json(self.config)
         schema = record.get("schema") if isinstance(record, dict) else None
         if schema != SCHEMA:
             newer = isinstance(schema, int) and schema > SCHEMA
@@ -190,12 +246,13 @@ class Directory:
             weights = {"sha256": files.file_digest(temporary), "replaces": former}
             self.write_config(config, data, weights, threads)
 
-    def read_weights(self, record: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], int, str]:
-        """The weights for use, the epoch they are of, and their SHA-256.
+    def read_digest(self, record: Mapping[str, Any]) -> str:
+        """The SHA-256 of the weights for use.
 
         Raises:
-            RaectlError: they are missing, damaged, or not the ones that config.json belongs to.
+            RaectlError: they are missing, or not the ones that config.json belongs to.
         """
+        files.read_shapes(self.model)  # a file that claims to be huge is not read through
         digest = files.file_digest(self.model)
         weights = record.get("weights")
         if not isinstance(weights, dict) or digest not in (weights.get("sha256"), weights.get("replaces")):
@@ -203,12 +260,26 @@ class Directory:
                 f"{self.model} is not the file that {self.config.name} belongs to: their digests differ",
                 "restore both from a copy",
             )
+        return digest
+
+    def read_weights(self, record: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], int, str]:
+        """The weights for use, the epoch they are of, and their SHA-256.
+
+        Raises:
+            RaectlError: they are missing, damaged, or not the ones that config.json belongs to.
+        """
+        digest = self.read_digest(record)
         arrays, metadata = files.read_arrays(self.model)
-        return arrays, int(metadata["epoch"]), digest
+        epoch = metadata.get("epoch", "")
+        if not epoch.isdecimal() or len(epoch) > _EPOCH_DIGITS:
+            raise RaectlError(
+                f"{self.model} is damaged: it does not say of which epoch it is", "restore it from a copy"
+            )
+        return arrays, int(epoch), digest
 
     def read_log(self) -> list[dict[str, Any]]:
         """The epochs' lines; what a killed process left unfinished, or anything else that is none, is dropped."""
-        return [line for line in _json_lines(self.log) if _is_epoch(line)]
+        return [line for line in reading.json_lines(self.log) if _is_epoch(line)]
 
     def cut_log(self, epochs: int) -> None:
         """Keep the lines of the first `epochs` epochs: what comes after them will be run again."""
@@ -217,26 +288,51 @@ class Directory:
 
     def append_log(self, line: Mapping[str, Any]) -> None:
         """Add one epoch's line."""
-        with files.describing_os_errors(self.log), open(self.log, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
+        with files.describing_os_errors(self.log):
+            _append(self.log, [line])
 
     def append_metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Add a line per measured number, with how it was measured, where the directory can be written to."""
-        with contextlib.suppress(OSError), open(self.metrics, "a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
+        with contextlib.suppress(OSError):
+            _append(self.metrics, records)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, anything else dropped."""
-        return [line for line in _json_lines(self.metrics) if isinstance(line, dict) and set(line) >= _MEASURED]
+        return [line for line in reading.json_lines(self.metrics) if _is_measured(line)]
 
 
-def _json_lines(path: Path) -> Iterator[Any]:
-    """What each line of a file holds, if it is JSON; nothing if there is no file."""
-    if not path.exists():
-        return
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        with contextlib.suppress(ValueError, RecursionError):
-            yield json.loads(text)
+def _append(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Add lines; one that was left unfinished, by a kill or a full disk, does not swallow the first of them."""
+    text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
+    with open(path, "ab+") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            text = text if file.read(1) == b"\n" else "\n" + text
+        file.write(text.encode())
+
+
+def _require_inside(home: Path, plain: Iterable[Path], folders: Iterable[Path]) -> None:
+    for paths, is_right, kind in ((plain, Path.is_file, "file"), (folders, Path.is_dir, "directory")):
+        for path in paths:
+            if path.is_symlink() and not _leads_into(home, path):
+                hint = f"if you trust it, copy it with what it links to: {command('cp', '-rL', home, 'COPY')}"
+                raise RaectlError(f"{path} is a link out of the directory", hint)
+            if os.path.lexists(path) and not is_right(path):
+                raise RaectlError(f"{path} is no {kind}", "restore it from a copy")
+
+
+def _leads_into(home: Path, link: Path) -> bool:
+    try:
+        return link.resolve().is_relative_to(home)
+    except (OSError, RuntimeError):  # links in a circle
+        return False
+
+
+def _is_measured(line: Any) -> bool:
+    """Whether a line of metrics.jsonl is a measured number's."""
+    if not isinstance(line, dict) or not set(line) >= _MEASURED:
+        return False
+    return isinstance(line["metric"], str) and isinstance(line["of"], str)
 
 
 def _is_epoch(line: Any) -> bool:

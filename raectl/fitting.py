@@ -15,6 +15,7 @@ from raectl.densities.choose import choose_components
 from raectl.densities.mixture import Mixture
 from raectl.directory import Directory
 from raectl.errors import RaectlError, UsageError
+from raectl.lock import Lock
 from raectl.reporting import Report
 
 AUTO = "auto"
@@ -147,17 +148,22 @@ def fit_latents(
         kind, name, seed, report, options: as in `Checkpoint.fit_density`.
 
     Raises:
-        RaectlError: `path` is something else, or the latents do not suit.
+        RaectlError: `path` is something else, another process writes there, or the latents do not suit.
     """
     directory = Directory(Path(path))
-    if directory.path.exists() and not (directory.is_densities_only() or _is_empty(directory.path)):
+    is_new = not directory.path.exists() or _is_empty(directory.path)
+    if not is_new and not directory.is_densities_only():
         raise RaectlError(f"{path} is no directory that holds densities only", "--latents needs a new directory")
     z = read_latents(latents)
     train, held_out = split(len(z), _HELD_OUT, seed)
-    result = fit(kind, z[train], z[held_out], seed=seed, report=report, **options)
-    with files.describing_os_errors(directory.path):
-        directory.path.mkdir(parents=True, exist_ok=True)
-    result.save(directory, name)
+    with Lock(directory.path, (report or Report()).note) as lock:
+        if not is_new:
+            lock.take()
+        result = fit(kind, z[train], z[held_out], seed=seed, report=report, **options)
+        with files.describing_os_errors(directory.path):
+            directory.densities.mkdir(parents=True, exist_ok=True)
+        lock.take()
+        result.save(directory, name)
     return result
 
 

@@ -20,13 +20,15 @@ def latents(checkpoint: "Checkpoint", dataset: Dataset) -> np.ndarray:
     directory = checkpoint.directory.latents
     key = {"weights": checkpoint.weights, "data": dataset.fingerprint}
     path = directory / f"{key['weights'][:16]}-{key['data'][:16]}.safetensors"
+    shape = (len(dataset), checkpoint.latent_dim)
     try:
-        arrays, metadata = files.read_arrays(path)
-        if metadata == key:
-            return arrays["z"]
+        if files.read_shapes(path) == {"z": shape}:
+            arrays, metadata = files.read_arrays(path)
+            if metadata == key and arrays["z"].dtype == np.float32:
+                return arrays["z"]
     except RaectlError:
         pass  # not there yet, or damaged: encoded again
-    z = np.empty((len(dataset), checkpoint.latent_dim), np.float32)
+    z = np.empty(shape, np.float32)
     done = 0
     for block in checkpoint.encode_blocks(dataset.items):
         z[done : done + len(block)] = block.cpu().numpy()

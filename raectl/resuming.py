@@ -7,6 +7,7 @@ from raectl.build import has_bf16, make_regularizer, resolve_device, resolve_reg
 from raectl.config import Config, option
 from raectl.directory import Directory
 from raectl.errors import UsageError
+from raectl.layout import Layout
 
 _MAY_CHANGE = ("epochs", "device")
 
@@ -18,9 +19,11 @@ def resumed(directory: Directory, given: dict[str, Any]) -> Config:
         given: the options asked for.
 
     Raises:
+        RaectlError: the stored configuration and the training state do not belong together.
         UsageError: another option contradicts the stored one, or the hardware lacks the stored device or precision.
     """
     config, data, _ = directory.read_config()
+    Layout.of(directory, config, data).require_training()
     wanted = Config.from_dict({**config.to_dict(), **given})
     data_dim = math.prod(data.shape)
     assert config.latent_dim is not None, "stored configurations are resolved"

@@ -1,9 +1,11 @@
 """One consistent instant of a training run, as named arrays: what resuming starts from, bit for bit."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,8 +13,14 @@ from torch import Tensor, nn
 
 from raectl import files
 from raectl.errors import RaectlError
+from raectl.reading import parse_json
 
 Arrays = dict[str, np.ndarray]
+Shape = tuple[int, ...]
+T = TypeVar("T")
+_GROUPS = ("last", "best", "adam", "epoch")
+_LONGEST = 2**53  # steps
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def to_array(tensor: Tensor) -> np.ndarray:
@@ -25,23 +33,30 @@ def module_arrays(module: nn.Module) -> Arrays:
     return {name: to_array(tensor) for name, tensor in module.state_dict().items()}
 
 
+def require_shapes(module: nn.Module, shapes: Mapping[str, Shape], where: str) -> None:
+    """Raise a `RaectlError` unless these are the names and shapes of a module's parameters and buffers."""
+    own = module.state_dict()
+    if set(own) != set(shapes):
+        odd = sorted(set(own) ^ set(shapes))[:3]
+        raise RaectlError(f"{where} does not hold this model's weights: {', '.join(odd)} missing or too many")
+    for name, tensor in own.items():
+        if tuple(tensor.shape) != shapes[name]:
+            raise RaectlError(
+                f"{where} does not hold this model's weights: {name} is {shapes[name]}, not {tuple(tensor.shape)}"
+            )
+
+
 def load_module(module: nn.Module, arrays: Mapping[str, np.ndarray], where: str) -> None:
     """Put arrays into a module, which keeps its device and memory format.
 
     Raises:
         RaectlError: names, shapes or types are not the module's, or a value is not finite.
     """
-    own = module.state_dict()
-    if set(own) != set(arrays):
-        odd = sorted(set(own) ^ set(arrays))[:3]
-        raise RaectlError(f"{where} does not hold this model's weights: {', '.join(odd)} missing or too many")
-    for name, tensor in own.items():
-        array = arrays[name]
-        if tuple(tensor.shape) != array.shape or to_array(tensor).dtype != array.dtype:
-            raise RaectlError(
-                f"{where} does not hold this model's weights: {name} is {array.dtype} {array.shape}, "
-                f"not {tensor.dtype} {tuple(tensor.shape)}"
-            )
+    require_shapes(module, {name: array.shape for name, array in arrays.items()}, where)
+    for name, tensor in module.state_dict().items():
+        array, dtype = arrays[name], str(tensor.dtype).removeprefix("torch.")
+        if array.dtype != dtype:
+            raise RaectlError(f"{where} does not hold this model's weights: {name} is {array.dtype}, not {dtype}")
         if not np.isfinite(array).all():
             raise RaectlError(f"{where}: {name} has values that are not finite")
         tensor.copy_(torch.from_numpy(array))
@@ -64,7 +79,7 @@ def load_adam(optimizer: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]
             state["step"] = torch.from_numpy(arrays[f"{index}/step"].copy()).to(
                 parameter.device if optimizer.defaults["fused"] else "cpu"
             )
-            for name in ("exp_avg", "exp_avg_sq"):
+            for name in _MOMENTS:
                 state[name] = torch.empty_like(parameter).copy_(torch.from_numpy(arrays[f"{index}/{name}"]))
 
 
@@ -92,6 +107,15 @@ class Position:
     reference: float | None = None
     lr: float = 1e-3
 
+    def check(self) -> None:
+        """Raise a `ValueError` unless every field has its type, and no count is negative."""
+        counts = (self.epoch, self.batch, self.step, self.best_epoch, self.stale)
+        losses = (loss for loss in (self.best_loss, self.reference) if loss is not None)
+        if not all(type(count) is int and 0 <= count < _LONGEST for count in counts):
+            raise ValueError("a count is out of range")
+        if not all(type(number) is float and math.isfinite(number) for number in (*losses, self.lr)) or self.lr <= 0:
+            raise ValueError("a loss or the learning rate is out of range")
+
 
 @dataclass
 class TrainingState:
@@ -117,6 +141,20 @@ class TrainingState:
         files.write_arrays(path, arrays, {"position": json.dumps(vars(self.position))})
 
     @classmethod
+    def require(cls, path: Path, module: nn.Module) -> None:
+        """Raise a `RaectlError` unless a file's header is that of a training state of this module."""
+        groups = _grouped(files.read_shapes(path), path)
+        for name in ("last", "best"):
+            require_shapes(module, groups[name], str(path))
+        expected: dict[str, Shape] = {}
+        for index, parameter in enumerate(module.parameters()):
+            if f"{index}/step" in groups["adam"]:  # before its first step an optimizer has no moments
+                moments = dict.fromkeys(_MOMENTS, tuple(parameter.shape))
+                expected |= {f"{index}/{name}": shape for name, shape in {"step": (), **moments}.items()}
+        if groups["adam"] != expected or set(groups["epoch"]) != {"sums"} or len(groups["epoch"]["sums"]) != 1:
+            raise RaectlError(f"{path} holds no training state of this model", "restore it from a copy")
+
+    @classmethod
     def read(cls, path: Path) -> "TrainingState":
         """The inverse of `write`.
 
@@ -124,12 +162,25 @@ class TrainingState:
             RaectlError: the file is missing, damaged, or holds something else.
         """
         arrays, metadata = files.read_arrays(path)
-        groups: dict[str, Arrays] = {"last": {}, "best": {}, "adam": {}, "epoch": {}}
+        groups = _grouped(arrays, path)
         try:
-            for full, array in arrays.items():
-                group, _, name = full.partition(".")
-                groups[group][name] = array
-            position = Position(**json.loads(metadata["position"]))
-            return cls(position, groups["last"], groups["best"], groups["adam"], groups["epoch"]["sums"])
+            position = Position(**parse_json(metadata["position"]))
+            position.check()
+            sums, adam = groups["epoch"]["sums"], groups["adam"]
+            if sums.dtype != np.float64 or not all(
+                a.dtype == np.float32 and np.isfinite(a).all() for a in adam.values()
+            ):
+                raise ValueError("sums or moments are no numbers")
+            return cls(position, groups["last"], groups["best"], adam, sums)
         except (KeyError, TypeError, ValueError) as error:
             raise RaectlError(f"{path} holds no training state: {error}", "restore it from a copy") from error
+
+
+def _grouped(values: Mapping[str, T], path: Path) -> dict[str, dict[str, T]]:
+    groups: dict[str, dict[str, T]] = {group: {} for group in _GROUPS}
+    for full, value in values.items():
+        group, _, name = full.partition(".")
+        if group not in groups:
+            raise RaectlError(f"{path} holds no training state: {full} is none of it", "restore it from a copy")
+        groups[group][name] = value
+    return groups

@@ -1,18 +1,32 @@
 """Fitted densities in a directory: `densities/NAME/density.safetensors` and `density.json`."""
 
+import contextlib
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
-from raectl import files, registry
+from raectl import files, reading, registry
 from raectl.densities import Density
 from raectl.directory import Directory, visible
 from raectl.errors import RaectlError, UsageError, command
 
 _NAME = re.compile(r"[a-z0-9._-]+")
+_TYPES: dict[str, tuple[type, ...]] = {
+    "kind": (str,),
+    "options": (dict,),
+    "seed": (int,),
+    "order": (int,),
+    "weights": (str, NoneType),
+    "latents": (str,),
+    "arrays": (str,),
+    "nats_per_dimension": (dict,),
+    "report": (dict,),
+    "bound": (bool,),
+}
 
 
 @dataclass(frozen=True)
@@ -59,22 +73,40 @@ def stored(directory: Directory) -> list[Stored]:
     Raises:
         RaectlError: a density.json is damaged.
     """
+    directory.require_own()
+    return sorted(map(_read, _entries(directory)), key=lambda density: density.order)
+
+
+def _entries(directory: Directory) -> list[Path]:
     if not directory.densities.is_dir():
         return []
     files.recover_all(directory.densities)
-    found = [_read(entry) for entry in sorted(visible(directory.densities)) if entry.is_dir()]
-    return sorted(found, key=lambda density: density.order)
+    return [entry for entry in sorted(visible(directory.densities)) if entry.is_dir()]
+
+
+def _next_order(directory: Directory) -> int:
+    """One more than the highest; what is damaged does not count, so that it can be fitted again."""
+    orders = [0]
+    for entry in _entries(directory):
+        with contextlib.suppress(RaectlError):
+            orders.append(_read(entry).order)
+    return 1 + max(orders)
 
 
 def _read(path: Path) -> Stored:
-    record = files.read_json(path / "density.json")
+    record = reading.read_json(path / "density.json")
     try:
         density = Stored(name=path.name, **record)
-        if type(density.order) is not int or not isinstance(density.options, dict):
-            raise TypeError("order or options have another type")
+        for name, kinds in _TYPES.items():
+            if type(getattr(density, name)) not in kinds:
+                raise TypeError(f"{name} has another type")
+        for value in (density.nats_per_dimension["train"], density.nats_per_dimension["held_out"]):
+            if type(value) not in (float, int, NoneType):
+                raise TypeError("nats_per_dimension has another type")
         registry.check("density", density.kind)
-    except (TypeError, RaectlError) as error:
-        raise RaectlError(f"{path / 'density.json'} is damaged: {error}", "fit the density again") from error
+    except (TypeError, KeyError, RaectlError) as error:
+        hint = f"fit the density again, or remove it: {command('rm', '-r', path)}"
+        raise RaectlError(f"{path / 'density.json'} is damaged: {error}", hint) from error
     return density
 
 
@@ -116,10 +148,14 @@ def load(directory: Directory, entry: Stored, weights: str | None) -> Density:
     if entry.weights != weights:
         raise RaectlError(f"the density {entry.name} of {directory.path} was fitted to other weights", again)
     path = directory.densities / entry.name / "density.safetensors"
+    files.read_shapes(path)  # a file that claims to be huge is not read through
     if files.file_digest(path) != entry.arrays:
         raise RaectlError(f"{path} is damaged: its digest differs from the one in density.json", again)
     arrays, _ = files.read_arrays(path)
-    density: Density = registry.resolve("density", entry.kind).from_arrays(arrays, **entry.options)
+    try:
+        density: Density = registry.resolve("density", entry.kind).from_arrays(arrays, **entry.options)
+    except RaectlError as error:
+        raise RaectlError(f"{path.parent} is damaged: {error.message}", again) from error
     return density
 
 
@@ -136,10 +172,11 @@ def save(
 ) -> Stored:
     """Write a fitted density, whole or not at all, in the place of one of the same name."""
     check_name(name)
+    directory.require_own()
     with files.describing_os_errors(directory.densities):
         directory.densities.mkdir(exist_ok=True)
         files.sweep(directory.densities)
-    order = 1 + max((d.order for d in stored(directory)), default=0)
+    order = _next_order(directory)
     with files.atomic_directory(directory.densities / name) as temporary:
         arrays = temporary / "density.safetensors"
         files.dump_arrays(arrays, density.to_arrays(), {"kind": kind})

@@ -22,6 +22,7 @@ from raectl.data import DataOptions, Dataset, open_dataset, split
 from raectl.densities.gaussian import Gaussian
 from raectl.directory import DataSummary, Directory
 from raectl.errors import Interrupted, RaectlError, UsageError, command
+from raectl.lock import Lock
 from raectl.reporting import Report
 from raectl.resuming import resumed
 from raectl.schedule import plateau
@@ -59,7 +60,7 @@ def train(
 
     Raises:
         UsageError: an option is wrong, or `out` exists.
-        RaectlError: the data cannot be used, the loss diverged, or the disk refused a write.
+        RaectlError: the data cannot be used, the loss diverged, another process writes to `out`, or the disk refused.
         Interrupted: SIGINT or SIGTERM came; the state was saved.
 
     Example:
@@ -67,25 +68,29 @@ def train(
     """
     report = report or Report()
     directory = Directory(Path(out))
-    if resume:
-        if overwrite:
+    with Lock(directory.path.resolve(), report.note) as lock:
+        if resume and overwrite:
             raise UsageError("--resume and --overwrite exclude each other")
-        default = vars(Config())
-        given = {name: value for name, value in vars(config).items() if value != default[name]}
-        config = resumed(directory, {**given, "epochs": config.epochs})
-        source = directory.read_config()[1].source if source is None else source
-    else:
-        check(config)
-        check_out(directory, overwrite=overwrite)
-    dataset = open_dataset("digits" if source is None else source, data_options(config), report.progress)
-    for note in dataset.notes:
-        report.note(note)
-    run = Run(config if resume else resolve(config, dataset), dataset, directory, report)
-    if resume:
-        run.restore()
-    else:
-        run.create()
-    run.go()
+        files.recover(directory.path)
+        if (resume or overwrite) and directory.is_recognised():
+            lock.take()
+        if resume:
+            default = vars(Config())
+            given = {name: value for name, value in vars(config).items() if value != default[name]}
+            config = resumed(directory, {**given, "epochs": config.epochs})
+            source = directory.read_config()[1].recorded() if source is None else source
+        else:
+            check(config)
+            check_out(directory, overwrite=overwrite)
+        dataset = open_dataset("digits" if source is None else source, data_options(config), report.progress)
+        for note in dataset.notes:
+            report.note(note)
+        run = Run(config if resume else resolve(config, dataset), dataset, directory, report)
+        if resume:
+            run.restore()
+        else:
+            run.create(lock, overwrite=overwrite)
+        run.go()
     return load(directory.path, run.config.device)
 
 
@@ -135,12 +140,15 @@ class Run:
 
     # -- beginning and saving --------------------------------------------------------------------------------------
 
-    def create(self) -> None:
-        """Make the directory, whole, with the initial state."""
+    def create(self, lock: Lock, *, overwrite: bool) -> None:
+        """Make the directory, whole, with the initial state, and locked from its first moment."""
         target = self.directory.path.resolve()  # a link is not replaced, but what it points to
         with files.describing_os_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-        with files.atomic_directory(target) as temporary:
+        if overwrite:
+            lock.take()  # another process may have made it while the data were opened
+        with files.atomic_directory(target, replace=overwrite) as temporary:
+            lock.take(temporary)
             self._write_into(Directory(temporary))
 
     def restore(self) -> None:
@@ -153,10 +161,13 @@ class Run:
         if summary.fingerprint != self.summary.fingerprint:
             where = f"{self.dataset.source} is not the data that {self.directory.path} was trained on"
             raise RaectlError(where, "if they have moved: --data SOURCE")
+        files.sweep_beside(self.directory.path.resolve())
         for path in (self.directory.path, self.directory.samples):
             files.sweep(path)
         state = TrainingState.read(self.directory.training)
         where = str(self.directory.training)
+        if state.sums.shape != tuple(self.sums.shape):
+            raise RaectlError(f"{where} is not of this objective", "restore it from a copy")
         load_module(self.model, state.best, where)
         load_module(self.model, state.last, where)
         load_adam(self.optimizer, state.adam)
@@ -340,6 +351,7 @@ class Run:
         pairs = self.modality.to_items(self.model.decode(codes[: len(originals)]))
         z = Gaussian().fit(codes.cpu()).sample(2 * _PICTURE_PAIRS, self.config.seed).to(self.device)
         samples = self.modality.to_items(self.model.decode(z))
-        self.directory.samples.mkdir(exist_ok=True)
+        with files.describing_os_errors(self.directory.samples):
+            self.directory.samples.mkdir(exist_ok=True)
         out = self.directory.samples / f"epoch-{self.position.epoch:04d}"
         self.modality.write_picture(out, (originals, pairs), samples)

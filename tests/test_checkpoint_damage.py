@@ -286,3 +286,13 @@ def test_what_raectl_did_not_make_is_never_removed(cli: Cli, trained: Any, tmp_p
         assert_clear_error(result, 1 if overwrite else 2, str(out))
         assert tree(out) == before
     assert Directory(trained.path).is_recognised()
+
+
+def test_an_unfinished_line_does_not_swallow_the_next(trained: Any) -> None:
+    directory = Directory(trained.path)
+    measured = [{"metric": name, "value": 0.5, "of": "samples"} for name in ("kernel", "frechet")]
+    directory.append_metrics(measured)
+    with open(directory.metrics, "a") as file:
+        file.write('{"metric": "half')
+    directory.append_metrics(measured)
+    assert directory.read_metrics() == 2 * measured

@@ -20,7 +20,8 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 # Lower layers first; a module imports its own layer and those below. `a.b` stands for all modules below it.
 LAYERS = [
     ["raectl.allocator", "raectl.errors", "raectl.reporting"],
-    ["raectl.registry", "raectl.files"],
+    ["raectl.registry", "raectl.reading", "raectl.lock"],
+    ["raectl.files"],
     ["raectl.config", "raectl.presets", "raectl.noise"],
     ["raectl.data", "raectl.pictures", "raectl.tangent", "raectl.state"],
     [
@@ -37,7 +38,8 @@ LAYERS = [
     ["raectl.objective"],
     ["raectl.build"],
     ["raectl.directory", "raectl.schedule", "raectl.signals"],
-    ["raectl.card", "raectl.features", "raectl.store", "raectl.latents", "raectl.fitting", "raectl.resuming"],
+    ["raectl.card", "raectl.features", "raectl.store", "raectl.latents", "raectl.fitting", "raectl.layout"],
+    ["raectl.resuming"],
     ["raectl.checkpoint"],
     ["raectl.trainer", "raectl.sampling", "raectl.reconstructing", "raectl.interpolation"],
     ["raectl.subjects"],

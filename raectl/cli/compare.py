@@ -71,7 +71,7 @@ def _table(names: list[str], metric: str, protocol: dict[str, Any], rows: list[A
 
     columns = list(dict.fromkeys(of for row in rows for of in row))
     cells: list[list[object]] = [
-        [name, *(figure(Measured(row[of]["value"], row[of]["se"]) if of in row else None) for of in columns)]
+        [name, *(figure(Measured(row[of]["value"], row[of].get("se")) if of in row else None) for of in columns)]
         for name, row in zip(names, rows, strict=True)
     ]
     emit_table(f"{metric}, n = {protocol['n']:,}, {protocol['extractor']}", ["", *columns], cells)

@@ -9,6 +9,11 @@ def _loss(line: dict[str, Any]) -> float:
     return float((line["validation"] or line["train"])["loss"])
 
 
+def _read(directory: Any) -> tuple[Any, ...]:
+    config, data, record = directory.read_config()
+    return config, data, record, directory.read_digest(record)
+
+
 def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False) -> None:
     """Say what is in a checkpoint directory: model, data, training, fitted densities.
 
@@ -25,8 +30,7 @@ def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False)
     rows: dict[str, object] = {"checkpoint": ckpt}
     digest = None
     if directory.config.exists() or not densities:
-        config, data, record = directory.read_config()
-        digest = files.file_digest(directory.model)
+        config, data, record, digest = directory.settled(lambda: _read(directory))
         log = directory.read_log()
         best = min(log, key=_loss, default=None)
         regularizers = ", ".join(f"{k} {v.get('weight', '')}".strip() for k, v in config.reg.items()) or "none"

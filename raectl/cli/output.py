@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+_LONGEST = 4000  # characters of an error's line: two paths; a file may claim to have a name of a million
 show_tracebacks = False  # set by --debug
 _talk = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
@@ -30,7 +31,8 @@ def complain(message: str, hint: str | None) -> None:
 
 
 def _one_line(text: str) -> str:
-    return plain(" ".join(text.split("\n")))
+    text = plain(" ".join(text.split("\n")))
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def emit(values: Mapping[str, Any], rows: Mapping[str, object] | None = None, *, as_json: bool) -> None:

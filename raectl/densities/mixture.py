@@ -19,7 +19,7 @@ class Mixture(Density):
     def __init__(self, components: int, covariance: str, max_iter: int, tol: float, reg_covar: float) -> None:
         super().__init__()
         self.components = check_integer("components", components, 1)
-        if covariance not in COVARIANCES:
+        if not isinstance(covariance, str) or covariance not in COVARIANCES:
             raise UsageError(f"covariance must be one of {', '.join(COVARIANCES)}, not {covariance!r}")
         self.covariance = covariance
         self.max_iter = check_integer("max_iter", max_iter, 1)
