@@ -25,6 +25,7 @@ class Folder(Source):
         if not names:
             raise nothing_in(str(root), others)
         states: list[tuple[str, int, int, int]] = []
+        sizes: dict[str, int] = {}
         bad: list[rules.Bad] = []
         for name in names:
             try:
@@ -34,16 +35,23 @@ class Folder(Source):
                 continue
             if stat.S_ISREG(state.st_mode):
                 states.append((name, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
+                sizes[name] = state.st_size
             else:
                 bad.append((name, "not a file"))  # reading a pipe could wait for ever
         listing = Listing(
             source=str(root),
-            names=tuple(name for name, *_ in states),
-            read=lambda name: (root / name).read_bytes(),
+            names=tuple(sizes),
+            size=sizes.__getitem__,
+            read=lambda name: _read(root / name, sizes[name]),
             state=digest(states, bad),
             bad=tuple(bad),
         )
         return open_pictures(listing, options, self.background, progress)
+
+
+def _read(path: Path, size: int) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(size + 1)  # one that has grown is seen to be another, however large it has become
 
 
 def nothing_in(where: str, others: list[str]) -> RaectlError:
