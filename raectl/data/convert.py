@@ -7,6 +7,7 @@ on the background, grey or colour, then square.
 import functools
 import io
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -19,6 +20,7 @@ _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "A
 _GREY = frozenset({"1", "L", "LA", "La", "I", "F"})
 _ORIENTATION = 0x0112  # the EXIF tag; from 5 on it swaps width and height
 _OVERSAMPLED = 2  # a JPEG is decoded at a reduced size of at least this many times the target
+_MOST_PIXELS = {"WEBP": 2**25, "JPEG2000": 2**25}  # these decoders need 16 bytes and more a pixel, so 0.6 GB
 _BAND = 2**22  # pixels converted at a time: a picture may have twenty times as many, at 4 bytes and more each
 
 
@@ -46,13 +48,14 @@ def open_picture(data: bytes) -> Image.Image:
     """The picture in `data`, with its header read and its pixels not yet decoded.
 
     Raises:
-        BadImageError: it is none that we read, or more than Pillow's limit of pixels.
+        BadImageError: it is none that we read, or more than Pillow's limit of pixels, or ours.
     """
     try:
         image = Image.open(io.BytesIO(data), formats=_formats())
     except Exception as error:  # decoders raise nearly anything at a hostile file
         raise BadImageError(reason(error)) from error
-    if Image.MAX_IMAGE_PIXELS is not None and math.prod(image.size) > Image.MAX_IMAGE_PIXELS:
+    most = min(Image.MAX_IMAGE_PIXELS or sys.maxsize, _MOST_PIXELS.get(image.format or "", sys.maxsize))
+    if math.prod(image.size) > most:
         raise BadImageError("{}x{} pixels are too many".format(*image.size))
     return image
 

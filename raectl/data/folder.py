@@ -54,6 +54,13 @@ def _read(path: Path, size: int) -> bytes:
         return file.read(size + 1)  # one that has grown is seen to be another, however large it has become
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, which is no reason not to read the others
+        return False
+
+
 def nothing_in(where: str, others: list[str]) -> RaectlError:
     """The error for a folder without images, which says what is there instead."""
     if not others:
@@ -78,7 +85,7 @@ def _walk(root: Path) -> tuple[list[str], list[str]]:
                 continue
             entered.add((state.st_dev, state.st_ino))
             with os.scandir(root / folder) as entries:
-                found = sorted((entry.name, entry.is_dir()) for entry in entries if not rules.is_litter(entry.name))
+                found = sorted((entry.name, _is_folder(entry)) for entry in entries if not rules.is_litter(entry.name))
         except OSError as error:
             raise RaectlError(f"cannot read {rules.shown(str(root / folder))}: {error.strerror or error}") from error
         # The stack is emptied from its end, so folders go onto it in reverse.

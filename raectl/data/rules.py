@@ -19,6 +19,7 @@ NAMED = 5  # bad images named in a message, and the number that is forgiven what
 # Suffixes by which a file claims to be an image. No EPS or PDF (they run programs), no TGA (any bytes pass for one).
 _SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".webp", ".avif", ".bmp", ".dib", ".gif",
              ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm")  # fmt: skip
+_LARGE_UNPACKED, _LARGEST_RATIO = 2**29, 100  # bytes, and a ratio that no images reach: only both are suspicious
 _LITTER = frozenset({"__MACOSX", "@eaDir"})  # what archivers and file servers leave behind
 
 Bad = tuple[str, str]  # name, reason
@@ -48,6 +49,14 @@ def shown(name: str) -> str:
 def absolute(spec: str) -> Path:
     """The path of a SOURCE from the root. Links stay: the name that the user gave tells the kind, not its target's."""
     return Path(os.path.abspath(spec))  # noqa: PTH100
+
+
+def refuse_bomb(path: Path, unpacked: int) -> None:
+    """Raise if a compressed file would fill the memory with what can only be emptiness."""
+    packed = path.stat().st_size
+    if unpacked > _LARGE_UNPACKED and unpacked > _LARGEST_RATIO * packed:
+        message = f"{shown(str(path))} would unpack from {packed:,} to {unpacked:,} bytes"
+        raise RaectlError(message, "if that is meant, save it as .npy, which takes no memory")
 
 
 def item_shape(options: DataOptions) -> tuple[int, int, int]:
