@@ -9,8 +9,9 @@ import numpy as np
 
 from raectl.data import rules
 from raectl.data.base import Progress
-from raectl.data.dataset import DataOptions, Dataset
+from raectl.data.dataset import Dataset
 from raectl.data.opening import open_dataset
+from raectl.data.options import DataOptions
 
 _LOOKED_AT = 100  # items between two calls of progress
 

@@ -9,12 +9,15 @@ import io
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from raectl.data import rules
-from raectl.data.dataset import DataOptions
+from raectl.data.options import DataOptions
+
+if TYPE_CHECKING:  # NumPy is imported where it is needed: a helper, which starts for a moment's work, mostly does not
+    import numpy as np
 
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
 _GREY = frozenset({"1", "L", "LA", "La", "I", "F"})
@@ -81,8 +84,8 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def picture(data: bytes, options: DataOptions) -> np.ndarray:
-    """An image file's bytes to (S, S, C) uint8; of an animation, the first frame.
+def square(data: bytes, options: DataOptions) -> Image.Image:
+    """An image file's bytes to a square picture in mode L or RGB; of an animation, the first frame.
 
     Raises:
         BadImageError: it cannot be decoded, or its values have no meaning as an image.
@@ -92,13 +95,26 @@ def picture(data: bytes, options: DataOptions) -> np.ndarray:
         _draft(image, options)
         ImageOps.exif_transpose(image, in_place=True)
         flat = _flat(image, _background(options, "RGB"), "L" if options.channels == 1 else "RGB")
-        return np.asarray(_fitted(flat, options)).reshape(rules.item_shape(options))
+        return _fitted(flat, options)
     except Exception as error:
         raise BadImageError(reason(error)) from error
 
 
-def pictures(files: Sequence[bytes], options: DataOptions) -> tuple[np.ndarray, list[str | None]]:
+def picture(data: bytes, options: DataOptions) -> "np.ndarray":
+    """`square` as an array: (S, S, C) uint8.
+
+    Raises:
+        BadImageError: as `square`.
+    """
+    import numpy as np
+
+    return np.asarray(square(data, options)).reshape(rules.item_shape(options))
+
+
+def pictures(files: Sequence[bytes], options: DataOptions) -> "tuple[np.ndarray, list[str | None]]":
     """Image files' bytes to (number of good ones, S, S, C) uint8, and for each file None or why it is bad."""
+    import numpy as np
+
     rows = np.empty((len(files), *rules.item_shape(options)), np.uint8)
     reasons: list[str | None] = []
     good = 0
@@ -112,8 +128,10 @@ def pictures(files: Sequence[bytes], options: DataOptions) -> tuple[np.ndarray, 
     return rows[:good], reasons
 
 
-def block(images: np.ndarray, options: DataOptions) -> np.ndarray:
+def block(images: "np.ndarray", options: DataOptions) -> "np.ndarray":
     """(n, H, W, 1 | 3 | 4) uint8, 4 with alpha => (n, S, S, C) uint8, without a loop where pixels stay as they are."""
+    import numpy as np
+
     size, _, channels = rules.item_shape(options)
     images = _channels(images, channels, np.array(_background(options, "RGB"), np.uint16))
     height, width = images.shape[1:3]
@@ -181,6 +199,8 @@ def _composited(image: Image.Image, background: tuple[int, ...], mode: str) -> I
 
 def _eight_bit_scale(image: Image.Image) -> float:
     """What turns 16-bit integers, or floats from 0 to 1 (or to 255), into bytes: Pillow itself clips them at 255."""
+    import numpy as np
+
     ranges = [(values.min(), values.max()) for values in (np.asarray(band) for _, band in _bands(image))]
     low, high = (float(pick([pair[i] for pair in ranges])) for i, pick in enumerate((np.min, np.max)))  # NaN stays
     top = 65535.0 if image.mode != "F" else 1.0 if high <= 1 else 255.0
@@ -190,6 +210,8 @@ def _eight_bit_scale(image: Image.Image) -> float:
 
 
 def _scaled(image: Image.Image, scale: float) -> Image.Image:
+    import numpy as np
+
     return Image.fromarray(np.rint(np.asarray(image).astype(np.float64) * scale).astype(np.uint8))
 
 
@@ -223,8 +245,10 @@ def _resized(image: Image.Image, size: tuple[int, int], box: tuple[int, int, int
     return image.resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
 
 
-def _channels(images: np.ndarray, channels: int, background: np.ndarray) -> np.ndarray:
+def _channels(images: "np.ndarray", channels: int, background: "np.ndarray") -> "np.ndarray":
     """(n, H, W, 1 | 3 | 4) => (n, H, W, channels), with Pillow's own rounding."""
+    import numpy as np
+
     if images.shape[-1] == 4:
         alpha = images[..., 3:].astype(np.uint16)
         # The largest sum is 255 * 255 + 127, which 16 bits hold.

@@ -18,7 +18,7 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from raectl.data import convert, helper, rules
-from raectl.data.dataset import DataOptions
+from raectl.data.options import DataOptions
 from raectl.data.parallel import workers
 
 _WORTH = 2000  # pictures from which on helpers are started

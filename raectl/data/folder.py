@@ -6,8 +6,9 @@ from pathlib import Path
 
 from raectl.data import rules
 from raectl.data.base import Progress, Source
-from raectl.data.dataset import DataOptions, Dataset
+from raectl.data.dataset import Dataset
 from raectl.data.listing import Listing, open_pictures
+from raectl.data.options import DataOptions
 from raectl.data.packing import digest
 from raectl.errors import RaectlError
 

@@ -49,7 +49,7 @@ def exactly(stream: BinaryIO, count: int) -> bytes:
 
 def main() -> None:
     """Answer requests until there are no more."""
-    from raectl.data import DataOptions, convert
+    from raectl.data import DataOptions, convert  # not before it is sure to be run as a program
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started it
     warnings.simplefilter("ignore")
@@ -57,8 +57,15 @@ def main() -> None:
         while True:
             request = receive(sys.stdin.buffer)
             files = [exactly(sys.stdin.buffer, length) for length in request["lengths"]]
-            rows, reasons = convert.pictures(files, DataOptions(*request["options"]))
-            send(sys.stdout.buffer, {"reasons": reasons}, rows.data)
+            rows: list[bytes] = []
+            reasons: list[str | None] = []
+            for data in files:
+                try:
+                    rows.append(convert.square(data, DataOptions(*request["options"])).tobytes())
+                    reasons.append(None)
+                except convert.BadImageError as error:
+                    reasons.append(str(error))
+            send(sys.stdout.buffer, {"reasons": reasons}, *rows)
     except (EOFError, BrokenPipeError):
         return
 

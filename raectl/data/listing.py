@@ -15,7 +15,8 @@ import numpy as np
 from raectl.data import convert, rules
 from raectl.data.base import Progress
 from raectl.data.crew import Crew
-from raectl.data.dataset import DataOptions, Dataset
+from raectl.data.dataset import Dataset
+from raectl.data.options import DataOptions
 from raectl.data.packing import Job, digest, packed
 from raectl.data.parallel import in_order, workers
 from raectl.data.partial import Block

@@ -10,7 +10,8 @@ from raectl import registry
 from raectl.data import rules
 from raectl.data.arrays import Array
 from raectl.data.base import Progress, Source
-from raectl.data.dataset import DataOptions, Dataset
+from raectl.data.dataset import Dataset
+from raectl.data.options import DataOptions
 from raectl.errors import RaectlError
 
 _DEFAULTS = DataOptions()

@@ -25,7 +25,8 @@ import PIL
 
 from raectl import files
 from raectl.data import rules
-from raectl.data.dataset import DataOptions, fingerprint
+from raectl.data.dataset import fingerprint
+from raectl.data.options import DataOptions
 from raectl.data.partial import Block, Partial
 from raectl.errors import RaectlError
 

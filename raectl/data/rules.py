@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import ImageColor
 
-from raectl.data.dataset import DataOptions
+from raectl.data.options import DataOptions
 from raectl.errors import RaectlError, UsageError, command
 
 FITS = ("pad", "crop", "stretch")

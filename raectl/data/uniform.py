@@ -9,7 +9,8 @@ import numpy as np
 from raectl import files
 from raectl.data import convert, rules
 from raectl.data.base import Progress
-from raectl.data.dataset import DataOptions, Dataset
+from raectl.data.dataset import Dataset
+from raectl.data.options import DataOptions
 from raectl.data.packing import Job, digest, in_memory, packed
 from raectl.data.parallel import in_order
 from raectl.data.partial import Block
