@@ -22,6 +22,7 @@ from raectl.data.options import DataOptions
 from raectl.data.parallel import workers
 
 _WORTH = 2000  # pictures from which on helpers are started
+_PIPE = 2**20  # bytes
 _SMALL_PIXELS, _SMALL_BYTES = 2**16, 2**18  # what a helper is sent at most, a picture
 
 
@@ -45,7 +46,7 @@ class Crew:
 
     def start(self, count: int) -> None:
         """Have helpers ready for so many pictures; to be called early, because they take a moment to start."""
-        if count < _WORTH:
+        if count < _WORTH or not sys.executable:
             return
         package = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
@@ -60,6 +61,7 @@ class Crew:
                     stderr=subprocess.DEVNULL,
                     env={**os.environ, "PYTHONPATH": path},
                 )
+                _widen(process)
                 self._all.append(process)
                 self._idle.put(process)
 
@@ -83,3 +85,13 @@ class Crew:
             return convert.pictures(files, options)
         self._idle.put(process)
         return rows, reasons
+
+
+def _widen(process: "subprocess.Popen[bytes]") -> None:
+    """Let a task's pictures through the pipes in one piece; every 64 KiB would wake both sides up."""
+    if sys.platform == "linux":
+        import fcntl
+
+        for stream in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):  # more than a user may have
+                fcntl.fcntl(cast(BinaryIO, stream), fcntl.F_SETPIPE_SZ, _PIPE)

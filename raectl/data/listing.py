@@ -179,21 +179,21 @@ def _look(listing: Listing, names: Sequence[str]) -> tuple[list[_Header], list[r
 
 
 def _decode(listing: Listing, headers: Sequence[_Header], options: DataOptions, crew: Crew | None = None) -> Block:
+    if crew and all(crew.is_small(header.pixels, header.length) for header in headers):
+        return _decode_together(listing, headers, options, crew.pictures)
     rows = np.empty((len(headers), *rules.item_shape(options)), np.uint8)
     good: list[str] = []
     bad: list[rules.Bad] = []
-    small = crew is not None and all(crew.is_small(header.pixels, header.length) for header in headers)
-    decode = crew.pictures if crew is not None and small else convert.pictures
-    for part in [headers] if small else [[header] for header in headers]:
-        with _room(max(max(header.pixels, header.length) for header in part)):
-            block = _decode_part(listing, part, options, decode)
+    for header in headers:
+        with _room(max(header.pixels, header.length)):
+            block = _decode_together(listing, [header], options, convert.pictures)
         rows[len(good) : len(good) + len(block.rows)] = block.rows
         good.extend(block.names)
         bad.extend(block.bad)
     return Block(rows[: len(good)], tuple(good), tuple(bad))
 
 
-def _decode_part(listing: Listing, headers: Sequence[_Header], options: DataOptions, decode: _Decode) -> Block:
+def _decode_together(listing: Listing, headers: Sequence[_Header], options: DataOptions, decode: _Decode) -> Block:
     files: dict[str, bytes] = {}
     bad: list[rules.Bad] = []
     for header in headers:
