@@ -36,6 +36,7 @@ _RANGES = {  # option: (smallest, largest)
     "lr": (1e-12, 10.0),
     "seed": (0, 2**63 - 1),
     "val_fraction": (0.0, 0.9),
+    "max_bad": (0.0, 1.0),
     "plateau_gain": (0.0, 1e6),
 }
 
@@ -55,6 +56,7 @@ class Config:
         width: filters F of the first encoder layer (the paper: 128).
         bn_momentum: batch norm's momentum, as PyTorch counts it (the paper's code: 0.01).
         image_size, fit, background: how images are brought to one shape, see `raectl.data.DataOptions`.
+        max_bad, strict: how many images may be bad, see there.
         epochs: the total, also when resuming.
         batch_size, lr, seed: as everywhere.
         device, precision: `auto` is resolved once, and the result stored.
@@ -82,6 +84,8 @@ class Config:
     image_size: int | None = None
     fit: str = "crop"
     background: str | None = None
+    max_bad: float = 0.01
+    strict: bool = False
     epochs: int = 50
     batch_size: int = 100
     lr: float = 1e-3

@@ -9,11 +9,11 @@ from raectl.directory import Directory
 from raectl.errors import UsageError
 from raectl.layout import Layout
 
-_MAY_CHANGE = ("epochs", "device")
+_MAY_CHANGE = ("epochs", "device", "max_bad", "strict")
 
 
 def resumed(directory: Directory, given: dict[str, Any]) -> Config:
-    """The stored configuration with the options that resuming may change: `epochs` and `device`.
+    """The stored configuration with the options that resuming may change.
 
     Arguments:
         given: the options asked for.
@@ -36,7 +36,7 @@ def resumed(directory: Directory, given: dict[str, Any]) -> Config:
         if getattr(wanted, name) != getattr(stored, name):
             raise UsageError(
                 f"{option(name)} differs from the {getattr(stored, name)!r} with which {directory.path} was begun",
-                "a resumed run keeps its options; only --epochs and --device may change",
+                f"a resumed run keeps its options; only {', '.join(map(option, _MAY_CHANGE))} may change",
             )
     device = resolve_device(given.get("device") or config.device)
     if config.precision == "bf16" and not has_bf16(device):
@@ -44,7 +44,8 @@ def resumed(directory: Directory, given: dict[str, Any]) -> Config:
             f"{directory.path} was begun with --precision bf16, which is not to be had on this {device}",
             "resume it where it is, or train anew with --precision fp32",
         )
-    return config.replace(epochs=wanted.epochs, device=device)
+    kept = {name: getattr(wanted, name) for name in _MAY_CHANGE}
+    return config.replace(**{**kept, "device": device})
 
 
 def _without_defaults(name: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -96,7 +96,13 @@ def train(
 
 def data_options(config: Config) -> DataOptions:
     """How the data are to be opened for a configuration."""
-    return DataOptions(image_size=config.image_size, fit=config.fit, background=config.background)
+    return DataOptions(
+        image_size=config.image_size,
+        fit=config.fit,
+        background=config.background,
+        max_bad=config.max_bad,
+        strict=config.strict,
+    )
 
 
 def check_out(directory: Directory, *, overwrite: bool) -> None:

@@ -130,8 +130,8 @@ def test_unsafe_zip_entries_are_skipped(tmp_path, monkeypatch):
     dataset = open_dataset(archive)
     assert len(dataset) == 2
     assert [name for name, _ in dataset.skipped] == ["../out.png", "/abs.png", "bad.png"]
-    monkeypatch.setattr("raectl.data.zips._LARGEST", 10)
-    with pytest.raises(RaectlError, match="bytes unpacked are too many"):
+    monkeypatch.setattr("raectl.data.listing.LARGEST", 10)
+    with pytest.raises(RaectlError, match="bytes are too many"):
         open_dataset(archive, DataOptions(image_size=16))
 
 

@@ -11,7 +11,8 @@ import torch
 
 from raectl import registry
 from raectl.data.base import Progress, Source
-from raectl.data.dataset import DataOptions, Dataset
+from raectl.data.dataset import Dataset
+from raectl.data.options import DataOptions
 from raectl.files import atomic_file
 from raectl.modalities.base import Modality, gather
 

@@ -12,6 +12,7 @@ import typer
 
 from raectl import __version__
 from raectl.cli import (
+    check,
     compare,
     demo,
     evaluate,
@@ -45,6 +46,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare.compare,
     "info": info.info,
     "presets": presets.presets,
+    "check": check.check,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)

@@ -37,6 +37,40 @@ Debug = Annotated[
         is_eager=True,
     ),
 ]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        show_default="their own if square and at most 128, else 64",
+        rich_help_panel=DATA,
+        help="Side of the images in pixels, 8 to 512.",
+    ),
+]
+Fit = Annotated[
+    str | None,
+    typer.Option(show_default="crop", rich_help_panel=DATA, help="How others become square: pad, crop, stretch."),
+]
+Background = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLOUR",
+        show_default="white; black for IDX files and digits",
+        rich_help_panel=DATA,
+        help="Colour behind transparent pixels and around padded images.",
+    ),
+]
+MaxBad = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        show_default="0.01",
+        rich_help_panel=DATA,
+        help="Share of images that may be bad and are skipped; up to 5 always may.",
+    ),
+]
+Strict = Annotated[
+    bool | None,
+    typer.Option("--strict", show_default="off", rich_help_panel=DATA, help="Stop at the first bad image."),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.", min=0, rich_help_panel=RUN)]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.", rich_help_panel=RUN)]
 BatchSize = Annotated[

@@ -20,27 +20,11 @@ def train(
             help="A folder or zip of images, a .npy or .npz array, IDX files or their folder, or 'digits'.",
         ),
     ] = None,
-    image_size: Annotated[
-        int | None,
-        typer.Option(
-            show_default="their own if square and at most 128, else 64",
-            rich_help_panel=o.DATA,
-            help="Side of the images in pixels, 8 to 512.",
-        ),
-    ] = None,
-    fit: Annotated[
-        str | None,
-        typer.Option(show_default="crop", rich_help_panel=o.DATA, help="How others become square: pad, crop, stretch."),
-    ] = None,
-    background: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLOUR",
-            show_default="white; black for IDX files and digits",
-            rich_help_panel=o.DATA,
-            help="Colour behind transparent pixels and around padded images.",
-        ),
-    ] = None,
+    image_size: o.ImageSize = None,
+    fit: o.Fit = None,
+    background: o.Background = None,
+    max_bad: o.MaxBad = None,
+    strict: o.Strict = None,
     val_fraction: Annotated[
         float | None, typer.Option(show_default="0.1", rich_help_panel=o.DATA, help="Share held out for validation.")
     ] = None,
@@ -177,6 +161,8 @@ _CONFIG = (
     "image_size",
     "fit",
     "background",
+    "max_bad",
+    "strict",
     "val_fraction",
     "model",
     "reg",

@@ -1,12 +1,14 @@
 """NumPy arrays of images, in `.npy` and `.npz` files or in memory; never pickles."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from raectl.data import rules
 from raectl.data.base import Progress, Source
-from raectl.data.dataset import DataOptions, Dataset
+from raectl.data.dataset import Dataset
+from raectl.data.options import DataOptions
 from raectl.data.uniform import Stack, open_uniform
 from raectl.errors import RaectlError
 
@@ -42,12 +44,15 @@ def _load(path: Path) -> np.ndarray:
             if "images" not in names and len(names) != 1:
                 held = ", ".join(map(rules.shown, names[:10])) or "nothing"
                 raise RaectlError(f"{where} has no array `images`: it holds {held}", "rename one of them")
-            array: np.ndarray = loaded["images" if "images" in names else names[0]]
+            wanted = "images" if "images" in names else names[0]
+            with zipfile.ZipFile(path) as archive:
+                rules.refuse_bomb(path, max(info.file_size for info in archive.infolist()))
+            array: np.ndarray = loaded[wanted]
             return array
     except RaectlError:
         raise
     except Exception as error:  # a damaged header, zip entry or stream makes NumPy raise nearly anything
-        if "pickle" in str(error):
+        if "pickle" in str(error) or "Python objects" in str(error):
             message = f"{where} holds Python objects, or is no array file; neither is read"
             raise RaectlError(message, "save a plain array of numbers") from error
         raise RaectlError(f"cannot read {where}: {error}", "it is damaged, or no array file") from error

@@ -4,7 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
-from raectl.data.dataset import DataOptions, Dataset
+from raectl.data.dataset import Dataset
+from raectl.data.options import DataOptions
 
 # Called now and then with what is being done, how many items are done, and of how many.
 Progress = Callable[[str, int, int], None]

@@ -7,17 +7,24 @@ on the background, grey or colour, then square.
 import functools
 import io
 import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from raectl.data import rules
-from raectl.data.dataset import DataOptions
+from raectl.data.options import DataOptions
+
+if TYPE_CHECKING:  # NumPy is imported where it is needed: a helper, which starts for a moment's work, mostly does not
+    import numpy as np
 
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
 _GREY = frozenset({"1", "L", "LA", "La", "I", "F"})
 _ORIENTATION = 0x0112  # the EXIF tag; from 5 on it swaps width and height
 _OVERSAMPLED = 2  # a JPEG is decoded at a reduced size of at least this many times the target
+_MOST_PIXELS = {"WEBP": 2**25, "JPEG2000": 2**25}  # these decoders need 16 bytes and more a pixel, so 0.6 GB
+_BAND = 2**22  # pixels converted at a time: a picture may have twenty times as many, at 4 bytes and more each
 
 
 class BadImageError(Exception):
@@ -44,13 +51,14 @@ def open_picture(data: bytes) -> Image.Image:
     """The picture in `data`, with its header read and its pixels not yet decoded.
 
     Raises:
-        BadImageError: it is none that we read, or more than Pillow's limit of pixels.
+        BadImageError: it is none that we read, or more than Pillow's limit of pixels, or ours.
     """
     try:
         image = Image.open(io.BytesIO(data), formats=_formats())
     except Exception as error:  # decoders raise nearly anything at a hostile file
         raise BadImageError(reason(error)) from error
-    if Image.MAX_IMAGE_PIXELS is not None and math.prod(image.size) > Image.MAX_IMAGE_PIXELS:
+    most = min(Image.MAX_IMAGE_PIXELS or sys.maxsize, _MOST_PIXELS.get(image.format or "", sys.maxsize))
+    if math.prod(image.size) > most:
         raise BadImageError("{}x{} pixels are too many".format(*image.size))
     return image
 
@@ -76,8 +84,8 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def picture(data: bytes, options: DataOptions) -> np.ndarray:
-    """An image file's bytes to (S, S, C) uint8; of an animation, the first frame.
+def square(data: bytes, options: DataOptions) -> Image.Image:
+    """An image file's bytes to a square picture in mode L or RGB; of an animation, the first frame.
 
     Raises:
         BadImageError: it cannot be decoded, or its values have no meaning as an image.
@@ -86,14 +94,44 @@ def picture(data: bytes, options: DataOptions) -> np.ndarray:
     try:
         _draft(image, options)
         ImageOps.exif_transpose(image, in_place=True)
-        flat = _flat(image, _background(options, "RGB")).convert("L" if options.channels == 1 else "RGB")
-        return np.asarray(_fitted(flat, options)).reshape(rules.item_shape(options))
+        flat = _flat(image, _background(options, "RGB"), "L" if options.channels == 1 else "RGB")
+        return _fitted(flat, options)
     except Exception as error:
         raise BadImageError(reason(error)) from error
 
 
-def block(images: np.ndarray, options: DataOptions) -> np.ndarray:
+def picture(data: bytes, options: DataOptions) -> "np.ndarray":
+    """`square` as an array: (S, S, C) uint8.
+
+    Raises:
+        BadImageError: as `square`.
+    """
+    import numpy as np
+
+    return np.asarray(square(data, options)).reshape(rules.item_shape(options))
+
+
+def pictures(files: Sequence[bytes], options: DataOptions) -> "tuple[np.ndarray, list[str | None]]":
+    """Image files' bytes to (number of good ones, S, S, C) uint8, and for each file None or why it is bad."""
+    import numpy as np
+
+    rows = np.empty((len(files), *rules.item_shape(options)), np.uint8)
+    reasons: list[str | None] = []
+    good = 0
+    for data in files:
+        try:
+            rows[good] = picture(data, options)
+            reasons.append(None)
+            good += 1
+        except BadImageError as error:
+            reasons.append(str(error))
+    return rows[:good], reasons
+
+
+def block(images: "np.ndarray", options: DataOptions) -> "np.ndarray":
     """(n, H, W, 1 | 3 | 4) uint8, 4 with alpha => (n, S, S, C) uint8, without a loop where pixels stay as they are."""
+    import numpy as np
+
     size, _, channels = rules.item_shape(options)
     images = _channels(images, channels, np.array(_background(options, "RGB"), np.uint16))
     height, width = images.shape[1:3]
@@ -122,26 +160,59 @@ def _draft(image: Image.Image, options: DataOptions) -> None:
         image.draft(None, (wanted, wanted))
 
 
-def _flat(image: Image.Image, background: tuple[int, ...]) -> Image.Image:
+def _flat(image: Image.Image, background: tuple[int, ...], mode: str) -> Image.Image:
     """The picture in mode L or RGB, with transparent pixels filled by the background."""
     if image.mode.startswith("I") or image.mode == "F":
-        return _eight_bits(image)
+        scale = _eight_bit_scale(image)
+        return _in_bands(image, mode, lambda band: _scaled(band, scale).convert(mode))
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        flat = Image.new("RGB", image.size, background)
-        flat.paste(image, mask=image)
-        return flat
-    return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "1" else "RGB")
+        return _in_bands(image, mode, lambda band: _composited(band, background, mode))
+    if image.mode == mode:
+        return image
+    # Colours turn grey by way of RGB, whatever their space.
+    direct = image.mode in ("1", "L", "RGB")
+    return _in_bands(image, mode, lambda band: (band if direct else band.convert("RGB")).convert(mode))
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit integers, or floats from 0 to 1 (or to 255), as grey bytes: Pillow's own conversion clips them at 255."""
-    values = np.asarray(image).astype(np.float64)
-    low, high = values.min(), values.max()
+def _in_bands(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """`convert` of a picture; of a large one band by band, so that what it needs on its way stays small."""
+    if math.prod(image.size) <= _BAND:
+        return convert(image)
+    converted = Image.new(mode, image.size)
+    for top, band in _bands(image):
+        converted.paste(convert(band), (0, top))
+    return converted
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    rows = max(1, _BAND // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _composited(image: Image.Image, background: tuple[int, ...], mode: str) -> Image.Image:
+    flat = Image.new("RGB", image.size, background)
+    image = image if image.mode == "RGBA" else image.convert("RGBA")
+    flat.paste(image, mask=image)
+    return flat if mode == "RGB" else flat.convert(mode)
+
+
+def _eight_bit_scale(image: Image.Image) -> float:
+    """What turns 16-bit integers, or floats from 0 to 1 (or to 255), into bytes: Pillow itself clips them at 255."""
+    import numpy as np
+
+    ranges = [(values.min(), values.max()) for values in (np.asarray(band) for _, band in _bands(image))]
+    low, high = (float(pick([pair[i] for pair in ranges])) for i, pick in enumerate((np.min, np.max)))  # NaN stays
     top = 65535.0 if image.mode != "F" else 1.0 if high <= 1 else 255.0
     if not (low >= 0 and high <= top):  # NaN fails too
         raise BadImageError(f"values from {low:g} to {high:g}, outside 0 to {top:g}")
-    return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
+    return 255 / top
+
+
+def _scaled(image: Image.Image, scale: float) -> Image.Image:
+    import numpy as np
+
+    return Image.fromarray(np.rint(np.asarray(image).astype(np.float64) * scale).astype(np.uint8))
 
 
 def _background(options: DataOptions, mode: str) -> tuple[int, ...]:
@@ -154,6 +225,8 @@ def _fitted(image: Image.Image, options: DataOptions) -> Image.Image:
     """A square picture of the target's size, antialiased where it shrinks."""
     size, (width, height) = rules.item_shape(options)[0], image.size
     square = (size, size)
+    if image.size == square:
+        return image
     if options.fit == "stretch":
         return _resized(image, square, (0, 0, width, height))
     if options.fit == "crop":
@@ -172,8 +245,10 @@ def _resized(image: Image.Image, size: tuple[int, int], box: tuple[int, int, int
     return image.resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
 
 
-def _channels(images: np.ndarray, channels: int, background: np.ndarray) -> np.ndarray:
+def _channels(images: "np.ndarray", channels: int, background: "np.ndarray") -> "np.ndarray":
     """(n, H, W, 1 | 3 | 4) => (n, H, W, channels), with Pillow's own rounding."""
+    import numpy as np
+
     if images.shape[-1] == 4:
         alpha = images[..., 3:].astype(np.uint16)
         # The largest sum is 255 * 255 + 127, which 16 bits hold.

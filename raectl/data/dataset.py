@@ -5,25 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from raectl.data.options import DataOptions
+
 _SPLIT = 2  # second half of the generator's key; `raectl.noise` has the others
 _CHUNK = 64 * 2**20  # bytes hashed at a time, so that a memory-mapped array is never read whole into memory
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """How a source's items are brought to one shape. `None` leaves the choice to the source.
-
-    Arguments:
-        image_size: side of the square images, in pixels.
-        fit: how an image that is not square, or of another size, is brought to it: `pad`, `crop` or `stretch`.
-        background: colour (a name or `#rrggbb`) behind transparent pixels and around padded images.
-        channels: 1 (grey) or 3 (colour); given when the data must suit an existing checkpoint.
-    """
-
-    image_size: int | None = None
-    fit: str = "crop"
-    background: str | None = None
-    channels: int | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from typing import ClassVar
 import numpy as np
 
 from raectl.data.base import Progress, Source
-from raectl.data.dataset import DataOptions, Dataset
+from raectl.data.dataset import Dataset
+from raectl.data.options import DataOptions
 from raectl.data.uniform import Stack, open_uniform
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from raectl.data import rules
 from raectl.data.base import Progress, Source
-from raectl.data.dataset import DataOptions, Dataset
+from raectl.data.dataset import Dataset
 from raectl.data.listing import Listing, open_pictures
+from raectl.data.options import DataOptions
 from raectl.data.packing import digest
 from raectl.errors import RaectlError
 
@@ -25,6 +26,7 @@ class Folder(Source):
         if not names:
             raise nothing_in(str(root), others)
         states: list[tuple[str, int, int, int]] = []
+        sizes: dict[str, int] = {}
         bad: list[rules.Bad] = []
         for name in names:
             try:
@@ -34,16 +36,30 @@ class Folder(Source):
                 continue
             if stat.S_ISREG(state.st_mode):
                 states.append((name, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
+                sizes[name] = state.st_size
             else:
                 bad.append((name, "not a file"))  # reading a pipe could wait for ever
         listing = Listing(
             source=str(root),
-            names=tuple(name for name, *_ in states),
-            read=lambda name: (root / name).read_bytes(),
+            names=tuple(sizes),
+            size=sizes.__getitem__,
+            read=lambda name: _read(root / name, sizes[name]),
             state=digest(states, bad),
             bad=tuple(bad),
         )
         return open_pictures(listing, options, self.background, progress)
+
+
+def _read(path: Path, size: int) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(size + 1)  # one that has grown is seen to be another, however large it has become
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, which is no reason not to read the others
+        return False
 
 
 def nothing_in(where: str, others: list[str]) -> RaectlError:
@@ -70,7 +86,7 @@ def _walk(root: Path) -> tuple[list[str], list[str]]:
                 continue
             entered.add((state.st_dev, state.st_ino))
             with os.scandir(root / folder) as entries:
-                found = sorted((entry.name, entry.is_dir()) for entry in entries if not rules.is_litter(entry.name))
+                found = sorted((entry.name, _is_folder(entry)) for entry in entries if not rules.is_litter(entry.name))
         except OSError as error:
             raise RaectlError(f"cannot read {rules.shown(str(root / folder))}: {error.strerror or error}") from error
         # The stack is emptied from its end, so folders go onto it in reverse.

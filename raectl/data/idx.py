@@ -12,7 +12,8 @@ import numpy as np
 
 from raectl.data import rules
 from raectl.data.base import Progress, Source
-from raectl.data.dataset import DataOptions, Dataset
+from raectl.data.dataset import Dataset
+from raectl.data.options import DataOptions
 from raectl.data.uniform import Stack, open_uniform
 from raectl.errors import RaectlError
 
@@ -109,6 +110,7 @@ def _read(path: Path, dimensions: int) -> np.ndarray:
             shape = struct.unpack(f">{dimensions}I", header[4:])
             expected, size = math.prod(shape), path.stat().st_size
             if isinstance(file, gzip.GzipFile):
+                rules.refuse_bomb(path, expected if expected <= size * _LARGEST_RATIO else 0)
                 data = file.read(expected + 1) if expected <= size * _LARGEST_RATIO else b""
                 if len(data) == expected:
                     return np.frombuffer(data, np.uint8).reshape(shape)

@@ -1,20 +1,34 @@
 """Many image files, in a folder or a zip, to one packed array: hash and look at the headers, then decode once."""
 
+import contextlib
 import hashlib
+import math
+import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from raectl.data import convert, rules
 from raectl.data.base import Progress
-from raectl.data.dataset import DataOptions, Dataset
-from raectl.data.packing import Block, Job, digest, packed
+from raectl.data.crew import Crew
+from raectl.data.dataset import Dataset
+from raectl.data.options import DataOptions
+from raectl.data.packing import Job, digest, packed
 from raectl.data.parallel import in_order, workers
+from raectl.data.partial import Block
 
-_PER_TASK = 16  # images decoded by one task: enough to make the handing over cheap, few enough to spread
+LARGEST = 256 * 2**20  # bytes of one file, or of one unpacked entry of a zip
+_PER_TASK = 32  # images decoded by one task: enough to make the handing over cheap, few enough to spread
+_LARGE = 2**24  # bytes or pixels from which on images are taken one at a time, whatever the number of threads
+_SMALL = 2**16  # bytes of a file
+_alone = threading.Lock()
+
+T = TypeVar("T")
+_Decode = Callable[[Sequence[bytes], DataOptions], tuple[np.ndarray, list[str | None]]]
 
 
 @dataclass(frozen=True)
@@ -24,13 +38,15 @@ class Listing:
     Arguments:
         source: absolute path, as `open_dataset` takes it.
         names: relative paths with `/`, sorted.
-        read: bytes of one of them; any exception means that it is bad.
+        size: bytes of one of them, unpacked; known without reading it.
+        read: those bytes; any exception means that it is bad.
         state: changes whenever one of the files does.
         bad: files that are not to be read, and why.
     """
 
     source: str
     names: tuple[str, ...]
+    size: Callable[[str], int]
     read: Callable[[str], bytes]
     state: str
     bad: tuple[rules.Bad, ...] = ()
@@ -40,8 +56,13 @@ class Listing:
 class _Header:
     name: str
     content: str
+    length: int  # of the file
     size: tuple[int, int]
     grey: bool
+
+    @property
+    def pixels(self) -> int:
+        return math.prod(self.size)
 
 
 def open_pictures(listing: Listing, options: DataOptions, background: str, progress: Progress) -> Dataset:
@@ -53,9 +74,9 @@ def open_pictures(listing: Listing, options: DataOptions, background: str, progr
     state = digest(listing.source, listing.state)
     # The filter is global to the process, so it is set here once and not by the threads. Pillow's warnings (odd EXIF
     # data, nearly too many pixels) say nothing that a user could act on.
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), Crew() as crew:
         warnings.simplefilter("ignore")
-        result = packed(state, options, lambda: _prepare(listing, options, background, progress))
+        result = packed(state, options, lambda: _prepare(listing, options, background, progress, crew))
     classes, labels = _labels(result.names)
     return Dataset(
         items=result.items,
@@ -65,7 +86,7 @@ def open_pictures(listing: Listing, options: DataOptions, background: str, progr
         names=result.names,
         labels=labels,
         classes=classes,
-        notes=result.notes + rules.tolerate(result.skipped, result.total, listing.source),
+        notes=result.notes + rules.tolerate(result.skipped, result.total, listing.source, options),
         skipped=result.skipped,
         known_fingerprint=result.known_fingerprint,
     )
@@ -78,33 +99,37 @@ def _labels(names: tuple[str, ...]) -> tuple[tuple[str, ...], np.ndarray | None]
     return tuple(classes.tolist()), labels.astype(np.int64)
 
 
-def _tasks(names: tuple[str, ...]) -> list[tuple[str, ...]]:
-    step = max(1, min(_PER_TASK, len(names) // (4 * workers())))
-    return [names[start : start + step] for start in range(0, len(names), step)]
+def _tasks(items: Sequence[T]) -> list[Sequence[T]]:
+    step = max(1, min(_PER_TASK, len(items) // (4 * workers())))
+    return [items[start : start + step] for start in range(0, len(items), step)]
 
 
-def _prepare(listing: Listing, options: DataOptions, background: str, progress: Progress) -> Job:
+def _prepare(listing: Listing, options: DataOptions, background: str, progress: Progress, crew: Crew) -> Job:
     """Read every file once, for its digest and its header, and settle what the images become."""
+    crew.start(len(listing.names))
     headers: list[_Header] = []
     bad = list(listing.bad)
     total = len(listing.names) + len(bad)
-    for found, refused in in_order(lambda names: _look(listing, names), _tasks(listing.names)):
+    # Threads that read and hash little get in each other's way.
+    threads = workers() if sum(map(listing.size, listing.names)) > _SMALL * len(listing.names) else 1
+    for found, refused in in_order(lambda names: _look(listing, names), _tasks(listing.names), threads):
         headers.extend(found)
         bad.extend(refused)
         progress("reading images", len(headers) + len(bad), total)
+        if refused and rules.too_many(len(bad), total, options):
+            break
     headers, broken = _without_broken_outliers(listing, headers)
     bad.extend(broken)
-    rules.tolerate(bad, total, listing.source)
+    rules.tolerate(bad, total, listing.source, options)
     sizes = {header.size for header in headers}
     resolved, notes = rules.resolve(options, sizes, all(header.grey for header in headers), background)
-    good = tuple(header.name for header in headers)
 
-    def blocks() -> Iterator[Block]:
-        done = 0
-        for block in in_order(lambda names: _decode(listing, names, resolved), _tasks(good)):
-            done += len(block.rows) + len(block.bad)
+    def blocks(start: int) -> Generator[Block, None, None]:
+        done = start
+        for block in in_order(lambda part: _decode(listing, part, resolved, crew), _tasks(headers[start:])):
+            done += block.count
             yield block
-            progress("decoding images", done, len(good))
+            progress("decoding images", done, len(headers))
 
     content = digest([(header.name, header.content) for header in headers], sorted(bad))
     return Job(listing.source, content, resolved, total, blocks, tuple(bad), notes)
@@ -114,16 +139,23 @@ def _without_broken_outliers(listing: Listing, headers: list[_Header]) -> tuple[
     """Drop images that cannot be decoded among the few of an odd size: a broken one must not decide the size of all."""
     counts = Counter(header.size for header in headers)
     usual = max(counts, key=lambda size: counts[size], default=None)
-    odd = [header.name for header in headers if header.size != usual]
+    odd = [header for header in headers if header.size != usual]
     if not odd or len(odd) > rules.NAMED:
         return headers, []
     options = DataOptions(image_size=rules.DEFAULT_SIZE, background="white", channels=3)
-    bad = dict(_decode(listing, tuple(odd), options).bad)
+    bad = dict(_decode(listing, odd, options).bad)
     return [header for header in headers if header.name not in bad], list(bad.items())
+
+
+def _room(extent: int) -> contextlib.AbstractContextManager[object]:
+    """Wait for other large images to be done with, if this is one; several at once could exhaust the memory."""
+    return _alone if extent > _LARGE else contextlib.nullcontext()
 
 
 def _read(listing: Listing, name: str) -> bytes:
     try:
+        if listing.size(name) > LARGEST:
+            raise convert.BadImageError(f"{listing.size(name):,} bytes are too many")
         return listing.read(name)
     except convert.BadImageError:
         raise
@@ -131,27 +163,48 @@ def _read(listing: Listing, name: str) -> bytes:
         raise convert.BadImageError(convert.reason(error)) from error
 
 
-def _look(listing: Listing, names: tuple[str, ...]) -> tuple[list[_Header], list[rules.Bad]]:
+def _look(listing: Listing, names: Sequence[str]) -> tuple[list[_Header], list[rules.Bad]]:
     headers: list[_Header] = []
     bad: list[rules.Bad] = []
     for name in names:
         try:
-            data = _read(listing, name)
-            size, grey = convert.header(data)
-            headers.append(_Header(name, hashlib.sha256(data).hexdigest(), size, grey))
+            with _room(listing.size(name)):
+                data = _read(listing, name)
+                size, grey = convert.header(data)
+                headers.append(_Header(name, hashlib.sha256(data).hexdigest(), len(data), size, grey))
+                del data  # before the next one is read
         except convert.BadImageError as error:
             bad.append((name, str(error)))
     return headers, bad
 
 
-def _decode(listing: Listing, names: tuple[str, ...], options: DataOptions) -> Block:
-    rows = np.empty((len(names), *rules.item_shape(options)), np.uint8)
+def _decode(listing: Listing, headers: Sequence[_Header], options: DataOptions, crew: Crew | None = None) -> Block:
+    if crew and all(crew.is_small(header.pixels, header.length) for header in headers):
+        return _decode_together(listing, headers, options, crew.pictures)
+    rows = np.empty((len(headers), *rules.item_shape(options)), np.uint8)
     good: list[str] = []
     bad: list[rules.Bad] = []
-    for name in names:
-        try:
-            rows[len(good)] = convert.picture(_read(listing, name), options)
-            good.append(name)
-        except convert.BadImageError as error:
-            bad.append((name, str(error)))
+    for header in headers:
+        with _room(max(header.pixels, header.length)):
+            block = _decode_together(listing, [header], options, convert.pictures)
+        rows[len(good) : len(good) + len(block.rows)] = block.rows
+        good.extend(block.names)
+        bad.extend(block.bad)
     return Block(rows[: len(good)], tuple(good), tuple(bad))
+
+
+def _decode_together(listing: Listing, headers: Sequence[_Header], options: DataOptions, decode: _Decode) -> Block:
+    files: dict[str, bytes] = {}
+    bad: list[rules.Bad] = []
+    for header in headers:
+        try:
+            data = _read(listing, header.name)
+            if hashlib.sha256(data).hexdigest() != header.content:
+                raise convert.BadImageError("changed while it was being read")
+            files[header.name] = data
+        except convert.BadImageError as error:
+            bad.append((header.name, str(error)))
+    rows, reasons = decode([*files.values()], options)
+    outcomes = dict(zip(files, reasons, strict=True))
+    bad.extend((name, reason) for name, reason in outcomes.items() if reason is not None)
+    return Block(rows, tuple(name for name, reason in outcomes.items() if reason is None), tuple(bad))

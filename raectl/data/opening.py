@@ -1,6 +1,7 @@
 """From a SOURCE as the user wrote it to a `Dataset`: the first kind in the registry that recognises it opens it."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from raectl import registry
 from raectl.data import rules
 from raectl.data.arrays import Array
 from raectl.data.base import Progress, Source
-from raectl.data.dataset import DataOptions, Dataset
+from raectl.data.dataset import Dataset
+from raectl.data.options import DataOptions
 from raectl.errors import RaectlError
 
 _DEFAULTS = DataOptions()
@@ -36,9 +38,12 @@ def open_dataset(
     rules.check(options)
     progress = progress or (lambda description, done, total: None)
     if isinstance(spec, np.ndarray):
-        return Array().open_array(spec, options, progress)
-    spec = os.fspath(spec)
-    return _kind(spec)().open(spec, options, progress)
+        dataset = Array().open_array(spec, options, progress)
+    else:
+        spec = os.fspath(spec)
+        dataset = _kind(spec)().open(spec, options, progress)
+    # Strictness has done its work: whoever opens other data with these options did not ask for it.
+    return replace(dataset, options=replace(dataset.options, max_bad=options.max_bad, strict=False))
 
 
 def _kind(spec: str) -> type[Source]:

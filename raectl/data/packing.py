@@ -3,40 +3,36 @@
     $RAECTL_CACHE/memo/<state>.json         what the files looked like (paths, sizes, times) -> the key of their content
     $RAECTL_CACHE/packed/<key>/items.npy    the items, memory-mapped on use
     $RAECTL_CACHE/packed/<key>/meta.json    their names, options and fingerprint
+    $RAECTL_CACHE/packed/<key>.partial/     what an interrupted packing got done, see `raectl.data.partial`
 
 A second open reads the memo and the two files; a copy of the data elsewhere finds the same key after hashing. Entries
 are written whole or not at all; whatever is unreadable is made anew.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import PIL
 
 from raectl import files
 from raectl.data import rules
-from raectl.data.dataset import DataOptions, fingerprint
+from raectl.data.dataset import fingerprint
+from raectl.data.options import DataOptions
+from raectl.data.partial import Block, Partial
 from raectl.errors import RaectlError
 
 # Part of every key: another layout here, or another decoder, makes other entries.
 _VERSION = f"1, Pillow {PIL.__version__}"
-
-
-@dataclass(frozen=True)
-class Block:
-    """Some converted items in their order: (n, *item shape) uint8, their names if they have any, and the bad ones."""
-
-    rows: np.ndarray
-    names: tuple[str, ...] = ()
-    bad: tuple[rules.Bad, ...] = ()
+_FORM = ("image_size", "fit", "background", "channels")  # the options that an entry has
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class Job:
         content: digest of the bytes that it is made from.
         options: resolved.
         total: number of items, the bad ones included.
-        blocks: converts, from the start each time it is called.
+        blocks: converts, from the item of the number on that it is given; `bad` ones do not count.
         bad: items already known not to be readable.
         notes: what to tell the user.
     """
@@ -57,13 +53,13 @@ class Job:
     content: str
     options: DataOptions
     total: int
-    blocks: Callable[[], Iterator[Block]]
+    blocks: Callable[[int], Generator[Block, None, None]]
     bad: tuple[rules.Bad, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
-        return digest(_VERSION, self.content, dataclasses.astuple(self.options))
+        return digest(_VERSION, self.content, self.options.form)
 
 
 @dataclass(frozen=True)
@@ -128,22 +124,30 @@ def packed(state: str, options: DataOptions, prepare: Callable[[], Job]) -> Pack
 
 
 def _memo(state: str, options: DataOptions) -> Path:
-    return cache_directory() / "memo" / f"{digest(_VERSION, state, dataclasses.astuple(options))}.json"
+    return cache_directory() / "memo" / f"{digest(_VERSION, state, options.form)}.json"
 
 
 def in_memory(job: Job) -> Packed:
     """Convert without the cache."""
     items = np.empty((job.total, *rules.item_shape(job.options)), np.uint8)
     filled = 0
-
-    def put(rows: np.ndarray) -> None:
-        nonlocal filled
-        items[filled : filled + len(rows)] = rows
-        filled += len(rows)
-
-    names, skipped = _convert(job, put)
+    names: list[str] = []
+    bad = [*job.bad]
+    with contextlib.closing(job.blocks(0)) as blocks:
+        for block in blocks:
+            items[filled : filled + len(block.rows)] = block.rows
+            filled += len(block.rows)
+            names.extend(block.names)
+            bad.extend(block.bad)
+            _check(job, bad, block)
     items = items[:filled]
-    return Packed(items, job.options, job.total, names, skipped, fingerprint(items), job.notes)
+    return Packed(items, job.options, job.total, tuple(names), tuple(sorted(bad)), fingerprint(items), job.notes)
+
+
+def _check(job: Job, bad: list[rules.Bad], block: Block) -> None:
+    """Stop as soon as too many items are bad."""
+    if block.bad and rules.too_many(len(bad), job.total, job.options):
+        rules.tolerate(sorted(bad), job.total, job.source, job.options)
 
 
 def _without_cache(job: Job, trouble: str) -> Packed:
@@ -157,49 +161,26 @@ def _make_parent(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _convert(job: Job, put: Callable[[np.ndarray], Any]) -> tuple[tuple[str, ...], tuple[rules.Bad, ...]]:
-    """Convert all blocks, handing on their rows; the names of the good items, and the bad ones by name."""
-    names: list[str] = []
-    bad = list(job.bad)
-    for block in job.blocks():
-        put(block.rows)
-        names.extend(block.names)
-        bad.extend(block.bad)
-    bad.sort()
-    rules.tolerate(bad, job.total, job.source)
-    return tuple(names), tuple(bad)
-
-
 def _write(job: Job) -> None:
-    shape = rules.item_shape(job.options)
     entry = cache_directory() / "packed" / job.key
     _make_parent(entry)
-    with files.atomic_directory(entry) as directory:
-        # Written as a stream and not through a memory map: a full disk is then an error and no crash, and bad items
-        # leave no holes.
-        with open(directory / "items.npy", "w+b") as file:
-            _write_header(file, 0, shape)
-            start = file.tell()
-            names, skipped = _convert(job, lambda rows: file.write(np.ascontiguousarray(rows).data))
-            count = (file.tell() - start) // int(np.prod(shape))
-            file.seek(0)
-            _write_header(file, count, shape)
-            assert file.tell() == start  # NumPy's headers leave room for the first dimension to grow
-            file.flush()
-            os.fsync(file.fileno())
-        meta = {
-            "options": dataclasses.asdict(job.options),
-            "total": job.total,
-            "names": names,
-            "skipped": skipped,
-            "fingerprint": fingerprint(np.load(directory / "items.npy", mmap_mode="r")),
-        }
-        (directory / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-
-
-def _write_header(file: BinaryIO, count: int, shape: tuple[int, ...]) -> None:
-    header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
-    np.lib.format.write_array_header_1_0(file, header)
+    with files.describing_os_errors(entry), Partial(entry, rules.item_shape(job.options)) as partial:
+        bad = [*job.bad, *partial.bad]
+        with contextlib.closing(job.blocks(partial.done)) as blocks:  # an interruption ends its threads too
+            for block in blocks:
+                partial.append(block)
+                bad.extend(block.bad)
+                _check(job, bad, block)
+        with files.atomic_directory(entry) as directory:
+            taken = partial.take(directory / "items.npy")
+            meta = {
+                "options": dict(zip(_FORM, job.options.form, strict=True)),
+                "total": job.total,
+                "names": partial.names,
+                "skipped": sorted(bad),
+                "fingerprint": taken,
+            }
+            (directory / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -15,13 +15,13 @@ def workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_order(function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
+def in_order(function: Callable[[T], R], tasks: Sequence[T], threads: int | None = None) -> Iterator[R]:
     """`function` of each task, in the tasks' order, computed by threads a little ahead of whoever takes the results.
 
     Threads suffice because Pillow and hashlib let go of the interpreter's lock. A plain `Executor.map` would run ahead
     without bound, and hold all data in memory if the disk is slower than the decoder.
     """
-    with ThreadPoolExecutor(workers()) as pool:
+    with ThreadPoolExecutor(threads or workers()) as pool:
         waiting: deque[Future[R]] = deque()
         try:
             for task in tasks:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import ImageColor
 
-from raectl.data.dataset import DataOptions
-from raectl.errors import RaectlError, UsageError
+from raectl.data.options import DataOptions
+from raectl.errors import RaectlError, UsageError, command
 
 FITS = ("pad", "crop", "stretch")
 SMALLEST, LARGEST = 8, 512  # allowed sides of the square images, in pixels
@@ -19,6 +19,7 @@ NAMED = 5  # bad images named in a message, and the number that is forgiven what
 # Suffixes by which a file claims to be an image. No EPS or PDF (they run programs), no TGA (any bytes pass for one).
 _SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".webp", ".avif", ".bmp", ".dib", ".gif",
              ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm")  # fmt: skip
+_LARGE_UNPACKED, _LARGEST_RATIO = 2**29, 100  # bytes, and a ratio that no images reach: only both are suspicious
 _LITTER = frozenset({"__MACOSX", "@eaDir"})  # what archivers and file servers leave behind
 
 Bad = tuple[str, str]  # name, reason
@@ -50,6 +51,14 @@ def absolute(spec: str) -> Path:
     return Path(os.path.abspath(spec))  # noqa: PTH100
 
 
+def refuse_bomb(path: Path, unpacked: int) -> None:
+    """Raise if a compressed file would fill the memory with what can only be emptiness."""
+    packed = path.stat().st_size
+    if unpacked > _LARGE_UNPACKED and unpacked > _LARGEST_RATIO * packed:
+        message = f"{shown(str(path))} would unpack from {packed:,} to {unpacked:,} bytes"
+        raise RaectlError(message, "if that is meant, save it as .npy, which takes no memory")
+
+
 def item_shape(options: DataOptions) -> tuple[int, int, int]:
     """(S, S, C) of the images, for options that are resolved."""
     assert options.image_size is not None
@@ -65,6 +74,8 @@ def check(options: DataOptions) -> None:
         raise UsageError(f"unknown fit {options.fit!r}", f"known: {', '.join(FITS)}")
     if options.channels not in (None, 1, 3):
         raise UsageError(f"images have 1 channel (grey) or 3 (colour), not {options.channels}")
+    if not 0 <= options.max_bad <= 1:
+        raise UsageError(f"--max-bad {options.max_bad:g} is no share from 0 to 1", "5 % are 0.05")
     if options.background is not None:
         try:
             ImageColor.getrgb(options.background)
@@ -102,20 +113,39 @@ def resolve(
     return replace(options, image_size=size, channels=channels, background=background), notes
 
 
-def tolerate(bad: Sequence[Bad], total: int, where: str) -> tuple[str, ...]:
+class BadImagesError(RaectlError):
+    """Too many images are bad; has the names and reasons of those found so far, and the number of all images."""
+
+    def __init__(self, message: str, hint: str | None, bad: Sequence[Bad], total: int) -> None:
+        super().__init__(message, hint)
+        self.bad, self.total = tuple(bad), total
+
+
+def too_many(bad: int, total: int, options: DataOptions) -> bool:
+    """Whether so many bad images are more than the options allow; none being good is always too few."""
+    if options.strict:
+        return bad > 0
+    return bad == total or (bad > NAMED and bad > options.max_bad * total)
+
+
+def tolerate(bad: Sequence[Bad], total: int, where: str, options: DataOptions) -> tuple[str, ...]:
     """A note on the images that had to be skipped, empty if there were none.
 
     Raises:
-        RaectlError: none is good, or more than 5 and more than 1 % are bad.
+        BadImagesError: there are too many.
     """
     if not bad:
         return ()
     named = ", ".join(f"{shown(name)} ({reason})" for name, reason in bad[:NAMED])
     named += f", and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-    if len(bad) == total:
-        raise RaectlError(f"none of the {total} images in {shown(where)} could be read: {named}")
-    if len(bad) > NAMED and len(bad) * 100 > total:
+    if too_many(len(bad), total, options):
+        if len(bad) == total:
+            raise BadImagesError(
+                f"none of the {total} images in {shown(where)} could be read: {named}", None, bad, total
+            )
         message = f"{len(bad)} of {total} images in {shown(where)} could not be read: {named}"
-        raise RaectlError(message, "repair or remove them; up to 5 bad images, or 1 %, are skipped")
+        allowed = "none is allowed" if options.strict else f"up to {NAMED} are skipped, or {100 * options.max_bad:g} %"
+        listed = f"{command('raectl', 'check', where)} lists them"
+        raise BadImagesError(message, f"repair or remove them: {allowed} (--max-bad); {listed}", bad, total)
     was = "was" if len(bad) == 1 else "were"
     return (f"{len(bad)} of {total} images could not be read and {was} skipped: {named}",)

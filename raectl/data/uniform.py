@@ -1,6 +1,6 @@
 """Images that come as one array of equal ones: used as they are if their form is right, else converted in blocks."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +9,11 @@ import numpy as np
 from raectl import files
 from raectl.data import convert, rules
 from raectl.data.base import Progress
-from raectl.data.dataset import DataOptions, Dataset
-from raectl.data.packing import Block, Job, digest, in_memory, packed
+from raectl.data.dataset import Dataset
+from raectl.data.options import DataOptions
+from raectl.data.packing import Job, digest, in_memory, packed
 from raectl.data.parallel import in_order
+from raectl.data.partial import Block
 from raectl.errors import RaectlError
 
 _BLOCK = 4 * 2**20  # bytes converted at a time
@@ -54,7 +56,7 @@ def open_uniform(stack: Stack, options: DataOptions, background: str, progress: 
 
         def job() -> Job:
             content = files.file_digest(file) if file else ""
-            return Job(source, content, resolved, count, lambda: _blocks(images, source, resolved, progress))
+            return Job(source, content, resolved, count, lambda first: _blocks(stack, resolved, first, progress))
 
         result = packed(_state(file), resolved, job) if file else in_memory(job())
         images, known, notes = result.items, result.known_fingerprint, notes + result.notes
@@ -75,12 +77,13 @@ def _state(file: Path) -> str:
     return digest(str(file), found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-def _blocks(images: np.ndarray, source: str, options: DataOptions, progress: Progress) -> Iterator[Block]:
+def _blocks(stack: Stack, options: DataOptions, first: int, progress: Progress) -> Generator[Block, None, None]:
+    images = stack.images
     rows = max(1, _BLOCK // images[0].nbytes)
-    starts = range(0, len(images), rows)
+    starts = range(first, len(images), rows)
 
     def converted(start: int) -> np.ndarray:
-        return convert.block(_bytes(images[start : start + rows], source), options)
+        return convert.block(_bytes(images[start : start + rows], stack.source), options)
 
     for start, block in zip(starts, in_order(converted, starts), strict=True):
         yield Block(block)

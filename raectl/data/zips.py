@@ -6,13 +6,12 @@ from pathlib import Path
 from raectl.data import rules
 from raectl.data.base import Progress, Source
 from raectl.data.convert import BadImageError
-from raectl.data.dataset import DataOptions, Dataset
+from raectl.data.dataset import Dataset
 from raectl.data.folder import nothing_in
 from raectl.data.listing import Listing, open_pictures
+from raectl.data.options import DataOptions
 from raectl.data.packing import digest
 from raectl.errors import RaectlError
-
-_LARGEST = 256 * 2**20  # bytes of one unpacked entry
 
 
 class Zip(Source):
@@ -46,6 +45,7 @@ class Zip(Source):
             listing = Listing(
                 source=source,
                 names=tuple(name for name in images if not _is_unsafe(name)),
+                size=lambda name: images[name].file_size,
                 read=lambda name: _read(archive, images[name]),
                 state=digest(inside, state.st_size, state.st_mtime_ns, state.st_ctime_ns),
                 bad=bad,
@@ -85,6 +85,4 @@ def _is_unsafe(name: str) -> bool:
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     if info.flag_bits & 0x1:
         raise BadImageError("encrypted")
-    if info.file_size > _LARGEST:
-        raise BadImageError(f"{info.file_size:,} bytes unpacked are too many")
     return archive.read(info)  # reads no more than file_size bytes, whatever the compressed data would give

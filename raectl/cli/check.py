@@ -1,0 +1,103 @@
+"""`raectl check`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from raectl.cli import options as o
+
+_SHOWN = 20  # bad images listed on a terminal; --json has all
+
+
+def check(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            show_default=False,
+            help="A folder or zip of images, a .npy or .npz array, IDX files or their folder, or 'digits'.",
+        ),
+    ],
+    image_size: o.ImageSize = None,
+    fit: o.Fit = None,
+    background: o.Background = None,
+    max_bad: o.MaxBad = None,
+    strict: o.Strict = None,
+    as_json: o.Json = False,
+    debug: o.Debug = False,
+) -> None:
+    """Decode a source's items and report: what they become, which are bad, equal or of one colour.
+
+    Fails if too many are bad to train on. A training on the source then decodes nothing again.
+
+    Example: [bold]raectl check ./imgs[/]
+    """
+    from raectl.cli.output import complain, emit, emit_table
+    from raectl.cli.progress import Progressing
+    from raectl.data import DataOptions
+    from raectl.data.checking import check_source
+    from raectl.data.rules import shown
+
+    given = {"image_size": image_size, "fit": fit, "background": background, "max_bad": max_bad, "strict": strict}
+    options = DataOptions(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    with Progressing() as report:
+        checked = check_source(source, options, report.progress)
+        for note in checked.dataset.notes if checked.dataset else ():
+            report.note(note)
+    emit(_values(checked, source), _rows(checked, source), as_json=as_json)
+    if checked.bad and not as_json:
+        more = len(checked.bad) - _SHOWN
+        rows: list[list[object]] = [[shown(name), reason] for name, reason in checked.bad[:_SHOWN]]
+        emit_table("", ["bad image", "why"], rows + ([[f"and {more:,} more", "--json has all"]] if more > 0 else []))
+    if checked.too_many:
+        complain(checked.too_many.message, "repair or remove them, or allow more by --max-bad")
+        raise typer.Exit(1)
+
+
+def _values(checked: Any, source: str) -> dict[str, Any]:
+    from raectl.data.checking import class_counts
+
+    dataset, refused = checked.dataset, checked.too_many
+    values: dict[str, Any] = {
+        "source": dataset.source if dataset else source,
+        "ok": refused is None,
+        "error": refused.message if refused else None,
+        "total": checked.total,
+        "items": len(dataset) if dataset else 0,
+        "bad": [{"name": name, "reason": reason} for name, reason in checked.bad],
+    }
+    if dataset:
+        named = dataset.names or range(len(dataset))
+        values |= {
+            "shape": dataset.items.shape[1:],
+            "bytes": dataset.items.nbytes,
+            "classes": class_counts(dataset),
+            "duplicates": [[named[index] for index in group] for group in checked.duplicates],
+            "constant": [named[index] for index in checked.constant],
+            "fingerprint": dataset.fingerprint,
+            "notes": dataset.notes,
+        }
+    return values
+
+
+def _rows(checked: Any, source: str) -> dict[str, object]:
+    from raectl.data.checking import class_counts
+
+    dataset = checked.dataset
+    rows: dict[str, object] = {
+        "source": dataset.source if dataset else source,
+        "items": f"{len(dataset) if dataset else 0:,} of {checked.total:,}",
+        "bad": f"{len(checked.bad):,}",
+    }
+    if dataset:
+        counts = class_counts(dataset)
+        surplus = sum(len(group) - 1 for group in checked.duplicates)
+        rows |= {
+            "become": " x ".join(map(str, dataset.items.shape[1:])),
+            "packed": f"{dataset.items.nbytes / 2**20:,.1f} MiB",
+            "classes": f"{len(counts)}, of {min(counts.values()):,} to {max(counts.values()):,}" if counts else "none",
+            "duplicates": f"{surplus:,} equal another once packed",
+            "constant": f"{len(checked.constant):,} of one colour",
+            "fingerprint": f"SHA-256 {dataset.fingerprint[:16]}...",
+        }
+    return rows

@@ -1,0 +1,82 @@
+"""What a source holds, item by item: what is bad, equal or of one colour."""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from raectl.data import rules
+from raectl.data.base import Progress
+from raectl.data.dataset import Dataset
+from raectl.data.opening import open_dataset
+from raectl.data.options import DataOptions
+
+_LOOKED_AT = 100  # items between two calls of progress
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A source, opened whatever the share of its bad items, and what was found.
+
+    Arguments:
+        dataset: None if no item is good.
+        bad: (name, reason) of all bad items.
+        total: number of items, good and bad.
+        duplicates: groups of indices of two or more items with the same values, once they have one shape.
+        constant: indices of items that are of one value everywhere (in each channel).
+        too_many: why a training run would refuse the source, or None.
+    """
+
+    dataset: Dataset | None
+    bad: tuple[rules.Bad, ...]
+    total: int
+    duplicates: tuple[tuple[int, ...], ...] = ()
+    constant: tuple[int, ...] = ()
+    too_many: rules.BadImagesError | None = None
+
+
+def check_source(spec: str | Path, options: DataOptions, progress: Progress) -> Checked:
+    """Decode all of a source and look at every item.
+
+    Arguments:
+        options: their `max_bad` and `strict` decide what is too many; all bad items are found in any case.
+
+    Raises:
+        UsageError: an option is out of its range.
+        RaectlError: the source does not exist, is of no known kind, or cannot be read.
+    """
+    rules.check(options)
+    try:
+        dataset = open_dataset(spec, replace(options, max_bad=1.0, strict=False), progress)
+    except rules.BadImagesError as error:
+        return Checked(None, error.bad, error.total, too_many=error)
+    total = len(dataset) + len(dataset.skipped)
+    too_many = None
+    try:
+        rules.tolerate(dataset.skipped, total, dataset.source, options)
+    except rules.BadImagesError as error:
+        too_many = error
+    duplicates, constant = _looked_at(dataset.items, progress)
+    return Checked(dataset, dataset.skipped, total, duplicates, constant, too_many)
+
+
+def _looked_at(items: np.ndarray, progress: Progress) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
+    seen: dict[bytes, list[int]] = {}
+    constant = []
+    for index, item in enumerate(items):
+        seen.setdefault(hashlib.sha256(np.ascontiguousarray(item).data).digest(), []).append(index)
+        if (item == item[:1, :1]).all():
+            constant.append(index)
+        if (index + 1) % _LOOKED_AT == 0 or index + 1 == len(items):
+            progress("comparing items", index + 1, len(items))
+    return tuple(tuple(group) for group in seen.values() if len(group) > 1), tuple(constant)
+
+
+def class_counts(dataset: Dataset) -> dict[str, int]:
+    """Number of items of each class, empty where the source has none."""
+    if dataset.labels is None:
+        return {}
+    counts = Counter(dataset.labels.tolist())
+    return {name: counts[index] for index, name in enumerate(dataset.classes)}

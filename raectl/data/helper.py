@@ -1,0 +1,74 @@
+"""A process that decodes small pictures for another one: Pillow holds Python's lock for most of what they take.
+
+    python helper.py
+
+Requests come on stdin, answers go to stdout. Both are frames: 4 bytes of length, a JSON object, and the bytes that it
+announces. `{"options", "lengths"}` and image files are answered by `{"reasons"}` and the rows of the good ones. The
+process ends when its stdin does, so it never outlives whoever started it.
+"""
+
+import json
+import signal
+import struct
+import sys
+import warnings
+from typing import Any, BinaryIO
+
+
+def send(stream: BinaryIO, message: dict[str, Any], *payload: Any) -> None:
+    """Write a frame; `payload` is anything of bytes."""
+    head = json.dumps(message).encode()
+    stream.write(struct.pack(">I", len(head)) + head)
+    for part in payload:
+        stream.write(part)
+    stream.flush()
+
+
+def receive(stream: BinaryIO) -> dict[str, Any]:
+    """The JSON object of the next frame.
+
+    Raises:
+        EOFError: the other side has gone.
+    """
+    (length,) = struct.unpack(">I", exactly(stream, 4))
+    message: dict[str, Any] = json.loads(exactly(stream, length))
+    return message
+
+
+def exactly(stream: BinaryIO, count: int) -> bytes:
+    """So many bytes of a frame.
+
+    Raises:
+        EOFError: there are fewer.
+    """
+    data = stream.read(count)
+    if len(data) < count:
+        raise EOFError
+    return data
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    from raectl.data import DataOptions, convert  # not before it is sure to be run as a program
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started it
+    warnings.simplefilter("ignore")
+    try:
+        while True:
+            request = receive(sys.stdin.buffer)
+            files = [exactly(sys.stdin.buffer, length) for length in request["lengths"]]
+            rows: list[bytes] = []
+            reasons: list[str | None] = []
+            for data in files:
+                try:
+                    rows.append(convert.square(data, DataOptions(*request["options"])).tobytes())
+                    reasons.append(None)
+                except convert.BadImageError as error:
+                    reasons.append(str(error))
+            send(sys.stdout.buffer, {"reasons": reasons}, *rows)
+    except (EOFError, BrokenPipeError):
+        return
+
+
+if __name__ == "__main__":
+    main()
