@@ -19,6 +19,6 @@ def keep_freed_memory() -> bool:
         libc = ctypes.CDLL(None)
         libc.gnu_get_libc_version  # noqa: B018  # musl's malloc does otherwise, and other systems' libraries too
         wanted = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1, _M_TOP_PAD: 64 * _MIB}
-        return min(libc.mallopt(option, value) for option, value in wanted.items()) == 1
+        return bool(min(libc.mallopt(option, value) for option, value in wanted.items()))
     except (AttributeError, OSError, TypeError):
         return False
