@@ -48,7 +48,7 @@ class Checkpoint:
         self.directory = Directory(Path(path))
         self.config, self.data, record = self.directory.read_config()
         self.device = torch.device(resolve_device(device))
-        self.modality = modality_of(self.data.modality)
+        self.modality = modality_of(self.data.modality, self.data.options)
         try:
             self.item_shape = self.modality.item_shape(self.data.shape)
         except ValueError as error:

@@ -90,7 +90,13 @@ def train(
 
 def data_options(config: Config) -> DataOptions:
     """How the data are to be opened for a configuration."""
-    return DataOptions(image_size=config.image_size, fit=config.fit, background=config.background)
+    return DataOptions(
+        image_size=config.image_size,
+        fit=config.fit,
+        background=config.background,
+        grammar=config.grammar,
+        max_rules=config.max_rules,
+    )
 
 
 def check_out(directory: Directory, *, overwrite: bool) -> None:
@@ -113,7 +119,7 @@ class Run:
     def __init__(self, config: Config, dataset: Dataset, directory: Directory, report: Report) -> None:
         self.config, self.dataset, self.directory, self.report = config, dataset, directory, report
         self.summary = DataSummary.of(dataset)
-        self.modality = modality_of(dataset.modality)
+        self.modality = modality_of(dataset.modality, dataset.options)
         self.device = torch.device(config.device)
         self.train_rows, self.val_rows = split(len(dataset), config.val_fraction, config.seed)
         if len(self.train_rows) < 2:

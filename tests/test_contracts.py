@@ -167,4 +167,4 @@ def test_more_noise_is_worse(name):
 
 def test_every_modality_is_measured_by_registered_metrics():
     for name in registry.names("modality"):
-        assert set(modality_of(name).measures) <= set(registry.names("metric"))
+        assert set(registry.resolve("modality", name).measures) <= set(registry.names("metric"))

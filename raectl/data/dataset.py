@@ -18,12 +18,16 @@ class DataOptions:
         fit: how an image that is not square, or of another size, is brought to it: `pad`, `crop` or `stretch`.
         background: colour (a name or `#rrggbb`) behind transparent pixels and around padded images.
         channels: 1 (grey) or 3 (colour); given when the data must suit an existing checkpoint.
+        grammar: of strings: a name, a file or a text, as `raectl.grammars.read` takes them; resolved, its text.
+        max_rules: T, the rules of a derivation with its padding; a string that needs more is not taken.
     """
 
     image_size: int | None = None
     fit: str = "crop"
     background: str | None = None
     channels: int | None = None
+    grammar: str | None = None
+    max_rules: int | None = None
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from raectl.data.dataset import DataOptions, fingerprint
 from raectl.errors import RaectlError
 
 # Part of every key: another layout here, or another decoder, makes other entries.
-_VERSION = f"1, Pillow {PIL.__version__}"
+_VERSION = f"2, Pillow {PIL.__version__}"
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,23 @@ class Job:
         source: where it comes from, for messages.
         content: digest of the bytes that it is made from.
         options: resolved.
+        shape: of one item as stored.
         total: number of items, the bad ones included.
         blocks: converts, from the start each time it is called.
         bad: items already known not to be readable.
         notes: what to tell the user.
+        what: the items are, in messages.
     """
 
     source: str
     content: str
     options: DataOptions
+    shape: tuple[int, ...]
     total: int
     blocks: Callable[[], Iterator[Block]]
     bad: tuple[rules.Bad, ...] = ()
     notes: tuple[str, ...] = ()
+    what: str = "images"
 
     @property
     def key(self) -> str:
@@ -68,7 +72,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Packed:
-    """Converted items (N, S, S, C) uint8, and what `Dataset` wants to know of them."""
+    """Converted items (N, *shape) uint8, and what `Dataset` wants to know of them."""
 
     items: np.ndarray
     options: DataOptions
@@ -133,7 +137,7 @@ def _memo(state: str, options: DataOptions) -> Path:
 
 def in_memory(job: Job) -> Packed:
     """Convert without the cache."""
-    items = np.empty((job.total, *rules.item_shape(job.options)), np.uint8)
+    items = np.empty((job.total, *job.shape), np.uint8)
     filled = 0
 
     def put(rows: np.ndarray) -> None:
@@ -148,7 +152,7 @@ def in_memory(job: Job) -> Packed:
 
 def _without_cache(job: Job, trouble: str) -> Packed:
     where = rules.shown(str(cache_directory()))
-    note = f"the cache {where} cannot be used ({trouble}), so images are converted anew each time; set RAECTL_CACHE"
+    note = f"the cache {where} cannot be used ({trouble}), so {job.what} are converted anew each time; set RAECTL_CACHE"
     return in_memory(dataclasses.replace(job, notes=(*job.notes, note)))
 
 
@@ -165,30 +169,30 @@ def _convert(job: Job, put: Callable[[np.ndarray], Any]) -> tuple[tuple[str, ...
         put(block.rows)
         names.extend(block.names)
         bad.extend(block.bad)
-    bad.sort()
-    rules.tolerate(bad, job.total, job.source)
+    bad.sort(key=rules.by_number)
+    rules.tolerate(bad, job.total, job.source, job.what)
     return tuple(names), tuple(bad)
 
 
 def _write(job: Job) -> None:
-    shape = rules.item_shape(job.options)
     entry = cache_directory() / "packed" / job.key
     _make_parent(entry)
     with files.atomic_directory(entry) as directory:
         # Written as a stream and not through a memory map: a full disk is then an error and no crash, and bad items
         # leave no holes.
         with open(directory / "items.npy", "w+b") as file:
-            _write_header(file, 0, shape)
+            _write_header(file, 0, job.shape)
             start = file.tell()
             names, skipped = _convert(job, lambda rows: file.write(np.ascontiguousarray(rows).data))
-            count = (file.tell() - start) // int(np.prod(shape))
+            count = (file.tell() - start) // int(np.prod(job.shape))
             file.seek(0)
-            _write_header(file, count, shape)
+            _write_header(file, count, job.shape)
             assert file.tell() == start  # NumPy's headers leave room for the first dimension to grow
             file.flush()
             os.fsync(file.fileno())
         meta = {
             "options": dataclasses.asdict(job.options),
+            "shape": job.shape,
             "total": job.total,
             "names": names,
             "skipped": skipped,
@@ -222,7 +226,7 @@ def _load(key: Any) -> Packed | None:
         items = np.load(entry / "items.npy", mmap_mode="r")
         options = DataOptions(**meta["options"])
         names, skipped = tuple(meta["names"]), tuple((name, reason) for name, reason in meta["skipped"])
-        whole = items.dtype == np.uint8 and items.shape == (meta["total"] - len(skipped), *rules.item_shape(options))
+        whole = items.dtype == np.uint8 and items.shape == (meta["total"] - len(skipped), *meta["shape"])
         if not whole or len(names) not in (0, len(items)):
             return None
         return Packed(items, options, meta["total"], names, skipped, meta["fingerprint"])

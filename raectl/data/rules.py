@@ -1,8 +1,8 @@
 """What holds for every source: options in range, the choice of size and channels, how many bad images are too many."""
 
 import os
+import re
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from PIL import ImageColor
@@ -99,11 +99,21 @@ def resolve(
         notes = (f"images of {what} became {size} x {size} by {options.fit}{hint}",)
     channels = options.channels or (1 if grey else 3)
     background = options.background or background
-    return replace(options, image_size=size, channels=channels, background=background), notes
+    return DataOptions(image_size=size, fit=options.fit, background=background, channels=channels), notes
 
 
-def tolerate(bad: Sequence[Bad], total: int, where: str) -> tuple[str, ...]:
-    """A note on the images that had to be skipped, empty if there were none.
+def by_number(bad: Bad) -> list[tuple[bool, int, str]]:
+    """A key to sort the bad items by name, numbers in them by their value.
+
+    Example:
+        >>> sorted([("line 10", ""), ("line 9", "")], key=by_number)[0][0]
+        'line 9'
+    """
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", bad[0])]
+
+
+def tolerate(bad: Sequence[Bad], total: int, where: str, what: str = "images") -> tuple[str, ...]:
+    """A note on the items that had to be skipped, empty if there were none.
 
     Raises:
         RaectlError: none is good, or more than 5 and more than 1 % are bad.
@@ -113,9 +123,9 @@ def tolerate(bad: Sequence[Bad], total: int, where: str) -> tuple[str, ...]:
     named = ", ".join(f"{shown(name)} ({reason})" for name, reason in bad[:NAMED])
     named += f", and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
     if len(bad) == total:
-        raise RaectlError(f"none of the {total} images in {shown(where)} could be read: {named}")
+        raise RaectlError(f"none of the {total} {what} in {shown(where)} could be read: {named}")
     if len(bad) > NAMED and len(bad) * 100 > total:
-        message = f"{len(bad)} of {total} images in {shown(where)} could not be read: {named}"
-        raise RaectlError(message, "repair or remove them; up to 5 bad images, or 1 %, are skipped")
+        message = f"{len(bad)} of {total} {what} in {shown(where)} could not be read: {named}"
+        raise RaectlError(message, f"repair or remove them; up to 5 bad {what}, or 1 %, are skipped")
     was = "was" if len(bad) == 1 else "were"
-    return (f"{len(bad)} of {total} images could not be read and {was} skipped: {named}",)
+    return (f"{len(bad)} of {total} {what} could not be read and {was} skipped: {named}",)

@@ -54,7 +54,8 @@ def open_uniform(stack: Stack, options: DataOptions, background: str, progress: 
 
         def job() -> Job:
             content = files.file_digest(file) if file else ""
-            return Job(source, content, resolved, count, lambda: _blocks(images, source, resolved, progress))
+            shape = rules.item_shape(resolved)
+            return Job(source, content, resolved, shape, count, lambda: _blocks(images, source, resolved, progress))
 
         result = packed(_state(file), resolved, job) if file else in_memory(job())
         images, known, notes = result.items, result.known_fingerprint, notes + result.notes

@@ -4,10 +4,12 @@ Everything else sees `x: (B, *item_shape)` float32 and `z: (B, d)`. Items are st
 uint8; a modality turns them into tensors and back, compares, draws and writes them.
 """
 
+import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +24,10 @@ _FILE_TYPE = re.compile(
 
 
 class Modality(ABC):
-    """What a datum is. A subclass without state; `raectl.registry` knows it by its name.
+    """What a datum is. `raectl.registry` knows it by its name.
+
+    Arguments:
+        options: those in force for the data, by their names in `raectl.data.DataOptions`.
 
     Attributes:
         measures: registry names of the metrics that compare an item with its reconstruction.
@@ -36,6 +41,9 @@ class Modality(ABC):
     picture_suffixes: tuple[str, ...]
     writes_directories: bool
 
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+
     @abstractmethod
     def default_architecture(self, item_shape: tuple[int, ...]) -> str:
         """Registry name of the encoder and decoder pair to use where none is asked for."""
@@ -43,6 +51,14 @@ class Modality(ABC):
     @abstractmethod
     def default_latent_dim(self, item_shape: tuple[int, ...]) -> int:
         """Number of latent dimensions to use where none is asked for."""
+
+    def default_betas(self, latent_dim: int) -> Mapping[str, float]:
+        """beta's default by model, where it is not the model's own: from d, in units of the reconstruction term."""
+        return {}
+
+    def data_dim(self, item_shape: tuple[int, ...]) -> int:
+        """D, the number of values that the reconstruction term sums over, with which default weights grow."""
+        return math.prod(item_shape)
 
     @abstractmethod
     def item_shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
@@ -62,6 +78,10 @@ class Modality(ABC):
     @abstractmethod
     def reconstruction(self, x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:
         """The objective's reconstruction term: 2 x (B, *item_shape) => (B,) float32."""
+
+    def measured(self, x_hat: torch.Tensor) -> torch.Tensor:
+        """What `measures` compare with the originals: the decoder's values, before rounding; (B, *item_shape)."""
+        return x_hat
 
     @abstractmethod
     def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> None:
