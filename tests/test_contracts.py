@@ -151,7 +151,7 @@ def test_the_weights_kept_are_those_of_the_best_epoch(tmp_path):
 LOWER_IS_BETTER = {"mse"}
 
 
-@pytest.mark.parametrize("name", registry.names("metric"))
+@pytest.mark.parametrize("name", registry.resolve("modality", "images").measures)
 def test_more_noise_is_worse(name):
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(16, 3, 16, 16, generator=generator)
@@ -168,3 +168,8 @@ def test_more_noise_is_worse(name):
 def test_every_modality_is_measured_by_registered_metrics():
     for name in registry.names("modality"):
         assert set(registry.resolve("modality", name).measures) <= set(registry.names("metric"))
+
+
+def test_every_extractor_is_for_registered_measures():
+    for name in registry.names("extractor"):
+        assert set(registry.resolve("extractor", name).measures) <= set(registry.names("measure"))

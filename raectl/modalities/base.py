@@ -31,12 +31,14 @@ class Modality(ABC):
 
     Attributes:
         measures: registry names of the metrics that compare an item with its reconstruction.
+        extractors: registry names of the extractors of features in which sets of items are compared, the best first.
         suffixes: suffixes of the files that items can be written to, in lower case.
         picture_suffixes: those of them that are a page for a person to look at.
         writes_directories: whether items can also be written to a directory, a file each.
     """
 
     measures: tuple[str, ...]
+    extractors: tuple[str, ...]
     suffixes: tuple[str, ...]
     picture_suffixes: tuple[str, ...]
     writes_directories: bool
@@ -82,6 +84,10 @@ class Modality(ABC):
     def measured(self, x_hat: torch.Tensor) -> torch.Tensor:
         """What `measures` compare with the originals: the decoder's values, before rounding; (B, *item_shape)."""
         return x_hat
+
+    def shown(self, items: np.ndarray) -> np.ndarray:
+        """Items as a person sees them, which is what extractors take: (B, *stored) uint8 => (B, ...)."""
+        return items
 
     @abstractmethod
     def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> None:
