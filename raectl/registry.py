@@ -42,8 +42,11 @@ _TABLE: dict[str, dict[str, str]] = {
     # The order is the order in which a SOURCE is recognised: the first that says it is one of its kind opens it.
     "source": {
         "digits": "raectl.data.digits:Digits",
+        "expressions": "raectl.data.expressions:Expressions",
+        "molecules": "raectl.data.molecules:Molecules",
         "zip": "raectl.data.zips:Zip",
         "array": "raectl.data.arrays:Array",
+        "text": "raectl.data.text:Text",
         "idx": "raectl.data.idx:IDX",
         "folder": "raectl.data.folder:Folder",
     },
