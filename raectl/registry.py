@@ -28,6 +28,8 @@ _TABLE: dict[str, dict[str, str]] = {
         "conv32": "raectl.architectures.convolutional:Conv32",
         "conv64": "raectl.architectures.convolutional:Conv64",
         "mlp": "raectl.architectures.mlp:MLP",
+        "conv-gru": "raectl.architectures.recurrent:ConvGRU",
+        "conv-gru-large": "raectl.architectures.recurrent:ConvGRULarge",
     },
     "density": {
         "standard-normal": "raectl.densities.standard_normal:StandardNormal",
@@ -54,6 +56,8 @@ _TABLE: dict[str, dict[str, str]] = {
         "mse": "raectl.metrics.reconstruction:mse",
         "psnr": "raectl.metrics.reconstruction:psnr",
         "ssim": "raectl.metrics.reconstruction:ssim",
+        "exact": "raectl.metrics.derivations:exact",
+        "rule-accuracy": "raectl.metrics.derivations:rule_accuracy",
     },
     # A metric compares an item with its reconstruction, a measure a set of items with the real ones.
     "measure": {
@@ -68,6 +72,7 @@ _TABLE: dict[str, dict[str, str]] = {
     },
     "modality": {
         "images": "raectl.modalities.images:Images",
+        "strings": "raectl.modalities.strings:Strings",
     },
 }
 

@@ -23,6 +23,12 @@ LOWER_IS_BETTER = {
     "mse": True,
     "psnr": False,
     "ssim": False,
+    "exact": False,
+    "rule-accuracy": False,
+    "valid": False,
+    "unique": False,
+    "novel": False,
+    "score": True,
 }
 
 
