@@ -64,11 +64,15 @@ _TABLE: dict[str, dict[str, str]] = {
         "frechet": "raectl.metrics.frechet:frechet",
         "kernel": "raectl.metrics.kernel:kernel",
         "prdc": "raectl.metrics.manifold:prdc",
+        "validity": "raectl.metrics.strings:validity",
+        "score": "raectl.metrics.strings:score",
     },
     "extractor": {
         "efficientnet-lite0": "raectl.extractors.efficientnet_lite0:EfficientNetLite0",
         "inception": "raectl.extractors.inception:Inception",
         "pixels": "raectl.extractors.pixels:Pixels",
+        "strings": "raectl.extractors.strings:Strings",
+        "expressions": "raectl.extractors.expressions:Expressions",
     },
     "modality": {
         "images": "raectl.modalities.images:Images",

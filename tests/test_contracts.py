@@ -6,6 +6,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from string_helpers import write_lines
+from test_architectures_recurrent import NAMES as RECURRENT
 from toy import register_toy, surface
 
 import raectl
@@ -38,7 +40,8 @@ def options_of(kind: str) -> dict:
 @pytest.mark.parametrize("arch", registry.names("architecture"))
 @pytest.mark.parametrize("name", REGULARIZERS)
 def test_regularizer(name, arch):
-    model, _ = build(raectl.Config(**TINY | {"arch": arch, "latent_dim": 3}), (1, 8, 8))
+    shape = (9, 12) if arch in RECURRENT else (1, 8, 8)
+    model, _ = build(raectl.Config(**TINY | {"arch": arch, "latent_dim": 3}), shape)
     regularizer = make_regularizer(name, {})
     regularizer.wrap(model.decoder)
     z = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
@@ -102,6 +105,17 @@ def test_every_model_with_every_regularizer_on_vectors(model, reg, tmp_path):
     assert all(np.isfinite(value) for value in record["train"].values())
     assert (reg in record["train"]) == (registry.resolve("regularizer", reg).default_weight(12, 2) is not None)
     check_whole_way(checkpoint, surface())
+
+
+@pytest.mark.parametrize(
+    ("model", "reg"), [*((model, "none") for model in MODELS), *(("rae", reg) for reg in REGULARIZERS[1:])]
+)
+def test_every_model_and_every_regularizer_on_strings(model, reg, tmp_path):
+    config = raectl.Config(**TINY | {"model": model, "reg": reg, "grammar": "expressions"})
+    checkpoint = raectl.train(config, write_lines(tmp_path / "lines.txt", 60), tmp_path / "ckpt")
+    assert checkpoint.item_shape == (9, 12) and checkpoint.config.arch == "conv-gru"
+    check_whole_way(checkpoint, np.array(checkpoint.open_data().items))
+    assert (tmp_path / "ckpt" / "samples" / "epoch-0001.txt").is_file()
 
 
 @pytest.mark.parametrize("arch", ["conv32", "conv64"])

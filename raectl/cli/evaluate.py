@@ -24,7 +24,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME",
-            show_default="efficientnet-lite0 for images",
+            show_default="efficientnet-lite0 for images, else the data's own",
             rich_help_panel=o.MODEL,
             help=f"{o.known('extractor')}.",
         ),

@@ -50,7 +50,7 @@ def read(given: str) -> Grammar:
         12
     """
     if "->" in given:
-        return _parsed(given, "the grammar")
+        return from_text(given)
     if given in names():
         return _parsed((files(__package__) / f"{given}{_SUFFIX}").read_text("utf-8"), given)
     path = Path(given)
@@ -66,6 +66,15 @@ def read(given: str) -> Grammar:
         return _parsed(content.decode("utf-8-sig"), given)
     except UnicodeDecodeError as error:
         raise RaectlError(f"{given} is no text in UTF-8", _HINT) from error
+
+
+def from_text(text: str) -> Grammar:
+    """The grammar that a text is, whatever files there are.
+
+    Raises:
+        RaectlError: it is none.
+    """
+    return _parsed(text, "the grammar")
 
 
 def _parsed(text: str, where: str) -> Grammar:

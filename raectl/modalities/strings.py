@@ -42,9 +42,9 @@ class Strings(Modality):
 
     def __init__(self, grammar: str | None = None, **options: Any) -> None:
         super().__init__(grammar=grammar, **options)
-        if grammar is None:
+        if not isinstance(grammar, str):
             raise RaectlError("there is no grammar, without which strings mean nothing")
-        self.grammar = grammars.read(grammar)
+        self.grammar = grammars.from_text(grammar)
         mask = torch.tensor(self.grammar.mask)
         widest = max(1, *map(len, self.grammar.pushed))
         pushed = [[*reversed(lefts)] + [0] * (widest - len(lefts)) for lefts in self.grammar.pushed]
@@ -143,9 +143,7 @@ class Strings(Modality):
     def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> None:
         """A string a line."""
         self.check_out(out)
-        count = _write(out, ((text,) for batch in batches for text in self.shown(batch)), total)
-        if count != total:
-            raise ValueError(f"{count} items instead of {total}")
+        _write(out, ((text,) for batch in batches for text in self.shown(batch)), total)
 
     def write_pairs(
         self, out: Path, originals: np.ndarray, reconstructions: np.ndarray, names: Sequence[str] = ()
@@ -177,12 +175,12 @@ class Strings(Modality):
         return self._tables
 
 
-def _write(out: Path, lines: Iterable[Iterable[str]], most: int | None = None) -> int:
-    """Lines of texts with tabs between, as UTF-8; how many there were, which may not be more than `most`."""
+def _write(out: Path, lines: Iterable[Iterable[str]], total: int | None = None) -> None:
+    """Lines of texts with tabs between, as UTF-8, `total` of them where that is given."""
     count = 0
     with atomic_file(out) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
-        for count, texts in enumerate(lines, 1):
-            if most is not None and count > most:
-                raise ValueError(f"more than {most} items")
+        for texts in lines:
             file.write("\t".join(texts) + "\n")
-    return count
+            count += 1
+        if total not in (None, count):
+            raise ValueError(f"{count} items instead of {total}")
