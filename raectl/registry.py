@@ -56,7 +56,7 @@ _TABLE: dict[str, dict[str, str]] = {
         "mse": "raectl.metrics.reconstruction:mse",
         "psnr": "raectl.metrics.reconstruction:psnr",
         "ssim": "raectl.metrics.reconstruction:ssim",
-        "exact": "raectl.metrics.derivations:exact",
+        "exact-match": "raectl.metrics.derivations:exact_match",
         "rule-accuracy": "raectl.metrics.derivations:rule_accuracy",
     },
     # A metric compares an item with its reconstruction, a measure a set of items with the real ones.

@@ -70,7 +70,7 @@ def test_reconstructions(cli: Cli, trained, data, tmp_path) -> None:
     pairs = [line.split("\t") for line in (tmp_path / "p.txt").read_text().splitlines()]
     assert [original for original, _ in pairs] == lines(N) and told["n"] == told["written"] == N
     are_of_the_grammar("\n".join(reconstruction for _, reconstruction in pairs))
-    assert told["exact"] == pytest.approx(np.mean([a == b for a, b in pairs]))
+    assert told["exact-match"] == pytest.approx(np.mean([a == b for a, b in pairs]))
     assert 0 < told["rule-accuracy"] < 1
 
 
@@ -87,7 +87,7 @@ def test_evaluation(cli: Cli, trained, data, tmp_path) -> None:
     assert {of for of, _ in numbers} == {"real", "reconstruction", "N", "gmm-2", "interpolation"}
     assert {metric for of, metric in numbers if of == "gmm-2"} == {"valid", "unique", "novel", "score"}
     assert numbers["real", "valid"] == numbers["real", "unique"] == 1 and numbers["real", "novel"] == 0
-    assert 0 <= numbers["reconstruction", "exact"] <= numbers["reconstruction", "rule-accuracy"] <= 1
+    assert 0 <= numbers["reconstruction", "exact-match"] <= numbers["reconstruction", "rule-accuracy"] <= 1
     cli("sample", trained, "-n", N, "-o", tmp_path / "s.txt")
     samples = (tmp_path / "s.txt").read_text().splitlines()
     assert numbers["gmm-2", "valid"] == np.mean([bool(text) for text in samples])

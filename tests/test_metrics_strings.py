@@ -12,7 +12,7 @@ from raectl import registry
 from raectl.errors import RaectlError, UsageError
 from raectl.extractors.expressions import WORST, Expressions, evaluate, score
 from raectl.extractors.strings import Strings
-from raectl.metrics.derivations import exact, rule_accuracy
+from raectl.metrics.derivations import exact_match, rule_accuracy
 from raectl.metrics.reference import LOWER_IS_BETTER, Reference
 from raectl.metrics.strings import validity
 from raectl.modalities.strings import Strings as Modality
@@ -70,7 +70,7 @@ def test_extractors_of_strings(kind, tmp_path):
 
 
 def test_every_number_has_a_direction():
-    assert {"valid", "unique", "novel", "score", "exact", "rule-accuracy"} <= LOWER_IS_BETTER.keys()
+    assert {"valid", "unique", "novel", "score", "exact-match", "rule-accuracy"} <= LOWER_IS_BETTER.keys()
 
 
 # -- the score -----------------------------------------------------------------------------------------------------
@@ -121,8 +121,8 @@ def test_more_wrong_rules_are_worse():
     for share in (0.0, 0.05, 0.2, 0.6):
         wrong = torch.where(torch.from_numpy(order < share), noise, torch.from_numpy(items).long())
         x_hat = modality.to_tensor(wrong)
-        assert exact(x, x_hat).shape == rule_accuracy(x, x_hat).shape == (64,)
-        values.append((exact(x, x_hat).mean(), rule_accuracy(x, x_hat).mean()))
+        assert exact_match(x, x_hat).shape == rule_accuracy(x, x_hat).shape == (64,)
+        values.append((exact_match(x, x_hat).mean(), rule_accuracy(x, x_hat).mean()))
         torch.testing.assert_close(rule_accuracy(x[:3], x_hat[:3]), rule_accuracy(x, x_hat)[:3])
     assert values[0] == (1, 1)
     for better, worse in itertools.pairwise(values):
@@ -132,4 +132,4 @@ def test_more_wrong_rules_are_worse():
 def test_padding_of_both_does_not_count():
     one = torch.eye(4)
     x, x_hat = one[torch.tensor([[0, 1, 3, 3, 3]])], one[torch.tensor([[0, 2, 2, 3, 3]])]
-    assert rule_accuracy(x, x_hat).item() == pytest.approx(1 / 3) and exact(x, x_hat).item() == 0
+    assert rule_accuracy(x, x_hat).item() == pytest.approx(1 / 3) and exact_match(x, x_hat).item() == 0

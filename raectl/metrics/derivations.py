@@ -6,7 +6,7 @@ The last of the D rules is the padding.
 import torch
 
 
-def exact(x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:
+def exact_match(x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:
     """Whether every rule is right: 1 or 0. Higher is better; the mean over items is the rate of exact reconstructions.
 
     Arguments:

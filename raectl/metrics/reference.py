@@ -23,7 +23,7 @@ LOWER_IS_BETTER = {
     "mse": True,
     "psnr": False,
     "ssim": False,
-    "exact": False,
+    "exact-match": False,
     "rule-accuracy": False,
     "valid": False,
     "unique": False,

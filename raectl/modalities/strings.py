@@ -35,7 +35,7 @@ class Strings(Modality):
         RaectlError: there is no grammar.
     """
 
-    measures = ("exact", "rule-accuracy")
+    measures = ("exact-match", "rule-accuracy")
     suffixes = (".txt",)
     picture_suffixes = ()
     writes_directories = False
