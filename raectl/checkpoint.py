@@ -126,6 +126,9 @@ class Checkpoint:
             dataset = open_dataset(source, self.data.options, report.progress)
             for note in dataset.notes:
                 report.note(note)
+            if dataset.modality != self.data.modality:
+                message = f"{dataset.source}: these are {dataset.modality}, the model is for {self.data.modality}"
+                raise RaectlError(message)
             if tuple(dataset.items.shape[1:]) != self.data.shape:
                 found = tuple(dataset.items.shape[1:])
                 raise RaectlError(f"{source}: items of shape {found} do not suit a model for {self.data.shape}")
