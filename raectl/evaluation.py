@@ -154,8 +154,9 @@ class Evaluation:
 
     def _features(self, dataset: Dataset, items: np.ndarray) -> np.ndarray:
         chosen = f"{self.seed}-{len(items)}" if len(items) < len(dataset) else "all"
-        key = f"{dataset.fingerprint}-{chosen}"
-        return cached_features(self.extractor, items, key, self.report, self.checkpoint.modality.shown)
+        modality = self.checkpoint.modality
+        key = f"{modality.key}{dataset.fingerprint}-{chosen}"
+        return cached_features(self.extractor, items, key, self.report, modality.shown)
 
     def _training_features(self) -> torch.Tensor | None:
         training = self.training

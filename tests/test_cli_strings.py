@@ -95,6 +95,21 @@ def test_evaluation(cli: Cli, trained, data, tmp_path) -> None:
     assert "valid ↑" in result.out + result.err and "score" not in result.out
 
 
+def test_features_of_another_grammar_are_others(tmp_path, monkeypatch) -> None:
+    """The same derivations of two grammars are other strings, whatever the cache holds."""
+    monkeypatch.setenv("RAECTL_CACHE", str(tmp_path / "cache"))
+    scores = []
+    for letter in "x1":
+        data = tmp_path / f"{letter}.txt"
+        data.write_text("".join("+".join([letter] * n) + "\n" for n in range(1, 25)))
+        config = raectl.Config(grammar=f"S -> '{letter}+' S | '{letter}'", width=1, latent_dim=2, epochs=1)
+        checkpoint = raectl.train(config, data, tmp_path / letter)
+        real, *_ = raectl.Evaluation(checkpoint, data, features="expressions", n=20)
+        assert real.measured["novel"].value == 0
+        scores.append(real.measured["score"].value)
+    assert scores[0] != scores[1]
+
+
 def test_comparison(cli: Cli, trained, data, tmp_path) -> None:
     cli("evaluate", trained, "--data", data)
     cli("compare", trained, trained, "--metric", "valid", "--data", data, "-o", tmp_path / "c.txt", "-n", 3)

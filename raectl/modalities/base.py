@@ -85,6 +85,11 @@ class Modality(ABC):
         """What `measures` compare with the originals: the decoder's values, before rounding; (B, *item_shape)."""
         return x_hat
 
+    @property
+    def key(self) -> str:
+        """Identity of what `shown` makes of the same bytes: another one for data that mean another thing."""
+        return ""
+
     def shown(self, items: np.ndarray) -> np.ndarray:
         """Items as a person sees them, which is what extractors take: (B, *stored) uint8 => (B, ...)."""
         return items

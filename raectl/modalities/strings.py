@@ -136,6 +136,10 @@ class Strings(Modality):
         """The derivations that it is decoded to."""
         return self._on(x_hat.device)["one"][self.derive(x_hat.detach().float())]
 
+    @property
+    def key(self) -> str:
+        return self.grammar.text()
+
     def shown(self, items: np.ndarray) -> np.ndarray:
         """The strings themselves, empty where they are not finished: (B, T) uint8 => (B,) text."""
         return np.array([self.grammar.string(rules) or "" for rules in items.tolist()], np.str_)
