@@ -51,7 +51,7 @@ class Autoencoder(nn.Module):
 
 def glorot_uniform(layer: nn.Module) -> None:
     """Kernels uniform in +-sqrt(6 / (fan_in + fan_out)), biases zero: Keras's start, which the paper's code uses."""
-    if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+    if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d):
         nn.init.xavier_uniform_(layer.weight)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)

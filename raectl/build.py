@@ -1,23 +1,29 @@
 """From a configuration to the parts it names: defaults that depend on the data, the model, the objective."""
 
-import math
+from dataclasses import asdict
 
 import torch
 
 from raectl import latent_terms, noise, registry
 from raectl.autoencoder import Autoencoder
-from raectl.config import Config, Regularizers
-from raectl.data import Dataset
+from raectl.config import Config, Regularizers, option
+from raectl.data import DataOptions, Dataset
 from raectl.errors import UsageError
 from raectl.modalities.base import Modality
 from raectl.models import Model
 from raectl.objective import Objective
 from raectl.regularizers import Regularizer
 
+_DATA = ("image_size", "background", "grammar", "max_rules")  # options that the data resolve
 
-def modality_of(name: str) -> Modality:
-    """The modality registered under a name."""
-    modality: Modality = registry.resolve("modality", name)()
+
+def modality_of(name: str, options: DataOptions | None = None) -> Modality:
+    """The modality registered under a name, for data opened with these options.
+
+    Raises:
+        RaectlError: the options lack what the modality needs.
+    """
+    modality: Modality = registry.resolve("modality", name)(**asdict(options or DataOptions()))
     return modality
 
 
@@ -26,21 +32,24 @@ def resolve(config: Config, dataset: Dataset) -> Config:
 
     Raises:
         UsageError: a regularizer got a weight that it cannot take, or an option it does not have; the device or the
-            precision is not to be had here.
+            precision is not to be had here; an option of the data is for data of another kind.
     """
-    modality = modality_of(dataset.modality)
+    for name in _DATA:
+        if getattr(config, name) is not None and getattr(dataset.options, name) is None:
+            raise UsageError(f"{option(name)} has no effect on {dataset.source}: these are {dataset.modality}")
+    modality = modality_of(dataset.modality, dataset.options)
     item_shape = modality.item_shape(dataset.items.shape[1:])
     latent_dim = config.latent_dim or modality.default_latent_dim(item_shape)
     model: Model = registry.resolve("model", config.model)
-    data_dim = math.prod(item_shape)
+    data_dim = modality.data_dim(item_shape)
+    beta = modality.default_betas(latent_dim).get(config.model, model.beta(data_dim, latent_dim))
     device = resolve_device(config.device)
     return config.replace(
         latent_dim=latent_dim,
-        beta=model.beta(data_dim, latent_dim) if config.beta is None else config.beta,
+        beta=beta if config.beta is None else config.beta,
         arch=config.arch or modality.default_architecture(item_shape),
         reg=resolve_regularizers(config.reg, data_dim, latent_dim),
-        image_size=dataset.options.image_size,
-        background=dataset.options.background,
+        **{name: getattr(dataset.options, name) for name in _DATA},
         device=device,
         precision=resolve_precision(config.precision, device),
     )

@@ -1,5 +1,6 @@
 """The model card: README.md of a checkpoint directory, for whoever is handed it."""
 
+from raectl import registry
 from raectl.config import Config
 from raectl.directory import DataSummary
 from raectl.state import Position
@@ -21,7 +22,7 @@ Every option is in `config.json`, every epoch's terms in `log.jsonl`, pictures o
 
     raectl info DIR
     raectl fit-density DIR --components 10
-    raectl sample DIR -n 64 -o samples.png
+    raectl sample DIR -n 64 -o samples{suffix}
 
 Method: P. Ghosh, M. S. M. Sajjadi, A. Vergari, M. Black, B. Schölkopf, "From Variational to Deterministic
 Autoencoders", ICLR 2020. What the model may be used for depends on its data, of which this card knows only the above.
@@ -37,6 +38,7 @@ def text(config: Config, data: DataSummary, position: Position) -> str:
     return _TEXT.format(
         **vars(config),
         n=data.n,
+        suffix=registry.resolve("modality", data.modality).suffixes[0],
         modality=data.modality,
         regularizers=", ".join(regularizers) or "none",
         shape=" x ".join(map(str, data.shape)),

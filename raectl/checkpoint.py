@@ -54,7 +54,7 @@ class Checkpoint:
         self.directory = Directory(Path(path))
         self.device = torch.device(resolve_device(device))
         self.config, self.data, self.item_shape, (arrays, self.epoch, self.weights) = self.directory.settled(self._read)
-        self.modality = modality_of(self.data.modality)
+        self.modality = modality_of(self.data.modality, self.data.options)
         self._model, _ = build(self.config, self.item_shape)
         load_module(self._model, arrays, str(self.directory.model))
         self._model.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -131,6 +131,9 @@ class Checkpoint:
             dataset = open_dataset(source, self.data.options, report.progress)
             for note in dataset.notes:
                 report.note(note)
+            if dataset.modality != self.data.modality:
+                message = f"{dataset.source}: these are {dataset.modality}, the model is for {self.data.modality}"
+                raise RaectlError(message)
             if tuple(dataset.items.shape[1:]) != self.data.shape:
                 found = tuple(dataset.items.shape[1:])
                 raise RaectlError(f"{source}: items of shape {found} do not suit a model for {self.data.shape}")

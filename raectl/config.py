@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from raectl import registry
+from raectl import grammars, registry
 from raectl.errors import RaectlError, UsageError
 
 Regularizers = dict[str, dict[str, Any]]
@@ -30,6 +30,7 @@ _RANGES = {  # option: (smallest, largest)
     "latent_dim": (1, 4096),
     "width": (1, 1024),
     "image_size": (8, 512),
+    "max_rules": (1, 4096),
     "bn_momentum": (1e-6, 1.0),
     "epochs": (1, 1_000_000),
     "batch_size": (2, 100_000),  # batch norm needs two
@@ -51,12 +52,13 @@ class Config:
         beta: weight of the latent term; None for the model's default.
         sigma: standard deviation of the code of `cv-vae`; other models do not use it.
         importance_samples: K, draws of the code of `iwae` for each item; other models do not use it.
-        latent_dim: d; None for the modality's default (16 for grey images, 64 for colour).
+        latent_dim: d; None for the modality's default (16 for grey images, 64 for colour, 25 or 56 for strings).
         arch: encoder and decoder pair; None for the modality's default.
-        width: filters F of the first encoder layer (the paper: 128).
+        width: filters F of the first encoder layer (the paper: 128); for other architectures what they say.
         bn_momentum: batch norm's momentum, as PyTorch counts it (the paper's code: 0.01).
         image_size, fit, background: how images are brought to one shape, see `raectl.data.DataOptions`.
         max_bad, strict: how many images may be bad, see there.
+        grammar, max_rules: how strings are, likewise; a grammar is stored as its text.
         epochs: the total, also when resuming.
         batch_size, lr, seed: as everywhere.
         device, precision: `auto` is resolved once, and the result stored.
@@ -86,6 +88,8 @@ class Config:
     background: str | None = None
     max_bad: float = 0.01
     strict: bool = False
+    grammar: str | None = None
+    max_rules: int | None = None
     epochs: int = 50
     batch_size: int = 100
     lr: float = 1e-3
@@ -101,6 +105,8 @@ class Config:
         for name, expected in typing.get_type_hints(type(self)).items():
             if name != "reg":
                 object.__setattr__(self, name, _typed(name, getattr(self, name), expected))
+        if self.grammar is not None:
+            object.__setattr__(self, "grammar", grammars.canonical(self.grammar))
         registry.check("model", self.model)
         if self.arch is not None:
             registry.check("architecture", self.arch)

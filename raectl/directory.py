@@ -215,6 +215,8 @@ class Directory:
             hint = "a newer raectl wrote it: update raectl" if newer else "it was not written by raectl"
             raise RaectlError(f"{self.config} has schema version {schema!r}, not {SCHEMA}", hint)
         try:
+            if "->" not in (record["config"].get("grammar") or "->"):  # a name or a path is for who types it
+                raise ValueError("the grammar is no text of one")
             config = Config.from_dict(record["config"])
             if None in (config.latent_dim, config.arch, config.beta):
                 raise ValueError("an option without a value")

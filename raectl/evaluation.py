@@ -22,7 +22,7 @@ from raectl.errors import RaectlError, UsageError
 from raectl.extractors import Extractor
 from raectl.features import cached_features, extract
 from raectl.metrics.reference import Measured, Reference
-from raectl.registry import names, resolve
+from raectl.registry import check, resolve
 from raectl.reporting import Report
 from raectl.subjects import Subject, subjects
 
@@ -64,7 +64,7 @@ class Evaluation:
         checkpoint: the model.
         source: real items that it has not seen, as `Checkpoint.open_data` takes them.
         n: at most this many real items, and as many of everything else; chosen by the seed where there are more.
-        features: registry name of the extractor.
+        features: registry name of the extractor; None for the modality's own.
         weights: file of the extractor's weights, for one that does not come with any.
         densities: names of fitted densities; by default all that belong to these weights.
         kind: of interpolation, `linear` or `spherical`.
@@ -86,7 +86,7 @@ class Evaluation:
         source: str | Path | np.ndarray,
         *,
         n: int = DEFAULT_N,
-        features: str = "efficientnet-lite0",
+        features: str | None = None,
         weights: Path | None = None,
         densities: Sequence[str] = (),
         kind: str = "spherical",
@@ -97,7 +97,8 @@ class Evaluation:
             raise UsageError(f"-n {n} is too few to compare distributions", f"-n {_FEWEST} at least")
         self.report = report or Report()
         self.checkpoint, self.seed, self.n = checkpoint, noise.check_seed(seed), n
-        self.extractor: Extractor = resolve("extractor", features)(weights=weights, device=checkpoint.device)
+        name = _suitable(checkpoint, features)
+        self.extractor: Extractor = resolve("extractor", name)(weights=weights, device=checkpoint.device)
         self.dataset = checkpoint.open_data(source, self.report)
         if len(self.dataset) < _FEWEST:
             raise RaectlError(f"{self.dataset.source}: {len(self.dataset)} items are too few", "give more --data")
@@ -117,7 +118,7 @@ class Evaluation:
 
     def __iter__(self) -> Iterator[Result]:
         """Measure and record one column after the other, the floor first."""
-        reference = Reference(torch.from_numpy(self._features(self.dataset, self.real)))
+        reference = Reference(torch.from_numpy(self._features(self.dataset, self.real)), self._training_features)
         n, dim = reference.features.shape
         if n < dim:
             self.report.note(
@@ -128,7 +129,8 @@ class Evaluation:
         for subject in self.subjects:
             began = time.monotonic()
             self.report.note(f"measuring {subject.name}")
-            features = extract(self.extractor, subject.batches(), subject.n, self.report)
+            batches = map(self.checkpoint.modality.shown, subject.batches())
+            features = extract(self.extractor, batches, subject.n, self.report)
             yield self._result(reference, features, subject, began)
 
     @property
@@ -152,7 +154,13 @@ class Evaluation:
 
     def _features(self, dataset: Dataset, items: np.ndarray) -> np.ndarray:
         chosen = f"{self.seed}-{len(items)}" if len(items) < len(dataset) else "all"
-        return cached_features(self.extractor, items, f"{dataset.fingerprint}-{chosen}", self.report)
+        modality = self.checkpoint.modality
+        key = f"{modality.key}{dataset.fingerprint}-{chosen}"
+        return cached_features(self.extractor, items, key, self.report, modality.shown)
+
+    def _training_features(self) -> torch.Tensor | None:
+        training = self.training
+        return None if training is None else torch.from_numpy(self._features(training, training.items))
 
     def _floor(self, reference: Reference) -> Result:
         """Real items against real ones: training items, or, without any, one half of the real ones and the other."""
@@ -164,11 +172,12 @@ class Evaluation:
         features = reference.features.numpy()
         halves = np.array_split(noise.permutation(self.seed, _CHOICE, len(features)), 2)
         self.report.note(f"{REAL}: one half of {self.dataset.source} against the other, so at half the n")
-        return self._result(Reference(torch.from_numpy(features[halves[0]])), features[halves[1]], None, began)
+        half = Reference(torch.from_numpy(features[halves[0]]), self._training_features)
+        return self._result(half, features[halves[1]], None, began)
 
     def _result(self, reference: Reference, features: np.ndarray, subject: Subject | None, began: float) -> Result:
         measured: dict[str, Measured] = {}
-        for name in names("measure"):
+        for name in self.extractor.measures:
             measured |= resolve("measure", name)(reference, torch.from_numpy(features))
         names_here = {"frechet": self.extractor.frechet_name}
         measured = {names_here.get(name, name): value for name, value in measured.items()}
@@ -189,3 +198,20 @@ class Evaluation:
         result = Result(subject.name if subject else REAL, subject.density if subject else None, measured, protocol)
         self.checkpoint.directory.append_metrics(result.records)
         return result
+
+
+def _suitable(checkpoint: Checkpoint, features: str | None) -> str:
+    """The name of an extractor of the checkpoint's items.
+
+    Raises:
+        UsageError: it is unknown, or one of other items.
+    """
+    known = checkpoint.modality.extractors
+    if features is None and known:
+        return known[0]
+    if features is None or check("extractor", features) not in known:
+        raise UsageError(
+            f"there are no features {features or 'at all'} of {checkpoint.data.modality}",
+            f"known: {', '.join(known) or 'none'}",
+        )
+    return features

@@ -1,7 +1,7 @@
 """Features of many items: computed a batch at a time, and kept on the disk for data that are measured again."""
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ def extract(
 
     Arguments:
         extractor: what computes them.
-        batches: each (B, H, W, C) uint8, of any B; a multiple of the extractor's `block` wastes nothing.
+        batches: each (B, ...), as the extractor takes them, of any B.
         total: N, the number of items in all batches.
         report: receives progress.
 
@@ -50,7 +50,13 @@ def extract(
     return features
 
 
-def cached_features(extractor: Extractor, items: np.ndarray, key: str, report: Report | None = None) -> np.ndarray:
+def cached_features(
+    extractor: Extractor,
+    items: np.ndarray,
+    key: str,
+    report: Report | None = None,
+    show: Callable[[np.ndarray], np.ndarray] = lambda items: items,
+) -> np.ndarray:
     """The features of real data, which are the same at every evaluation: from `$RAECTL_CACHE/features/` if they are
     there, else computed and kept there.
 
@@ -59,9 +65,10 @@ def cached_features(extractor: Extractor, items: np.ndarray, key: str, report: R
 
     Arguments:
         extractor: what computes them.
-        items: (N, H, W, C) uint8, possibly memory-mapped.
+        items: (N, *stored) uint8, possibly memory-mapped.
         key: identity of `items`, such as the data's fingerprint and which rows were taken.
         report: receives progress.
+        show: makes of a batch of them what the extractor takes.
 
     Returns:
         (N, D) float32.
@@ -81,7 +88,7 @@ def cached_features(extractor: Extractor, items: np.ndarray, key: str, report: R
             return arrays["features"]
     except RaectlError:
         pass  # not there yet, or damaged
-    batches = (items[start : start + _BATCH] for start in range(0, len(items), _BATCH))
+    batches = (show(items[start : start + _BATCH]) for start in range(0, len(items), _BATCH))
     features = extract(extractor, batches, len(items), report)
     with contextlib.suppress(OSError, RaectlError):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ class Layout:
             RaectlError: there is no such model.
         """
         try:
-            item_shape = build.modality_of(data.modality).item_shape(data.shape)
+            item_shape = build.modality_of(data.modality, data.options).item_shape(data.shape)
             return cls(directory, item_shape, build.outline(config, item_shape))
         except (ValueError, RuntimeError, RaectlError) as error:  # RuntimeError: more numbers than 64 bits can count
             raise RaectlError(f"{directory.config} is damaged: {error}", "restore it from a copy") from error

@@ -28,8 +28,8 @@ def reconstruct_source(
         n: how many to write; None for 64 in a picture and all of them otherwise.
 
     Returns:
-        The mean over all items of each of the modality's measures, on the decoder's values before rounding to bytes,
-        which are also recorded in the directory; and how many items were written.
+        The mean over all items of each of the modality's measures, which are also recorded in the directory; and how
+        many items were written.
     """
     require_outside(out, dataset.source)
     many = min(len(dataset), _PICTURE if checkpoint.modality.is_picture(out) else len(dataset))
@@ -42,7 +42,7 @@ def reconstruct_source(
         x = checkpoint.modality.to_tensor(items.to(checkpoint.device))
         x_hat = checkpoint.reconstruct(items)
         for name, measure in measures.items():
-            sums[name] += float(measure(x, x_hat).sum())
+            sums[name] += float(measure(x, checkpoint.modality.measured(x_hat)).sum())
         if start < count:
             written.append(checkpoint.modality.to_items(x_hat))
         progress("reconstructing", start + len(items), len(dataset))

@@ -28,6 +28,8 @@ _TABLE: dict[str, dict[str, str]] = {
         "conv32": "raectl.architectures.convolutional:Conv32",
         "conv64": "raectl.architectures.convolutional:Conv64",
         "mlp": "raectl.architectures.mlp:MLP",
+        "conv-gru": "raectl.architectures.recurrent:ConvGRU",
+        "conv-gru-large": "raectl.architectures.recurrent:ConvGRULarge",
     },
     "density": {
         "standard-normal": "raectl.densities.standard_normal:StandardNormal",
@@ -42,8 +44,11 @@ _TABLE: dict[str, dict[str, str]] = {
     # The order is the order in which a SOURCE is recognised: the first that says it is one of its kind opens it.
     "source": {
         "digits": "raectl.data.digits:Digits",
+        "expressions": "raectl.data.expressions:Expressions",
+        "molecules": "raectl.data.molecules:Molecules",
         "zip": "raectl.data.zips:Zip",
         "array": "raectl.data.arrays:Array",
+        "text": "raectl.data.text:Text",
         "idx": "raectl.data.idx:IDX",
         "folder": "raectl.data.folder:Folder",
     },
@@ -51,20 +56,27 @@ _TABLE: dict[str, dict[str, str]] = {
         "mse": "raectl.metrics.reconstruction:mse",
         "psnr": "raectl.metrics.reconstruction:psnr",
         "ssim": "raectl.metrics.reconstruction:ssim",
+        "exact-match": "raectl.metrics.derivations:exact_match",
+        "rule-accuracy": "raectl.metrics.derivations:rule_accuracy",
     },
     # A metric compares an item with its reconstruction, a measure a set of items with the real ones.
     "measure": {
         "frechet": "raectl.metrics.frechet:frechet",
         "kernel": "raectl.metrics.kernel:kernel",
         "prdc": "raectl.metrics.manifold:prdc",
+        "validity": "raectl.metrics.strings:validity",
+        "score": "raectl.metrics.strings:score",
     },
     "extractor": {
         "efficientnet-lite0": "raectl.extractors.efficientnet_lite0:EfficientNetLite0",
         "inception": "raectl.extractors.inception:Inception",
         "pixels": "raectl.extractors.pixels:Pixels",
+        "strings": "raectl.extractors.strings:Strings",
+        "expressions": "raectl.extractors.expressions:Expressions",
     },
     "modality": {
         "images": "raectl.modalities.images:Images",
+        "strings": "raectl.modalities.strings:Strings",
     },
 }
 

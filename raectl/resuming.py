@@ -1,9 +1,8 @@
 """Which configuration a resumed run goes on with: the stored one, and whether what was asked for agrees with it."""
 
-import math
 from typing import Any
 
-from raectl.build import has_bf16, make_regularizer, resolve_device, resolve_regularizers
+from raectl.build import has_bf16, make_regularizer, modality_of, resolve_device, resolve_regularizers
 from raectl.config import Config, option
 from raectl.directory import Directory
 from raectl.errors import UsageError
@@ -25,7 +24,8 @@ def resumed(directory: Directory, given: dict[str, Any]) -> Config:
     config, data, _ = directory.read_config()
     Layout.of(directory, config, data).require_training()
     wanted = Config.from_dict({**config.to_dict(), **given})
-    data_dim = math.prod(data.shape)
+    modality = modality_of(data.modality, data.options)
+    data_dim = modality.data_dim(modality.item_shape(data.shape))
     assert config.latent_dim is not None, "stored configurations are resolved"
     reg = resolve_regularizers(wanted.reg, data_dim, config.latent_dim)
     wanted = wanted.replace(reg={name: _without_defaults(name, reg[name]) for name in reg})

@@ -165,12 +165,12 @@ class _Codes:
         for x_hat in self._decode(self._encode()):
             x = modality.to_tensor(torch.from_numpy(np.array(self.real[start : start + len(x_hat)])).to(x_hat.device))
             for name, measure in measures.items():
-                self.sums[name] += float(measure(x, x_hat).sum())
+                self.sums[name] += float(measure(x, modality.measured(x_hat)).sum())
             start += len(x_hat)
             yield modality.to_items(x_hat)
 
     def errors(self) -> dict[str, float]:
-        """Means over all reconstructions, on the decoder's values before rounding to bytes."""
+        """Means over all reconstructions."""
         return {name: total / len(self.real) for name, total in self.sums.items()}
 
     def interpolations(self) -> Iterator[np.ndarray]:

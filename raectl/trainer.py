@@ -102,6 +102,8 @@ def data_options(config: Config) -> DataOptions:
         background=config.background,
         max_bad=config.max_bad,
         strict=config.strict,
+        grammar=config.grammar,
+        max_rules=config.max_rules,
     )
 
 
@@ -126,7 +128,7 @@ class Run:
         keep_freed_memory()
         self.config, self.dataset, self.directory, self.report = config, dataset, directory, report
         self.summary = DataSummary.of(dataset)
-        self.modality = modality_of(dataset.modality)
+        self.modality = modality_of(dataset.modality, dataset.options)
         self.device = torch.device(config.device)
         self.train_rows, self.val_rows = split(len(dataset), config.val_fraction, config.seed)
         if len(self.train_rows) < 2:

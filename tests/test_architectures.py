@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from test_architectures_recurrent import NAMES as RECURRENT
 from torch import nn
 
 from raectl import registry
@@ -14,7 +15,7 @@ from raectl.architectures.pair import Sigmoid
 from raectl.autoencoder import Autoencoder
 from raectl.codes import Deterministic
 
-NAMES = registry.names("architecture")
+NAMES = [name for name in registry.names("architecture") if name not in RECURRENT]  # those that take images
 CONVOLUTIONAL = ("conv32", "conv64")
 KERNEL = {"conv32": 4, "conv64": 5}
 

@@ -21,6 +21,8 @@ WRONG = {
     "image_size": [7, 513, 32.0, "32"],
     "fit": ["squash", None, 1],
     "background": [3, 0.5, False],
+    "grammar": [3, True, "nonesuch", ""],
+    "max_rules": [0, 4097, 15.0, "15", True],
     "epochs": [0, -1, 1.5, 2_000_000, None, True],
     "batch_size": [1, 0, 1e2, 100_001, None],
     "lr": [0.0, -1e-3, 11, "fast", float("nan"), float("inf"), None, True],
@@ -47,6 +49,8 @@ GIVEN = {
     "background": "#ff0000",
     "max_bad": 0.5,
     "strict": True,
+    "grammar": "S -> 'x' S\nS -> 'x'\n",
+    "max_rules": 20,
     "epochs": 2,
     "batch_size": 5,
     "lr": 0.1,
@@ -79,6 +83,7 @@ def test_a_wrong_value_is_refused_by_the_name_it_is_typed_under(name, value):
         ("latent_dim", 1, 4096),
         ("width", 1, 1024),
         ("image_size", 8, 512),
+        ("max_rules", 1, 4096),
         ("epochs", 1, 1_000_000),
         ("batch_size", 2, 100_000),
         ("seed", 0, 2**63 - 1),
@@ -121,6 +126,8 @@ def test_defaults():
         "background": None,
         "max_bad": 0.01,
         "strict": False,
+        "grammar": None,
+        "max_rules": None,
         "epochs": 50,
         "batch_size": 100,
         "lr": 1e-3,
@@ -131,6 +138,11 @@ def test_defaults():
         "plateau": "relative",
         "plateau_gain": 1e-4,
     }
+
+
+def test_a_grammar_is_stored_as_its_text():
+    config = Config(grammar="expressions")
+    assert config.grammar.startswith("S -> S '+' T\n") and Config(grammar=config.grammar) == config
 
 
 def test_a_whole_number_is_taken_for_a_float_and_kept_as_one():

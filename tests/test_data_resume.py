@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from data_helpers import fill, noise, png, pngs
 
-from raectl.data import DataOptions, convert, listing, open_dataset, packing, parallel, partial
+from raectl.data import DataOptions, convert, listing, open_dataset, parallel, partial
 from raectl.data.crew import Crew
 from raectl.errors import RaectlError
 
@@ -209,6 +209,5 @@ def test_a_helper_is_not_misled_by_modules_in_the_working_directory(tmp_path, mo
         assert crew.pictures([png(noise(8, 8, 3))], DataOptions(8, "crop", "white", 3))[1] == [None]
 
 
-def test_packing_has_one_name_for_the_form_of_an_entry():
-    assert tuple(vars(DataOptions()))[: len(packing._FORM)] == packing._FORM
-    assert DataOptions(9, "pad", "red", 1, 0.5, True).form == (9, "pad", "red", 1)
+def test_an_entry_does_not_depend_on_the_tolerance_of_bad_items():
+    assert {*vars(DataOptions())} - {*DataOptions().form} == {"max_bad", "strict"}

@@ -65,7 +65,7 @@ def test_numbers_are_those_of_the_bytes_that_the_commands_write(trained, others,
     checkpoint = raectl.load(trained.path)
     reference = Reference(extractor(checkpoint.open_data(others).items))
     features = extractor(np.load(tmp_path / "samples.npz")["images"])
-    for name in registry.names("measure"):
+    for name in extractor.measures:
         for metric, measured in registry.resolve("measure", name)(reference, features).items():
             assert measured == results["gmm-2"].measured[metric]
     told = cli("reconstruct", trained.path, "--data", others, "-o", tmp_path / "pairs.png", "--json").json

@@ -12,13 +12,14 @@ from torch import nn
 
 from raectl.errors import RaectlError, UsageError
 from raectl.extractors.efficientnet_lite0 import EfficientNetLite0
+from raectl.extractors.images import ImageExtractor
 from raectl.extractors.inception import Inception, resize_tf1
 from raectl.extractors.inception_net import FIDInception
 from raectl.extractors.network import load_weights
 from raectl.extractors.pixels import Pixels
 from raectl.registry import names, resolve
 
-NAMES = names("extractor")
+NAMES = [name for name in names("extractor") if issubclass(resolve("extractor", name), ImageExtractor)]
 PHOTOGRAPHS = load_sample_images().images  # (427, 640, 3): a Chinese palace, a flower
 
 

@@ -7,10 +7,11 @@ from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_digits
 
 from raectl.errors import RaectlError
+from raectl.extractors.images import ImageExtractor
 from raectl.metrics.reference import LOWER_IS_BETTER, Measured, Reference
-from raectl.registry import names, resolve
+from raectl.registry import resolve
 
-MEASURES = names("measure")
+MEASURES = ImageExtractor.measures
 N = 600
 
 

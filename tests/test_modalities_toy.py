@@ -1,25 +1,36 @@
-"""The toy modality keeps the contract that the image modality keeps."""
+"""The toy modality and the others keep one contract."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from string_helpers import GRAMMAR, derivations
 from toy import ToySource, Vectors, register_toy, surface
 
 from raectl import registry
-from raectl.data import open_dataset
+from raectl.build import modality_of
+from raectl.data import DataOptions, open_dataset
 from raectl.errors import UsageError
 from raectl.modalities.base import Modality
 
-STORED = {"images": (9, 9, 3), "vectors": (12,)}
+
+def any_bytes(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (6, *shape), np.uint8)
 
 
-@pytest.fixture(params=STORED)
+ITEMS = {"images": any_bytes(9, 9, 3), "vectors": any_bytes(12), "strings": derivations(6)}
+
+
+@pytest.fixture(params=ITEMS)
 def modality_and_items(request) -> tuple[Modality, np.ndarray]:
     register_toy()
-    items = np.random.default_rng(0).integers(0, 256, (6, *STORED[request.param]), np.uint8)
-    return registry.resolve("modality", request.param)(), items
+    return modality_of(request.param, DataOptions(grammar=GRAMMAR.text())), ITEMS[request.param]
+
+
+def test_all_modalities_are_here():
+    register_toy()
+    assert set(registry.names("modality")) == set(ITEMS)
 
 
 def test_contract(modality_and_items, tmp_path):
@@ -32,7 +43,10 @@ def test_contract(modality_and_items, tmp_path):
     assert modality.default_latent_dim(tuple(x.shape[1:])) > 0
     assert modality.reconstruction(x, x).tolist() == [0] * 6
     for name in modality.measures:
-        assert registry.resolve("metric", name)(x, x.flip(0)).shape == (6,)
+        assert registry.resolve("metric", name)(x, modality.measured(x.flip(0))).shape == (6,)
+    for name in modality.extractors:
+        assert name in registry.names("extractor")
+    assert len(modality.shown(items)) == 6 and modality.data_dim(tuple(x.shape[1:])) > 0
     for suffix in modality.suffixes:
         modality.write(tmp_path / f"items{suffix}", [items[:4], items[4:]], 6)
         modality.write_pairs(tmp_path / f"pairs{suffix}", items, items)

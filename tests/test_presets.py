@@ -69,6 +69,7 @@ SECOND_STAGE = {  # the KL term's weight in the released configurations 30, 29 a
     "cifar10/2svae": (1e-3, (62.54, 109.77, None, 89.06)),
     "celeba/2svae": (2e-3, (42.04, 49.70, None, 47.54)),
 }
+EXPRESSIONS = {"expressions/grae": "rae", "expressions/gvae": "cv-vae"}
 FROBENIUS = [f"{family}/rae-gp-frobenius" for family in SIZES]
 AS_RELEASED = {  # where the released code is not the paper
     **{
@@ -81,11 +82,23 @@ AS_RELEASED = {  # where the released code is not the paper
 
 
 def test_presets_of_the_models_there_are():
-    assert set(presets.PRESETS) == {*RELEASED, *FROBENIUS, *SECOND_STAGE, *AS_RELEASED}
+    assert set(presets.PRESETS) == {*RELEASED, *FROBENIUS, *SECOND_STAGE, *AS_RELEASED, *EXPRESSIONS}
 
 
-@pytest.mark.parametrize("name", presets.PRESETS)
-def test_every_preset_is_a_configuration(name):
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_presets_of_expressions_are_the_grammar_vaes(name):
+    config = Config.from_dict(presets.options(name))
+    check(config)
+    assert config.model == EXPRESSIONS[name] and config.beta == 1 / config.latent_dim and not config.reg
+    assert (config.latent_dim, config.width, config.batch_size) == (25, 32, 600)
+    assert (config.epochs, config.lr, config.val_fraction) == (50, 1e-3, 0.1)
+    assert (config.plateau, config.plateau_gain, config.bn_momentum) == ("absolute", 1e-4, 0.01)
+    assert (config.sigma, config.image_size) == (0.01 if config.model == "cv-vae" else 0.7, None)
+    assert presets.PRESETS[name].fid is None and presets.PRESETS[name].density == {}
+
+
+@pytest.mark.parametrize("name", [name for name in presets.PRESETS if name not in EXPRESSIONS])
+def test_every_preset_of_images_is_a_configuration(name):
     config = Config.from_dict(presets.options(name))
     _, side, d = SIZES[name.partition("/")[0]]
     other = AS_RELEASED.get(name, {})

@@ -21,6 +21,7 @@ class Vectors(Modality):
     """Vectors of m bytes, seen by the networks as (m,) in [0, 1]."""
 
     measures = ("mse",)
+    extractors = ()
     suffixes = (".npz", ".txt")
     picture_suffixes = ()
     writes_directories = False

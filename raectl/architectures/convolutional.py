@@ -14,7 +14,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from raectl.architectures.pair import Pair, Sigmoid
+from raectl.architectures.pair import Pair, Sigmoid, unpacked
 
 _BN_EPS = 1e-3
 
@@ -59,7 +59,7 @@ def convolutional(
     rescale: bool,
 ) -> Pair:
     """One of the two nets for images (C, S, S); decoder widths are in multiples of F."""
-    channels, side, _ = item_shape
+    channels, side, _ = unpacked(item_shape, ("C", "S", "S"))
     batch_norm = partial(nn.BatchNorm2d, eps=_BN_EPS, momentum=bn_momentum)
 
     encoder: list[nn.Module] = [Rescale()] if rescale else []

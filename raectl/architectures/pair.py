@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from raectl.errors import UsageError
+
 
 class Pair(NamedTuple):
     """An encoder and its decoder.
@@ -18,6 +20,18 @@ class Pair(NamedTuple):
     encoder: nn.Module
     features: int
     decoder: nn.Module
+
+
+def unpacked(item_shape: tuple[int, ...], axes: tuple[str, ...]) -> tuple[int, ...]:
+    """The shape of an item, if it has the axes that an architecture is for.
+
+    Raises:
+        UsageError: it has more or fewer.
+    """
+    if len(item_shape) != len(axes):
+        wanted = f"({', '.join(axes)})"
+        raise UsageError(f"this --arch is for items of shape {wanted}, not {item_shape}", "leave --arch to the default")
+    return item_shape
 
 
 class Sigmoid(nn.Sigmoid):

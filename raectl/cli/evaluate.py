@@ -21,8 +21,14 @@ def evaluate(
         ),
     ] = 10_000,
     features: Annotated[
-        str, typer.Option(metavar="NAME", rich_help_panel=o.MODEL, help=f"{o.known('extractor')}.")
-    ] = "efficientnet-lite0",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            show_default="efficientnet-lite0 for images, else the data's own",
+            rich_help_panel=o.MODEL,
+            help=f"{o.known('extractor')}.",
+        ),
+    ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(

@@ -75,12 +75,14 @@ def fit_density(
             from raectl.checkpoint import load
 
             report.note(f"encoding the data of {ckpt}")
-            fit = load(ckpt, device).fit_density(density, data, name=name, seed=seed, report=report, **options)
+            checkpoint = load(ckpt, device)
+            fit = checkpoint.fit_density(density, data, name=name, seed=seed, report=report, **options)
+            out = f"samples{checkpoint.modality.suffixes[0]}"
         else:
             if data is not None:
                 raise UsageError("--latents and --data exclude each other")
             fit = fitting.fit_latents(ckpt, latents, density, name=name, seed=seed, report=report, **options)
-    out = "samples.png" if latents is None else "new-latents.npy"
+            out = "new-latents.npy"
     _print(fit, name or fit.default_name, ckpt, out, as_json=as_json)
 
 

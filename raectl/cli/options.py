@@ -15,6 +15,10 @@ def known(kind: str) -> str:
     return f"{', '.join(most)} or {last}"
 
 
+SOURCES = (
+    "A folder or zip of images, a .npy or .npz array, IDX files or their folder, a .txt file of strings, one a line, "
+    "or a built-in name: digits, expressions or molecules."
+)
 DATA, MODEL, TRAINING, RUN, OUTPUT = "Data", "Model", "Training", "Run", "Output"
 
 
@@ -88,7 +92,8 @@ Out = Annotated[
         metavar="OUT",
         show_default=False,
         rich_help_panel=OUTPUT,
-        help="A picture (.png, .jpg, ...), an archive (.npz), or, without a suffix, a directory of one file an item.",
+        help="A picture (.png, .jpg, ...), an archive (.npz), or, without a suffix, a directory of one file an item; "
+        "of strings a .txt, one a line.",
     ),
 ]
 Source = Annotated[
@@ -98,7 +103,7 @@ Source = Annotated[
         metavar="SOURCE",
         show_default=False,
         rich_help_panel=DATA,
-        help="A folder or zip of images, a .npy or .npz array, IDX files or their folder, or 'digits'.",
+        help=SOURCES,
     ),
 ]
 OptionalSource = Annotated[
@@ -108,7 +113,7 @@ OptionalSource = Annotated[
         metavar="SOURCE",
         show_default="the data of the training",
         rich_help_panel=DATA,
-        help="A folder or zip of images, a .npy or .npz array, IDX files or their folder, or 'digits'.",
+        help=SOURCES,
     ),
 ]
 DensityName = Annotated[

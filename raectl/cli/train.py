@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from raectl import grammars
 from raectl.cli import options as o
 
 
@@ -17,7 +18,7 @@ def train(
             metavar="SOURCE",
             show_default="digits",
             rich_help_panel=o.DATA,
-            help="A folder or zip of images, a .npy or .npz array, IDX files or their folder, or 'digits'.",
+            help=o.SOURCES,
         ),
     ] = None,
     image_size: o.ImageSize = None,
@@ -25,6 +26,23 @@ def train(
     background: o.Background = None,
     max_bad: o.MaxBad = None,
     strict: o.Strict = None,
+    grammar: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            show_default="the data's own",
+            rich_help_panel=o.DATA,
+            help=f"Grammar of the strings in a .txt file: {' or '.join(grammars.names())}, or a file of productions.",
+        ),
+    ] = None,
+    max_rules: Annotated[
+        int | None,
+        typer.Option(
+            show_default="one more than the longest string's",
+            rich_help_panel=o.DATA,
+            help="Rules of the grammar a string, at most; longer ones are skipped.",
+        ),
+    ] = None,
     val_fraction: Annotated[
         float | None, typer.Option(show_default="0.1", rich_help_panel=o.DATA, help="Share held out for validation.")
     ] = None,
@@ -82,12 +100,12 @@ def train(
     ] = None,
     latent_dim: Annotated[
         int | None,
-        typer.Option(show_default="16 grey, 64 colour", rich_help_panel=o.MODEL, help="Latent dimensions."),
+        typer.Option(show_default="by the data: 16 to 64", rich_help_panel=o.MODEL, help="Latent dimensions."),
     ] = None,
     arch: Annotated[
         str | None,
         typer.Option(
-            show_default="conv32 up to 32 pixels, else conv64",
+            show_default="by the data: conv32 up to 32 pixels, else conv64",
             rich_help_panel=o.MODEL,
             help=f"{o.known('architecture')}.",
         ),
@@ -163,6 +181,8 @@ _CONFIG = (
     "background",
     "max_bad",
     "strict",
+    "grammar",
+    "max_rules",
     "val_fraction",
     "model",
     "reg",

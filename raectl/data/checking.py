@@ -34,7 +34,7 @@ class Checked:
     total: int
     duplicates: tuple[tuple[int, ...], ...] = ()
     constant: tuple[int, ...] = ()
-    too_many: rules.BadImagesError | None = None
+    too_many: rules.BadItemsError | None = None
 
 
 def check_source(spec: str | Path, options: DataOptions, progress: Progress) -> Checked:
@@ -50,13 +50,13 @@ def check_source(spec: str | Path, options: DataOptions, progress: Progress) -> 
     rules.check(options)
     try:
         dataset = open_dataset(spec, replace(options, max_bad=1.0, strict=False), progress)
-    except rules.BadImagesError as error:
+    except rules.BadItemsError as error:
         return Checked(None, error.bad, error.total, too_many=error)
     total = len(dataset) + len(dataset.skipped)
     too_many = None
     try:
         rules.tolerate(dataset.skipped, total, dataset.source, options)
-    except rules.BadImagesError as error:
+    except rules.BadItemsError as error:
         too_many = error
     duplicates, constant = _looked_at(dataset.items, progress)
     return Checked(dataset, dataset.skipped, total, duplicates, constant, too_many)

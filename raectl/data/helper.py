@@ -61,7 +61,7 @@ def main() -> None:
             reasons: list[str | None] = []
             for data in files:
                 try:
-                    rows.append(convert.square(data, DataOptions(*request["options"])).tobytes())
+                    rows.append(convert.square(data, DataOptions(**request["options"])).tobytes())
                     reasons.append(None)
                 except convert.BadImageError as error:
                     reasons.append(str(error))

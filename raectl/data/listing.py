@@ -132,7 +132,7 @@ def _prepare(listing: Listing, options: DataOptions, background: str, progress: 
             progress("decoding images", done, len(headers))
 
     content = digest([(header.name, header.content) for header in headers], sorted(bad))
-    return Job(listing.source, content, resolved, total, blocks, tuple(bad), notes)
+    return Job(listing.source, content, resolved, rules.item_shape(resolved), total, blocks, tuple(bad), notes)
 
 
 def _without_broken_outliers(listing: Listing, headers: list[_Header]) -> tuple[list[_Header], list[rules.Bad]]:

@@ -20,10 +20,10 @@ _DEFAULTS = DataOptions()
 def open_dataset(
     spec: str | Path | np.ndarray, options: DataOptions = _DEFAULTS, progress: Progress | None = None
 ) -> Dataset:
-    """Open a folder, a zip, an array file, IDX files, `digits`, or an array (N, H, W[, C]) that is in memory.
+    """Open a folder, a zip, an array file, IDX files, a text file, a built-in name, or an array (N, H, W[, C]).
 
     Arguments:
-        spec: the SOURCE; an array holds uint8 0 to 255 or floats 0 to 1.
+        spec: the SOURCE; an array in memory holds uint8 0 to 255 or floats 0 to 1.
         options: how the items are brought to one shape.
         progress: called now and then as `progress(description, done, total)`.
 
@@ -60,7 +60,7 @@ def _kind(spec: str) -> type[Source]:
 
 
 def _unrecognised(spec: str) -> RaectlError:
-    kinds = "a SOURCE is a folder of images, a .zip, .npy or .npz, IDX files, or `digits`"
+    kinds = "a SOURCE is a folder of images, a .zip, .npy or .npz, IDX files, a .txt of strings, or `digits`"
     if not os.path.lexists(spec):
         return RaectlError(f"{rules.shown(spec)} does not exist", kinds)
     if rules.is_image_name(spec):

@@ -12,18 +12,22 @@ class DataOptions:
         fit: how an image that is not square, or of another size, is brought to it: `pad`, `crop` or `stretch`.
         background: colour (a name or `#rrggbb`) behind transparent pixels and around padded images.
         channels: 1 (grey) or 3 (colour); given when the data must suit an existing checkpoint.
-        max_bad: share of bad images above which opening fails; up to 5 are skipped whatever their share.
-        strict: fail at the first bad image.
+        grammar: of strings: a name, a file or a text, as `raectl.grammars.read` takes them; resolved, its text.
+        max_rules: T, the rules of a derivation with its padding; a string that needs more is not taken.
+        max_bad: share of bad items above which opening fails; up to 5 are skipped whatever their share.
+        strict: fail at the first bad item.
     """
 
     image_size: int | None = None
     fit: str = "crop"
     background: str | None = None
     channels: int | None = None
+    grammar: str | None = None
+    max_rules: int | None = None
     max_bad: float = 0.01
     strict: bool = False
 
     @property
-    def form(self) -> tuple[int | None, str, str | None, int | None]:
+    def form(self) -> dict[str, int | str | None]:
         """What the items depend on: the tolerance of bad ones says only whether there will be any."""
-        return self.image_size, self.fit, self.background, self.channels
+        return {name: value for name, value in vars(self).items() if name not in ("max_bad", "strict")}

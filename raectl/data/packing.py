@@ -31,8 +31,7 @@ from raectl.data.partial import Block, Partial
 from raectl.errors import RaectlError
 
 # Part of every key: another layout here, or another decoder, makes other entries.
-_VERSION = f"1, Pillow {PIL.__version__}"
-_FORM = ("image_size", "fit", "background", "channels")  # the options that an entry has
+_VERSION = f"2, Pillow {PIL.__version__}"
 
 
 @dataclass(frozen=True)
@@ -43,19 +42,23 @@ class Job:
         source: where it comes from, for messages.
         content: digest of the bytes that it is made from.
         options: resolved.
+        shape: of one item as stored.
         total: number of items, the bad ones included.
         blocks: converts, from the item of the number on that it is given; `bad` ones do not count.
         bad: items already known not to be readable.
         notes: what to tell the user.
+        what: the items are, in messages.
     """
 
     source: str
     content: str
     options: DataOptions
+    shape: tuple[int, ...]
     total: int
     blocks: Callable[[int], Generator[Block, None, None]]
     bad: tuple[rules.Bad, ...] = ()
     notes: tuple[str, ...] = ()
+    what: str = "images"
 
     @property
     def key(self) -> str:
@@ -64,7 +67,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Packed:
-    """Converted items (N, S, S, C) uint8, and what `Dataset` wants to know of them."""
+    """Converted items (N, *shape) uint8, and what `Dataset` wants to know of them."""
 
     items: np.ndarray
     options: DataOptions
@@ -129,7 +132,7 @@ def _memo(state: str, options: DataOptions) -> Path:
 
 def in_memory(job: Job) -> Packed:
     """Convert without the cache."""
-    items = np.empty((job.total, *rules.item_shape(job.options)), np.uint8)
+    items = np.empty((job.total, *job.shape), np.uint8)
     filled = 0
     names: list[str] = []
     bad = [*job.bad]
@@ -141,18 +144,19 @@ def in_memory(job: Job) -> Packed:
             bad.extend(block.bad)
             _check(job, bad, block)
     items = items[:filled]
-    return Packed(items, job.options, job.total, tuple(names), tuple(sorted(bad)), fingerprint(items), job.notes)
+    skipped = tuple(sorted(bad, key=rules.by_number))
+    return Packed(items, job.options, job.total, tuple(names), skipped, fingerprint(items), job.notes)
 
 
 def _check(job: Job, bad: list[rules.Bad], block: Block) -> None:
     """Stop as soon as too many items are bad."""
     if block.bad and rules.too_many(len(bad), job.total, job.options):
-        rules.tolerate(sorted(bad), job.total, job.source, job.options)
+        rules.tolerate(sorted(bad, key=rules.by_number), job.total, job.source, job.options, job.what)
 
 
 def _without_cache(job: Job, trouble: str) -> Packed:
     where = rules.shown(str(cache_directory()))
-    note = f"the cache {where} cannot be used ({trouble}), so images are converted anew each time; set RAECTL_CACHE"
+    note = f"the cache {where} cannot be used ({trouble}), so {job.what} are converted anew each time; set RAECTL_CACHE"
     return in_memory(dataclasses.replace(job, notes=(*job.notes, note)))
 
 
@@ -164,7 +168,7 @@ def _make_parent(path: Path) -> None:
 def _write(job: Job) -> None:
     entry = cache_directory() / "packed" / job.key
     _make_parent(entry)
-    with files.describing_os_errors(entry), Partial(entry, rules.item_shape(job.options)) as partial:
+    with files.describing_os_errors(entry), Partial(entry, job.shape) as partial:
         bad = [*job.bad, *partial.bad]
         with contextlib.closing(job.blocks(partial.done)) as blocks:  # an interruption ends its threads too
             for block in blocks:
@@ -174,10 +178,11 @@ def _write(job: Job) -> None:
         with files.atomic_directory(entry) as directory:
             taken = partial.take(directory / "items.npy")
             meta = {
-                "options": dict(zip(_FORM, job.options.form, strict=True)),
+                "options": job.options.form,
+                "shape": job.shape,
                 "total": job.total,
                 "names": partial.names,
-                "skipped": sorted(bad),
+                "skipped": sorted(bad, key=rules.by_number),
                 "fingerprint": taken,
             }
             (directory / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
@@ -203,7 +208,7 @@ def _load(key: Any) -> Packed | None:
         items = np.load(entry / "items.npy", mmap_mode="r")
         options = DataOptions(**meta["options"])
         names, skipped = tuple(meta["names"]), tuple((name, reason) for name, reason in meta["skipped"])
-        whole = items.dtype == np.uint8 and items.shape == (meta["total"] - len(skipped), *rules.item_shape(options))
+        whole = items.dtype == np.uint8 and items.shape == (meta["total"] - len(skipped), *meta["shape"])
         if not whole or len(names) not in (0, len(items)):
             return None
         return Packed(items, options, meta["total"], names, skipped, meta["fingerprint"])

@@ -1,6 +1,7 @@
 """What holds for every source: options in range, the choice of size and channels, how many bad images are too many."""
 
 import os
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -110,11 +111,12 @@ def resolve(
         notes = (f"images of {what} became {size} x {size} by {options.fit}{hint}",)
     channels = options.channels or (1 if grey else 3)
     background = options.background or background
-    return replace(options, image_size=size, channels=channels, background=background), notes
+    resolved = replace(options, image_size=size, channels=channels, background=background, grammar=None, max_rules=None)
+    return resolved, notes
 
 
-class BadImagesError(RaectlError):
-    """Too many images are bad; has the names and reasons of those found so far, and the number of all images."""
+class BadItemsError(RaectlError):
+    """Too many items are bad; has the names and reasons of those found so far, and the number of all items."""
 
     def __init__(self, message: str, hint: str | None, bad: Sequence[Bad], total: int) -> None:
         super().__init__(message, hint)
@@ -128,11 +130,21 @@ def too_many(bad: int, total: int, options: DataOptions) -> bool:
     return bad == total or (bad > NAMED and bad > options.max_bad * total)
 
 
-def tolerate(bad: Sequence[Bad], total: int, where: str, options: DataOptions) -> tuple[str, ...]:
-    """A note on the images that had to be skipped, empty if there were none.
+def by_number(bad: Bad) -> list[tuple[bool, int, str]]:
+    """A key to sort the bad items by name, numbers in them by their value.
+
+    Example:
+        >>> sorted([("line 10", ""), ("line 9", "")], key=by_number)[0][0]
+        'line 9'
+    """
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", bad[0])]
+
+
+def tolerate(bad: Sequence[Bad], total: int, where: str, options: DataOptions, what: str = "images") -> tuple[str, ...]:
+    """A note on the items that had to be skipped, empty if there were none.
 
     Raises:
-        BadImagesError: there are too many.
+        BadItemsError: there are too many.
     """
     if not bad:
         return ()
@@ -140,12 +152,11 @@ def tolerate(bad: Sequence[Bad], total: int, where: str, options: DataOptions) -
     named += f", and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
     if too_many(len(bad), total, options):
         if len(bad) == total:
-            raise BadImagesError(
-                f"none of the {total} images in {shown(where)} could be read: {named}", None, bad, total
-            )
-        message = f"{len(bad)} of {total} images in {shown(where)} could not be read: {named}"
+            message = f"none of the {total} {what} in {shown(where)} could be read: {named}"
+            raise BadItemsError(message, None, bad, total)
+        message = f"{len(bad)} of {total} {what} in {shown(where)} could not be read: {named}"
         allowed = "none is allowed" if options.strict else f"up to {NAMED} are skipped, or {100 * options.max_bad:g} %"
         listed = f"{command('raectl', 'check', where)} lists them"
-        raise BadImagesError(message, f"repair or remove them: {allowed} (--max-bad); {listed}", bad, total)
+        raise BadItemsError(message, f"repair or remove them: {allowed} (--max-bad); {listed}", bad, total)
     was = "was" if len(bad) == 1 else "were"
-    return (f"{len(bad)} of {total} images could not be read and {was} skipped: {named}",)
+    return (f"{len(bad)} of {total} {what} could not be read and {was} skipped: {named}",)

@@ -56,7 +56,8 @@ def open_uniform(stack: Stack, options: DataOptions, background: str, progress: 
 
         def job() -> Job:
             content = files.file_digest(file) if file else ""
-            return Job(source, content, resolved, count, lambda first: _blocks(stack, resolved, first, progress))
+            shape = rules.item_shape(resolved)
+            return Job(source, content, resolved, shape, count, lambda first: _blocks(stack, resolved, first, progress))
 
         result = packed(_state(file), resolved, job) if file else in_memory(job())
         images, known, notes = result.items, result.known_fingerprint, notes + result.notes

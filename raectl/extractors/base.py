@@ -1,7 +1,6 @@
-"""The interface of an extractor, and what all of them share: checked items, blocks of one size, no gradients."""
+"""The interface of an extractor."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,11 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raectl.errors import RaectlError
-
 
 class Extractor(ABC):
-    """Features of images. Row i depends on item i alone, bit for bit, whatever else is in the batch.
+    """Features of items, as a modality shows them. Row i depends on item i alone, whatever else is in the batch.
 
     Arguments:
         weights: file of the network's weights; None for those that come with the extractor, where some do.
@@ -21,8 +18,8 @@ class Extractor(ABC):
 
     Attributes:
         name: what the registry calls it.
+        measures: registry names of the measures that these features are for.
         frechet_name: what the Fréchet distance between its features is called; FID is the name for Inception's only.
-        block: items that are computed at a time.
         notes: sentences to tell the user.
 
     Raises:
@@ -31,8 +28,8 @@ class Extractor(ABC):
     """
 
     name: ClassVar[str]
+    measures: ClassVar[tuple[str, ...]]
     frechet_name: ClassVar[str] = "frechet"
-    block: ClassVar[int] = 32
     notes: tuple[str, ...] = ()
 
     def __init__(self, weights: Path | None = None, device: torch.device | str = "cpu") -> None:
@@ -50,36 +47,15 @@ class Extractor(ABC):
         """D, or None where it depends on the items' shape."""
 
     @abstractmethod
-    def _features(self, x: Tensor) -> Tensor:
-        """One block: (block, C, H, W) float32, whole numbers from 0 to 255, on the CPU => (block, D) on any device."""
-
     def __call__(self, items: np.ndarray) -> Tensor:
         """The features of some items.
 
         Arguments:
-            items: (B, H, W, C) uint8, C 1 (grey) or 3 (colour); possibly memory-mapped.
+            items: (B, ...), as `Modality.shown` gives them.
 
         Returns:
             (B, D) float32, on the CPU.
 
         Raises:
-            RaectlError: the items are no images.
+            RaectlError: the items are of another kind.
         """
-        if items.dtype != np.uint8 or items.ndim != 4 or items.shape[3] not in (1, 3) or 0 in items.shape[1:]:
-            found = f"{items.dtype} of shape {items.shape}"
-            raise RaectlError(f"{self.name} takes images, uint8 of shape (N, H, W, 1 or 3), not {found}")
-        parts = [torch.empty(0, self.dim or 0)] if len(items) == 0 else []
-        with torch.inference_mode():
-            for rows, count in self._blocks(items):
-                x = torch.from_numpy(rows).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-                parts.append(self._features(x)[:count].float().cpu())
-        return torch.cat(parts)
-
-    def _blocks(self, items: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
-        """Blocks of exactly `block` rows, and how many of them count: the last is padded with copies of its last row.
-
-        A library may choose another algorithm, with other rounding, for another batch size.
-        """
-        for start in range(0, len(items), self.block):
-            index = np.minimum(np.arange(start, start + self.block), len(items) - 1)
-            yield items[index], min(self.block, len(items) - start)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from raectl.errors import RaectlError
-from raectl.extractors.base import Extractor
+from raectl.extractors.images import ImageExtractor
 from raectl.files import file_digest
 
 
-class NetworkExtractor(Extractor):
+class NetworkExtractor(ImageExtractor):
     """Features that a network trained on ImageNet gives.
 
     Attributes:

@@ -7,12 +7,12 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from raectl.errors import UsageError
-from raectl.extractors.base import Extractor
+from raectl.extractors.images import ImageExtractor
 
 _SIDE = 32  # pixels; D is then at most 3,072, and a covariance of the features still fits into memory
 
 
-class Pixels(Extractor):
+class Pixels(ImageExtractor):
     """Values in [0, 1], channel by channel and row by row: D = C min(H, 32) min(W, 32).
 
     A side of more than 32 pixels is brought to 32, each new pixel the mean of those it covers. A distance between

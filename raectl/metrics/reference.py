@@ -1,6 +1,7 @@
 """What every measure of samples is taken against: the features of real items, and what is computed of them once."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -22,6 +23,12 @@ LOWER_IS_BETTER = {
     "mse": True,
     "psnr": False,
     "ssim": False,
+    "exact-match": False,
+    "rule-accuracy": False,
+    "valid": False,
+    "unique": False,
+    "novel": False,
+    "score": True,
 }
 
 
@@ -48,6 +55,7 @@ class Reference:
 
     Arguments:
         features: (N, D), N at least 2; float32 or float64, anything else becomes float32.
+        training: gives the features of the items that the model was trained on, or None where they are gone.
 
     Raises:
         RaectlError: fewer than 2 items, or values that are not finite.
@@ -58,8 +66,9 @@ class Reference:
         tensor([1., 3.])
     """
 
-    def __init__(self, features: Tensor) -> None:
+    def __init__(self, features: Tensor, training: Callable[[], Tensor | None] = lambda: None) -> None:
         self.features = _checked(features, "real")
+        self.training = cache(training)
         self._known: dict[Callable[[Tensor], Any], Any] = {}
 
     def once(self, statistic: Callable[[Tensor], T]) -> T:

@@ -4,10 +4,12 @@ Everything else sees `x: (B, *item_shape)` float32 and `z: (B, d)`. Items are st
 uint8; a modality turns them into tensors and back, compares, draws and writes them.
 """
 
+import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,19 +24,27 @@ _FILE_TYPE = re.compile(
 
 
 class Modality(ABC):
-    """What a datum is. A subclass without state; `raectl.registry` knows it by its name.
+    """What a datum is. `raectl.registry` knows it by its name.
+
+    Arguments:
+        options: those in force for the data, by their names in `raectl.data.DataOptions`.
 
     Attributes:
         measures: registry names of the metrics that compare an item with its reconstruction.
+        extractors: registry names of the extractors of features in which sets of items are compared, the best first.
         suffixes: suffixes of the files that items can be written to, in lower case.
         picture_suffixes: those of them that are a page for a person to look at.
         writes_directories: whether items can also be written to a directory, a file each.
     """
 
     measures: tuple[str, ...]
+    extractors: tuple[str, ...]
     suffixes: tuple[str, ...]
     picture_suffixes: tuple[str, ...]
     writes_directories: bool
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
 
     @abstractmethod
     def default_architecture(self, item_shape: tuple[int, ...]) -> str:
@@ -43,6 +53,14 @@ class Modality(ABC):
     @abstractmethod
     def default_latent_dim(self, item_shape: tuple[int, ...]) -> int:
         """Number of latent dimensions to use where none is asked for."""
+
+    def default_betas(self, latent_dim: int) -> Mapping[str, float]:
+        """beta's default by model, where it is not the model's own: from d, in units of the reconstruction term."""
+        return {}
+
+    def data_dim(self, item_shape: tuple[int, ...]) -> int:
+        """D, the number of values that the reconstruction term sums over, with which default weights grow."""
+        return math.prod(item_shape)
 
     @abstractmethod
     def item_shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
@@ -62,6 +80,19 @@ class Modality(ABC):
     @abstractmethod
     def reconstruction(self, x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:
         """The objective's reconstruction term: 2 x (B, *item_shape) => (B,) float32."""
+
+    def measured(self, x_hat: torch.Tensor) -> torch.Tensor:
+        """What `measures` compare with the originals: the decoder's values, before rounding; (B, *item_shape)."""
+        return x_hat
+
+    @property
+    def key(self) -> str:
+        """Identity of what `shown` makes of the same bytes: another one for data that mean another thing."""
+        return ""
+
+    def shown(self, items: np.ndarray) -> np.ndarray:
+        """Items as a person sees them, which is what extractors take: (B, *stored) uint8 => (B, ...)."""
+        return items
 
     @abstractmethod
     def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> None:

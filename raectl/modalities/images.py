@@ -19,6 +19,7 @@ class Images(Modality):
     """Square or rectangular images with 1 (grey) or 3 (colour) channels."""
 
     measures = ("mse", "psnr", "ssim")
+    extractors = ("efficientnet-lite0", "inception", "pixels")
     suffixes = (*pictures.SUFFIXES, ".npz")
     picture_suffixes = pictures.SUFFIXES
     writes_directories = True

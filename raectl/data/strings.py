@@ -1,0 +1,100 @@
+"""Strings that come as lines: each becomes its leftmost derivation, padded to one length, and is kept in the cache."""
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from raectl import grammars
+from raectl.data import rules
+from raectl.data.base import Progress
+from raectl.data.dataset import Dataset
+from raectl.data.options import DataOptions
+from raectl.data.packing import Job, packed
+from raectl.data.partial import Block
+from raectl.errors import RaectlError, UsageError
+from raectl.grammars.grammar import padded
+from raectl.grammars.parser import LONGEST, ParseError, parser_of
+
+_BLOCK = 4096  # derivations padded at a time
+_OFTEN = 1000  # lines between two words of progress, and bad ones between two looks at whether they are too many
+_WHAT = "lines"
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Strings, before they are parsed.
+
+    Arguments:
+        source: as `open_dataset` takes it.
+        state: a digest that changes whenever they do, told cheaply.
+        content: gives the digest of their bytes.
+        read: gives them from the start, each with what is wrong with it, or None.
+        grammar: name of the grammar where the user gave none; None if one must be given.
+    """
+
+    source: str
+    state: str
+    content: Callable[[], str]
+    read: Callable[[], Iterator[tuple[str, str | None]]]
+    grammar: str | None = None
+
+
+def open_strings(lines: Lines, options: DataOptions, progress: Progress) -> Dataset:
+    """The derivations of all lines, (N, T) uint8; T is one more than the longest needs, or `options.max_rules`.
+
+    Raises:
+        UsageError: no grammar is given, or there is none of that name.
+        RaectlError: there are no lines, or too many that the grammar does not derive in T rules.
+    """
+    given = options.grammar or lines.grammar
+    if given is None:
+        hint = f"--grammar {', '.join(grammars.names())}, or a file of productions"
+        raise UsageError(f"{rules.shown(lines.source)} holds strings; of which grammar?", hint)
+    asked = DataOptions(
+        grammar=grammars.canonical(given), max_rules=options.max_rules, max_bad=options.max_bad, strict=options.strict
+    )
+    result = packed(lines.state, asked, lambda: _prepare(lines, asked, progress))
+    return Dataset(
+        items=result.items,
+        modality="strings",
+        source=lines.source,
+        options=result.options,
+        notes=result.notes + rules.tolerate(result.skipped, result.total, lines.source, options, _WHAT),
+        skipped=result.skipped,
+        known_fingerprint=result.known_fingerprint,
+    )
+
+
+def _prepare(lines: Lines, options: DataOptions, progress: Progress) -> Job:
+    assert options.grammar is not None
+    grammar = grammars.read(options.grammar)
+    total = sum(1 for _ in lines.read())
+    if total == 0:
+        raise RaectlError(f"{rules.shown(lines.source)} is empty", "one string a line is needed")
+    most = options.max_rules or LONGEST
+    derivations: list[bytes] = []
+    bad: list[rules.Bad] = []
+    for number, (line, trouble) in enumerate(lines.read(), 1):
+        try:
+            if trouble:
+                raise ParseError(trouble)
+            derivation = parser_of(grammar).derivation(line)
+            if len(derivation) > most:
+                raise ParseError(f"its {len(derivation)} rules are more than {most}")
+            derivations.append(derivation)
+        except ParseError as error:
+            bad.append((f"line {number}", str(error) if line or trouble else "empty"))
+            if len(bad) % _OFTEN == 0:  # nothing is gained by reading on
+                rules.tolerate(bad, total, lines.source, options, _WHAT)
+        if number % _OFTEN == 0:
+            progress("parsing", number, total)
+    length = options.max_rules or min(LONGEST, 1 + max(map(len, derivations), default=0))
+    resolved = replace(options, max_rules=length)
+
+    def blocks(first: int) -> Generator[Block, None, None]:
+        for start in range(first, len(derivations), _BLOCK):
+            rows = b"".join(padded(rules, length, grammar.padding) for rules in derivations[start : start + _BLOCK])
+            yield Block(np.frombuffer(rows, np.uint8).reshape(-1, length))
+
+    return Job(lines.source, lines.content(), resolved, (length,), total, blocks, tuple(bad), what=_WHAT)

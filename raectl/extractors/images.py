@@ -1,0 +1,58 @@
+"""What all extractors of images share: checked items, blocks of one size, no gradients."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raectl.errors import RaectlError
+from raectl.extractors.base import Extractor
+
+
+class ImageExtractor(Extractor):
+    """Features of images, in which distributions of images are compared. Row i depends on item i alone, bit for bit.
+
+    Attributes:
+        block: items that are computed at a time.
+    """
+
+    measures = ("frechet", "kernel", "prdc")
+    block: ClassVar[int] = 32
+
+    @abstractmethod
+    def _features(self, x: Tensor) -> Tensor:
+        """One block: (block, C, H, W) float32, whole numbers from 0 to 255, on the CPU => (block, D) on any device."""
+
+    def __call__(self, items: np.ndarray) -> Tensor:
+        """The features of some items.
+
+        Arguments:
+            items: (B, H, W, C) uint8, C 1 (grey) or 3 (colour); possibly memory-mapped.
+
+        Returns:
+            (B, D) float32, on the CPU.
+
+        Raises:
+            RaectlError: the items are no images.
+        """
+        if items.dtype != np.uint8 or items.ndim != 4 or items.shape[3] not in (1, 3) or 0 in items.shape[1:]:
+            found = f"{items.dtype} of shape {items.shape}"
+            raise RaectlError(f"{self.name} takes images, uint8 of shape (N, H, W, 1 or 3), not {found}")
+        parts = [torch.empty(0, self.dim or 0)] if len(items) == 0 else []
+        with torch.inference_mode():
+            for rows, count in self._blocks(items):
+                x = torch.from_numpy(rows).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+                parts.append(self._features(x)[:count].float().cpu())
+        return torch.cat(parts)
+
+    def _blocks(self, items: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+        """Blocks of exactly `block` rows, and how many of them count: the last is padded with copies of its last row.
+
+        A library may choose another algorithm, with other rounding, for another batch size.
+        """
+        for start in range(0, len(items), self.block):
+            index = np.minimum(np.arange(start, start + self.block), len(items) - 1)
+            yield items[index], min(self.block, len(items) - start)

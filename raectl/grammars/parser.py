@@ -1,0 +1,266 @@
+"""From a string to its leftmost derivation, for any context-free grammar: left-recursive, ambiguous or neither.
+
+A bottom-up parser over characters. Its states are those of LR(0), made when first met; a reduction goes on only where
+the next two characters may follow (SLR(2)), so that most strings of most grammars, and all SMILES, leave one choice
+at every character: one stack then does. Where there are more, all are followed at once on a stack that is a graph, in
+which every way to read a part as a left side is kept once; of an ambiguous string this gives one derivation, always
+the same.
+
+Each part on the stack carries its own leftmost derivation, as bytes: that of a production is its index, then its
+parts'. So nothing recurses, however deep the string.
+
+Reference: M. Tomita, "An Efficient Augmented-Context-Free Parsing Algorithm", Computational Linguistics 13, 1987.
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from raectl.grammars.grammar import Grammar
+
+LONGEST = 4096  # characters of a string, and rules of a derivation
+_STEPS = 2_000_000  # edges that a string's graph may be searched along, a second's work
+_END = "\0"
+_SHIFT, _ACCEPT, _ERROR, _MANY = -1, -2, -3, -4  # beside rules, which are reduced
+_START = -1  # the rule that has the start on its right
+
+Item = tuple[int, int]  # rule, and how many of its symbols have been read
+Symbols = tuple[int | str, ...]  # left sides by index, text by character
+
+
+class ParseError(ValueError):
+    """A string that the grammar does not derive; its text says why."""
+
+
+class _State:
+    """An LR(0) state: its items, and what is known of its actions so far."""
+
+    __slots__ = ("actions", "items", "moves")
+
+    def __init__(self, items: tuple[Item, ...]) -> None:
+        self.items = items
+        self.moves: dict[int | str, _State] = {}
+        self.actions: dict[str, tuple[int, tuple[int, ...]]] = {}  # two characters => what to do, and all of them
+
+
+class _Node:
+    """A state on the stack that is a graph; below it others, with the derivation of what lies between."""
+
+    __slots__ = ("below", "state")
+
+    def __init__(self, state: _State) -> None:
+        self.state = state
+        self.below: dict[_Node, bytes] = {}
+
+
+class Parser:
+    """The parser of a grammar.
+
+    Example:
+        >>> from raectl import grammars
+        >>> list(Parser(grammars.read("S -> S '+' T | T\\nT -> 'x'")).derivation("x+x"))
+        [0, 1, 2, 2]
+    """
+
+    def __init__(self, grammar: Grammar) -> None:
+        self.grammar = grammar
+        self._right: dict[int, Symbols] = {_START: (0,)}
+        for rule, production in enumerate(grammar.productions):
+            if grammar.is_applied(production):
+                parts = (s.text if s.is_text else (grammar.lefts.index(s.text),) for s in production.right)
+                self._right[rule] = tuple(symbol for part in parts for symbol in part)
+        self._first, self._follow = self._lookahead()
+        self._states: dict[frozenset[Item], _State] = {}
+        self._begin = self._state(frozenset({(_START, 0)}))
+        # rule => its number of symbols, its left side, its derivation without its parts
+        self._reductions = {r: (len(self._right[r]), grammar.left[r], bytes([r])) for r in self._right if r != _START}
+
+    def derivation(self, text: str) -> bytes:
+        """The rules of the leftmost derivation of a string.
+
+        Raises:
+            ParseError: there is none, or it is too long, or takes too long to find.
+        """
+        if len(text) > LONGEST:
+            raise ParseError(f"longer than {LONGEST:,} characters")
+        for at, character in enumerate(text, 1):
+            if character not in self.grammar.alphabet:
+                raise ParseError(f"the grammar has no {character!r}, character {at}")
+        rules = self._by_one_stack(text)
+        if rules is None:
+            rules = self._by_a_graph(text)
+        if len(rules) > LONGEST:
+            raise ParseError(f"its derivation has more than {LONGEST:,} rules")
+        return rules
+
+    # -- one stack -------------------------------------------------------------------------------------------------
+
+    def _by_one_stack(self, text: str) -> bytes | None:
+        """The derivation, or None where there is more than one choice."""
+        ahead = text + 2 * _END
+        reductions = self._reductions
+        state, states, parts, at = self._begin, [self._begin], [b""], 0
+        pair = ahead[:2]
+        while True:
+            action = (state.actions.get(pair) or self._actions(state, pair))[0]
+            if action >= 0:
+                count, left, rules = reductions[action]
+                if count == 1:
+                    states.pop()
+                    parts[-1] = rules + parts[-1]
+                else:
+                    kept = len(states) - count
+                    parts[kept:] = [rules + b"".join(parts[kept:])]
+                    del states[kept:]
+                base = states[-1]
+                state = base.moves.get(left) or self._move(base, left)
+                states.append(state)
+            elif action == _SHIFT:
+                state = state.moves.get(pair[0]) or self._move(state, pair[0])
+                states.append(state)
+                parts.append(b"")
+                at += 1
+                pair = ahead[at : at + 2]
+            elif action == _ACCEPT:
+                return parts[-1]
+            elif action == _MANY:
+                return None
+            else:
+                raise _stuck(text, at)
+
+    # -- many at once ----------------------------------------------------------------------------------------------
+
+    def _by_a_graph(self, text: str) -> bytes:
+        ahead = text + 2 * _END
+        root = _Node(self._begin)
+        level = {self._begin: root}
+        steps = _STEPS
+        for at in range(len(text) + 1):
+            pair = ahead[at : at + 2]
+            steps = self._reduce_all(level, pair, steps)
+            if at == len(text):
+                break
+            following: dict[_State, _Node] = {}
+            for state, node in level.items():
+                if _SHIFT in self._all_actions(state, pair):
+                    target = state.moves.get(pair[0]) or self._move(state, pair[0])
+                    following.setdefault(target, _Node(target)).below[node] = b""
+            if not following:
+                raise _stuck(text, at)
+            level = following
+        for state, node in level.items():
+            if _ACCEPT in self._all_actions(state, 2 * _END) and root in node.below:
+                return node.below[root]
+        raise _stuck(text, len(text))
+
+    def _reduce_all(self, level: dict[_State, _Node], pair: str, steps: int) -> int:
+        """Add to a level whatever reductions lead to; the steps that are left."""
+        waiting: list[tuple[_Node, _Node | None]] = [(node, None) for node in level.values()]  # by one edge, or by all
+        while waiting:
+            node, first = waiting.pop()
+            for rule in self._all_actions(node.state, pair):
+                if rule < 0:
+                    continue
+                count, left, rules = self._reductions[rule]
+                edges = {} if first is None or not count else {first: node.below[first]}
+                ways = [(node, b"")]
+                for _ in range(count):
+                    ways = [(to, part + parts) for at, parts in ways for to, part in (edges or at.below).items()]
+                    edges = {}
+                    steps -= len(ways)
+                    if steps < 0:
+                        raise ParseError("too ambiguous: there are too many ways to read it")
+                for base, parts in ways:
+                    target = base.state.moves.get(left) or self._move(base.state, left)
+                    above = level.setdefault(target, _Node(target))
+                    if base not in above.below:
+                        above.below[base] = rules + parts
+                        waiting.append((above, base))
+                        # What was derived from nothing lies on nodes of this level, and may reach through the edge.
+                        here = set(level.values())
+                        waiting += [(other, None) for other in here if not here.isdisjoint(other.below)]
+        return steps
+
+    # -- states, actions, lookahead --------------------------------------------------------------------------------
+
+    def _state(self, kernel: frozenset[Item]) -> _State:
+        if kernel not in self._states:
+            items = dict.fromkeys(sorted(kernel))
+            waiting = [*items]
+            while waiting:
+                rule, read = waiting.pop()
+                right = self._right[rule]
+                if read < len(right) and isinstance(right[read], int):
+                    new = [(r, 0) for r in self._right if r != _START and self.grammar.left[r] == right[read]]
+                    waiting += [item for item in new if item not in items]
+                    items |= dict.fromkeys(new)
+            self._states[kernel] = _State(tuple(items))
+        return self._states[kernel]
+
+    def _move(self, state: _State, symbol: int | str) -> _State:
+        after = ((rule, read + 1) for rule, read in state.items if self._right[rule][read : read + 1] == (symbol,))
+        state.moves[symbol] = self._state(frozenset(after))
+        return state.moves[symbol]
+
+    def _all_actions(self, state: _State, pair: str) -> tuple[int, ...]:
+        return (state.actions.get(pair) or self._actions(state, pair))[1]
+
+    def _actions(self, state: _State, pair: str) -> tuple[int, tuple[int, ...]]:
+        found: dict[int, None] = {}
+        for rule, read in state.items:
+            right = self._right[rule]
+            follow = {2 * _END} if rule == _START else self._follow[self.grammar.left[rule]]
+            if read == len(right):
+                if pair in follow:
+                    found[_ACCEPT if rule == _START else rule] = None
+            # Asked of what is half read, not of the items that follow from it: it knows better what comes after.
+            elif (read or rule == _START) and pair in _joined([self._first_of(right[read:]), follow]):
+                found[_SHIFT] = None
+        if not any(self._right[rule][read : read + 1] == (pair[0],) for rule, read in state.items):
+            found.pop(_SHIFT, None)
+        actions = tuple(sorted(found))
+        only = actions[0] if len(actions) == 1 else _MANY if actions else _ERROR
+        state.actions[pair] = only, actions
+        return state.actions[pair]
+
+    def _first_of(self, symbols: Iterable[int | str]) -> set[str]:
+        return _joined([{symbol} if isinstance(symbol, str) else self._first[symbol] for symbol in symbols])
+
+    def _lookahead(self) -> tuple[list[set[str]], list[set[str]]]:
+        """Of each left side, how its strings begin, and what comes after them: two characters, or all there are."""
+        lefts = len(self.grammar.lefts)
+        self._first = [set() for _ in range(lefts)]
+        follow: list[set[str]] = [set() for _ in range(lefts)]
+        follow[0] = {2 * _END}
+        rules = [(self.grammar.left[r], right) for r, right in self._right.items() if r != _START]
+        for grown in (self._first, follow):
+            before = -1
+            while before != (before := sum(map(len, grown))):
+                for left, right in rules:
+                    if grown is self._first:
+                        grown[left] |= self._first_of(right)
+                        continue
+                    for at, symbol in enumerate(right):
+                        if isinstance(symbol, int):
+                            grown[symbol] |= _joined([self._first_of(right[at + 1 :]), follow[left]])
+        return self._first, follow
+
+
+def _joined(sets: list[set[str]]) -> set[str]:
+    """The first two characters of whatever is joined of one string of each set."""
+    found = {""}
+    for strings in sets:
+        if all(len(start) == 2 for start in found):
+            break
+        found = {(start + string)[:2] for start in found for string in strings}
+    return found
+
+
+def _stuck(text: str, at: int) -> ParseError:
+    end = "its end" if at >= len(text) else f"character {at + 1}, {text[at]!r}"
+    return ParseError(f"the grammar does not derive it, seen at {end}")
+
+
+@lru_cache(maxsize=4)
+def parser_of(grammar: Grammar) -> Parser:
+    """The parser of a grammar, made once."""
+    return Parser(grammar)

@@ -1,0 +1,140 @@
+"""From a name, a file or a text to a grammar, with errors that name the line."""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+from raectl.errors import RaectlError, UsageError
+from raectl.grammars.grammar import PADDING, Grammar, Production, Symbol
+
+_SUFFIX = ".grammar"
+_LARGEST = 2**16  # bytes of a file; that of SMILES has 2 KB
+_MOST = 255  # productions: with the padding, an index fits into a byte
+_TOKEN = re.compile(r"""\s*(?:'([^']*)'|"([^"]*)"|(\|)|([^\s|'"]+))""")
+_HINT = "a line is LEFT -> RIGHT, text in quotes: S -> S '+' T"
+
+
+def names() -> tuple[str, ...]:
+    """The grammars that come with the package.
+
+    Example:
+        >>> names()
+        ('expressions', 'smiles')
+    """
+    found = (Path(entry.name) for entry in files(__package__).iterdir())
+    return tuple(sorted(path.stem for path in found if path.suffix == _SUFFIX))
+
+
+def canonical(given: str) -> str:
+    """The text of a grammar, a production a line: of a name, of a file, or of a text itself.
+
+    Raises:
+        UsageError: there is no such grammar.
+        RaectlError: its text is none of a grammar.
+    """
+    return read(given).text()
+
+
+@lru_cache(maxsize=16)
+def read(given: str) -> Grammar:
+    """The grammar of a name, of a file, or of a text.
+
+    Raises:
+        UsageError: there is no such grammar.
+        RaectlError: its text is none of a grammar.
+
+    Example:
+        >>> read("expressions").size
+        12
+    """
+    if "->" in given:
+        return from_text(given)
+    if given in names():
+        return _parsed((files(__package__) / f"{given}{_SUFFIX}").read_text("utf-8"), given)
+    path = Path(given)
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_LARGEST + 1)
+    except (OSError, ValueError) as error:
+        hint = f"known: {', '.join(names())}; or a file of productions"
+        raise UsageError(f"--grammar {given!r}: {getattr(error, 'strerror', None) or error}", hint) from error
+    if len(content) > _LARGEST:
+        raise RaectlError(f"{given} is larger than {_LARGEST:,} bytes, too large for a grammar", _HINT)
+    try:
+        return _parsed(content.decode("utf-8-sig"), given)
+    except UnicodeDecodeError as error:
+        raise RaectlError(f"{given} is no text in UTF-8", _HINT) from error
+
+
+def from_text(text: str) -> Grammar:
+    """The grammar that a text is, whatever files there are.
+
+    Raises:
+        RaectlError: it is none.
+    """
+    return _parsed(text, "the grammar")
+
+
+def _parsed(text: str, where: str) -> Grammar:
+    productions: list[Production] = []
+    unused: list[str] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        content = line.strip()
+        if content and not content.startswith("#"):
+            left, arrow, right = (part.strip() for part in content.partition("->"))
+            if not re.fullmatch(r"[^\s|'\"]+", left) or "\0" in content:
+                raise RaectlError(f"{where}, line {number}: {line!r} has no left side", _HINT)
+            if not arrow:
+                unused.append(left)
+            elif (left, right) != (PADDING, "None"):
+                productions += (
+                    Production(left, symbols) for symbols in _alternatives(right, f"{where}, line {number}")
+                )
+    grammar = Grammar(tuple(productions), tuple(dict.fromkeys(unused)))
+    _check(grammar, where)
+    return grammar
+
+
+def _alternatives(right: str, where: str) -> Iterator[tuple[Symbol, ...]]:
+    symbols: list[Symbol] = []
+    at = 0
+    while at < len(right):
+        token = _TOKEN.match(right, at)
+        if token is None:
+            raise RaectlError(f"{where}: {right[at:]!r} cannot be read", "is a quote not closed?")
+        single, double, bar, word = token.groups()
+        if bar:
+            yield tuple(symbols)
+            symbols = []
+        elif word:
+            symbols.append(Symbol(word))
+        elif single or double:
+            symbols.append(Symbol(single or double, is_text=True))
+        at = token.end()
+    yield tuple(symbols)
+
+
+def _check(grammar: Grammar, where: str) -> None:
+    """Raise unless strings can be derived from the start, by productions that are known and not too many."""
+    if not grammar.productions:
+        raise RaectlError(f"{where} has no productions", _HINT)
+    if len(grammar.productions) > _MOST:
+        raise RaectlError(
+            f"{where} has {len(grammar.productions)} productions, more than {_MOST}", "merge some of them"
+        )
+    lefts = {production.left for production in grammar.productions}
+    used = {s.text for p in grammar.productions for s in p.right if not s.is_text}
+    if PADDING in lefts | used:
+        raise RaectlError(f"{where} uses {PADDING}, the left side of the padding", "give it another name")
+    if unknown := used - lefts - set(grammar.unused):
+        hint = "text stands in quotes; a left side without productions is declared by a line of its own"
+        raise RaectlError(f"{where} has no productions for {sorted(unknown)[0]!r}", hint)
+    if both := lefts & set(grammar.unused):
+        raise RaectlError(f"{where} declares {sorted(both)[0]!r} to have no productions, but it has", _HINT)
+    start = grammar.productions[0].left
+    if start not in grammar.finite:
+        raise RaectlError(
+            f"{where}: no string can be derived from {start!r}", "one of its productions must come to an end"
+        )

@@ -1,0 +1,252 @@
+"""Grammars as data, and the parser against all strings that a grammar derives, and against none that it does not."""
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raectl import grammars
+from raectl.errors import RaectlError, UsageError
+from raectl.grammars.grammar import Grammar
+from raectl.grammars.parser import LONGEST, ParseError, Parser, parser_of
+
+EXPRESSIONS, SMILES = grammars.read("expressions"), grammars.read("smiles")
+
+
+def derive(grammar: Grammar, choose, most: int) -> bytes | None:
+    """A derivation by somebody's choices among the rules that apply, or None if it has not ended after `most` rules."""
+    waiting, rules = [0], []
+    while waiting and len(rules) < most:
+        options = [rule for rule, allowed in enumerate(grammar.mask[waiting.pop()]) if allowed]
+        rules.append(choose(options))
+        waiting += reversed(grammar.pushed[rules[-1]])
+    return None if waiting else bytes(rules)
+
+
+# -- the two that come with the package ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "rules", "lefts"), [("expressions", 12, 3), ("smiles", 76, 23)])
+def test_sizes(name, rules, lefts):
+    grammar = grammars.read(name)
+    assert (grammar.size, len(grammar.lefts), grammar.padding) == (rules, lefts, rules - 1)
+    assert len(grammar.left) == len(grammar.pushed) == len(grammar.mask[0]) == rules and len(grammar.mask) == lefts
+    assert grammar.lefts[-1] == "Nothing" and grammar.mask[-1] == (False,) * (rules - 1) + (True,)
+    assert name in grammars.names()
+
+
+def test_each_rule_has_one_left_side_and_those_of_a_class_are_never_applied():
+    times = [sum(column) for column in zip(*SMILES.mask, strict=True)]
+    assert [rule for rule, count in enumerate(times) if count != 1] == [29, 31] and times[29] == times[31] == 0
+    assert all("class" in [symbol.text for symbol in SMILES.productions[rule].right] for rule in (29, 31))
+    assert [sum(column) for column in zip(*EXPRESSIONS.mask, strict=True)] == [1] * 12
+
+
+def test_a_derivation_by_hand():
+    rules = parser_of(EXPRESSIONS).derivation("1+sin(x)")
+    #               S -> S + T, S -> T, T -> 1, T -> sin(S), S -> T, T -> x
+    assert list(rules) == [0, 3, 8, 5, 3, 7]
+    assert EXPRESSIONS.string(rules) == EXPRESSIONS.string(rules + bytes([11, 11])) == "1+sin(x)"
+
+
+def test_a_molecule_by_hand():
+    #  smiles, chain bond branched_atom, branched_atom, atom, aliphatic, C, =, atom, aliphatic, O
+    assert list(parser_of(SMILES).derivation("C=O")) == [0, 74, 72, 62, 2, 5, 56, 62, 2, 7]
+    assert list(parser_of(SMILES).derivation("C=1")) == [0, 72, 63, 2, 5, 67, 61, 56, 37]
+
+
+MOLECULES = ["CC(=O)Oc1ccccc1C(=O)O", "C[C@@H](N)C(=O)[O-]", "Clc1ccc(Br)cc1", "[13CH4]", "C/C=C\\C#N", "C=1CCCCC=1",
+             "c1ccc2c(c1)[nH]cc2CC[N+](C)(C)C", "C12(C(C1)C2)S", "F[C@H2+2]I"]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", MOLECULES)
+def test_molecules_need_one_stack(text):
+    parser = parser_of(SMILES)
+    rules = parser.derivation(text)
+    assert SMILES.string(rules) == text
+    assert parser._by_one_stack(text) == rules == parser._by_a_graph(text)
+
+
+NONE = {
+    "": "its end",
+    "C(": "seen at character 2, '('",
+    "C1=": "seen at",
+    "C%": "no '%', character 2",
+    "[Si]": "no 'i', character 3",
+    "CCl O": "no ' ', character 4",
+    "C\0": "no '\\x00', character 2",
+    "C9": "no '9'",
+    "(" * 4000: "seen at character 1",
+    "C(" * 2000: "seen at character 4000, '('",
+    "C" * (LONGEST + 1): "longer than 4,096 characters",
+    "C" * LONGEST: "more than 4,096 rules",
+}
+
+
+@pytest.mark.parametrize("text", NONE, ids=lambda text: f"{text[:6]!r}-{len(text)}")
+def test_what_is_no_molecule_is_told_where(text):
+    with pytest.raises(ParseError) as error:
+        parser_of(SMILES).derivation(text)
+    assert NONE[text] in str(error.value) and len(str(error.value)) < 100
+
+
+def test_deep_strings_do_not_recurse():
+    text = "(" * 1300 + "x" + ")" * 1300
+    for find in (parser_of(EXPRESSIONS).derivation, parser_of(EXPRESSIONS)._by_a_graph):
+        assert EXPRESSIONS.string(find(text)) == text
+
+
+# -- all strings ---------------------------------------------------------------------------------------------------
+
+
+def expressions_of(rules: int, left: str = "S") -> int:
+    """How many derivations have so many rules, by recurrence."""
+    if rules < 1:
+        return 0
+    if left == "T":
+        return 3 * expressions_of(rules - 1) + 4 * (rules == 1)
+    both = sum(expressions_of(n) * expressions_of(rules - 1 - n, "T") for n in range(rules))
+    return 3 * both + expressions_of(rules - 1, "T")
+
+
+def test_every_short_expression_comes_back():
+    found = {b""}
+    derivations = set()
+    while found:  # all leftmost derivations of at most 8 rules
+        longer = set()
+        for rules in found:
+            waiting = [0]
+            for rule in rules:
+                waiting.pop()
+                waiting += reversed(EXPRESSIONS.pushed[rule])
+            if not waiting:
+                derivations.add(rules)
+            elif len(rules) + len(waiting) <= 8:
+                longer |= {rules + bytes([r]) for r, allowed in enumerate(EXPRESSIONS.mask[waiting[-1]]) if allowed}
+        found = longer
+    assert len(derivations) == sum(expressions_of(n) for n in range(9))
+    for rules in derivations:
+        assert parser_of(EXPRESSIONS).derivation(EXPRESSIONS.string(rules)) == rules
+
+
+@pytest.mark.parametrize("grammar", [EXPRESSIONS, SMILES], ids=["expressions", "smiles"])
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_what_is_derived_is_parsed_to_the_same_derivation(grammar, data):
+    rules = derive(grammar, lambda options: data.draw(st.sampled_from(options)), 60)
+    if rules is not None:
+        assert parser_of(grammar).derivation(grammar.string(rules)) == rules
+
+
+def derives(grammar: Grammar, text: str) -> bool:
+    """Whether a grammar derives a string, by growing the set of (left side, from, to) until it stays."""
+    known: set[tuple[str, int, int]] = set()
+    while True:
+        before = len(known)
+        for (left, right), start in itertools.product(grammar.productions, range(len(text) + 1)):
+            ends = {start}
+            for symbol in right:
+                if symbol.is_text:
+                    ends = {end + len(symbol.text) for end in ends if text.startswith(symbol.text, end)}
+                else:
+                    ends = {j for name, i, j in known if name == symbol.text and i in ends}
+            known |= {(left, start, end) for end in ends}
+        if len(known) == before:
+            return (grammar.productions[0].left, 0, len(text)) in known
+
+
+RIGHT = st.lists(st.sampled_from(["'a'", "'b'", "'ab'", "S", "A", "B"]), max_size=3).map(" ".join)
+GRAMMARS = st.tuples(*[st.lists(RIGHT, min_size=1, max_size=3).map(" | ".join) for _ in range(3)]).map(
+    lambda rights: "\n".join(f"{left} -> {right}" for left, right in zip("SAB", rights, strict=True))
+)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(text=GRAMMARS)
+def test_any_grammar_derives_what_its_parser_finds(text):
+    try:
+        grammar = grammars.read(text)
+    except RaectlError:
+        return  # no string can be derived
+    parser = Parser(grammar)
+    for string in ("".join(c) for n in range(5) for c in itertools.product("ab", repeat=n)):
+        if derives(grammar, string):
+            assert grammar.string(parser.derivation(string)) == string
+        else:
+            with pytest.raises(ParseError):
+                parser.derivation(string)
+
+
+def test_of_an_ambiguous_string_one_derivation_is_found():
+    grammar = grammars.read("S -> S '+' S | S '*' S | 'x'")
+    text = "x" + "+x*x" * 20
+    rules = Parser(grammar).derivation(text)
+    assert grammar.string(rules) == text and Parser(grammar).derivation(text) == rules
+
+
+def test_too_ambiguous_a_string_is_given_up():
+    with pytest.raises(ParseError, match="too ambiguous"):
+        Parser(grammars.read("S -> S S S | S S | 'a'")).derivation("a" * 400)
+
+
+@pytest.mark.parametrize("rules", [[0, 3, 8], [3, 3], [3, 7, 7], [3, 7, 11, 3], [11], [12], []])
+def test_no_derivation_has_no_string(rules):
+    assert EXPRESSIONS.string(rules) is None
+
+
+# -- files of grammars ---------------------------------------------------------------------------------------------
+
+
+def test_forms_of_a_file(tmp_path):
+    path = tmp_path / "my.grammar"
+    path.write_text("# mine\n\n  unused\nS -> S \"'\" T|T \nT -> 'a b' unused | '\\' | \nNothing -> None\n")
+    grammar = grammars.read(str(path))
+    assert grammar.text() == "unused\nS -> S \"'\" T\nS -> T\nT -> 'a b' unused\nT -> '\\'\nT ->\n"
+    assert grammars.canonical(str(path)) == grammar.text() == grammars.canonical(grammar.text())
+    assert parser_of(grammar).derivation("\\''\\") == bytes([0, 0, 1, 3, 4, 3])
+
+
+@pytest.mark.parametrize("name", ["expressions", "smiles"])
+def test_the_text_of_a_grammar_is_that_grammar(name):
+    assert grammars.read(grammars.canonical(name)) == grammars.read(name)
+
+
+WRONG = {
+    "S -> 'x": 'line 1: "\'x" cannot be read',
+    "-> 'x'": "no left side",
+    "S T -> 'x'": "no left side",
+    "S -> 'x'\n'y' -> 'x'": "line 2",
+    "S -> T": "no productions for 'T'",
+    "S -> S": "no string can be derived from 'S'",
+    "T\nS -> T": "no string can be derived from 'S'",
+    "T\nS -> 'x'\nT -> 'y'": "declares 'T'",
+    "S -> 'x'\nNothing -> 'y'": "uses Nothing",
+    "S -> Nothing": "uses Nothing",
+    "# ->": "has no productions",
+    "S -> 'x\0'": "no left side",
+    "S -> " + " | ".join(f"'{n}'" for n in range(256)): "256 productions, more than 255",
+}
+
+
+@pytest.mark.parametrize("text", WRONG, ids=range(len(WRONG)))
+def test_what_is_no_grammar_is_told_where(text, tmp_path):
+    path = tmp_path / "my.grammar"
+    path.write_text(text)
+    with pytest.raises(RaectlError) as error:
+        grammars.read(str(path))
+    assert WRONG[text] in error.value.message and str(path) in error.value.message
+
+
+def test_what_is_no_file_of_a_grammar(tmp_path):
+    with pytest.raises(UsageError) as error:
+        grammars.read("nonesuch")
+    assert "--grammar 'nonesuch'" in error.value.message and "expressions, smiles" in error.value.hint
+    with pytest.raises(UsageError, match="directory"):
+        grammars.read(str(tmp_path))
+    with pytest.raises(UsageError, match="null"):
+        grammars.read("a\0b")
+    for content, message in ((b"S -> '\xff'", "no text"), (b"S -> 'x'\n" * 20_000, "too large")):
+        (tmp_path / "bad.grammar").write_bytes(content)
+        with pytest.raises(RaectlError, match=message):
+            grammars.read(str(tmp_path / "bad.grammar"))
