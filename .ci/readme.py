@@ -3,7 +3,8 @@
     python .ci/readme.py README.md DIRECTORY
 
 The data stand in for the reader's own under the names that the README uses, so that its commands run as printed:
-`imgs/` and `new-imgs/` are photographs cut from scikit-learn's two, `mnist/` holds IDX files of its digits.
+`imgs/` and `new-imgs/` are photographs cut from scikit-learn's two, `mnist/` holds IDX files of its digits,
+`formulas.txt` the shortest expressions.
 The two installation lines are run by `.ci/run`, each in a fresh environment.
 """
 
@@ -61,6 +62,8 @@ def main(readme: Path, directory: Path) -> None:
     idx(directory / "mnist", "train", digits[:400])
     idx(directory / "mnist", "t10k", digits[400:500])
     np.save(directory / "latents.npy", np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32))
+    formulas = (f"{a}{operator}{b}\n" for a in "x123" for operator in "+*/" for b in ("x", "1", "sin(x)", "exp(x+2)"))
+    (directory / "formulas.txt").write_text("".join(formulas))
     for line in lines:
         began = time.monotonic()
         print(f"$ {line}", flush=True)

@@ -102,3 +102,12 @@ def test_what_is_no_source_is_an_error(cli: Cli, tmp_path: Path, source: str) ->
     fill(tmp_path / "text", {"a.txt": b"x"})
     assert_clear_error(cli.run("check", tmp_path / source), 1, source)
     assert set(cli.run("check", tmp_path / source, "--json").json) == {"error", "hint"}
+
+
+def test_strings(cli: Cli, tmp_path: Path) -> None:
+    source = tmp_path / "formulas.txt"
+    source.write_text("x+1\nx*2\nx+1\nx+\n")
+    found = cli("check", source, "--grammar", "expressions", "--json").json
+    assert (found["items"], found["total"], found["shape"]) == (3, 4, [6])
+    assert found["duplicates"] == [[0, 2]] and found["constant"] == []
+    assert found["bad"][0]["name"] == "line 4"

@@ -6,7 +6,7 @@ import typer
 
 from raectl.cli import options as o
 
-_SHOWN = 20  # bad images listed on a terminal; --json has all
+_SHOWN = 20  # bad items listed on a terminal; --json has all
 
 
 def check(
@@ -15,18 +15,20 @@ def check(
         typer.Argument(
             metavar="SOURCE",
             show_default=False,
-            help="A folder or zip of images, a .npy or .npz array, IDX files or their folder, or 'digits'.",
+            help=o.SOURCES,
         ),
     ],
     image_size: o.ImageSize = None,
     fit: o.Fit = None,
     background: o.Background = None,
+    grammar: o.Grammar = None,
+    max_rules: o.MaxRules = None,
     max_bad: o.MaxBad = None,
     strict: o.Strict = None,
     as_json: o.Json = False,
     debug: o.Debug = False,
 ) -> None:
-    """Decode a source's items and report: what they become, which are bad, equal or of one colour.
+    """Decode a source's items and report: what they become, which are bad, equal or of one value.
 
     Fails if too many are bad to train on. A training on the source then decodes nothing again.
 
@@ -38,8 +40,9 @@ def check(
     from raectl.data.checking import check_source
     from raectl.data.rules import shown
 
-    given = {"image_size": image_size, "fit": fit, "background": background, "max_bad": max_bad, "strict": strict}
-    options = DataOptions(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    given: dict[str, Any] = {"image_size": image_size, "fit": fit, "background": background}
+    given |= {"grammar": grammar, "max_rules": max_rules, "max_bad": max_bad, "strict": strict}
+    options = DataOptions(**{name: value for name, value in given.items() if value is not None})
     with Progressing() as report:
         checked = check_source(source, options, report.progress)
         for note in checked.dataset.notes if checked.dataset else ():
@@ -48,7 +51,7 @@ def check(
     if checked.bad and not as_json:
         more = len(checked.bad) - _SHOWN
         rows: list[list[object]] = [[shown(name), reason] for name, reason in checked.bad[:_SHOWN]]
-        emit_table("", ["bad image", "why"], rows + ([[f"and {more:,} more", "--json has all"]] if more > 0 else []))
+        emit_table("", ["bad item", "why"], rows + ([[f"and {more:,} more", "--json has all"]] if more > 0 else []))
     if checked.too_many:
         complain(checked.too_many.message, "repair or remove them, or allow more by --max-bad")
         raise typer.Exit(1)
@@ -97,7 +100,7 @@ def _rows(checked: Any, source: str) -> dict[str, object]:
             "packed": f"{dataset.items.nbytes / 2**20:,.1f} MiB",
             "classes": f"{len(counts)}, of {min(counts.values()):,} to {max(counts.values()):,}" if counts else "none",
             "duplicates": f"{surplus:,} equal another once packed",
-            "constant": f"{len(checked.constant):,} of one colour",
+            "constant": f"{len(checked.constant):,} of one value",
             "fingerprint": f"SHA-256 {dataset.fingerprint[:16]}...",
         }
     return rows

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from raectl import registry
+from raectl import grammars, registry
 from raectl.cli import output
 
 
@@ -62,18 +62,35 @@ Background = Annotated[
         help="Colour behind transparent pixels and around padded images.",
     ),
 ]
+Grammar = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        show_default="the data's own",
+        rich_help_panel=DATA,
+        help=f"Grammar of the strings in a .txt file: {' or '.join(grammars.names())}, or a file of productions.",
+    ),
+]
+MaxRules = Annotated[
+    int | None,
+    typer.Option(
+        show_default="one more than the longest string's",
+        rich_help_panel=DATA,
+        help="Rules of the grammar a string, at most; longer ones are skipped.",
+    ),
+]
 MaxBad = Annotated[
     float | None,
     typer.Option(
         metavar="SHARE",
         show_default="0.01",
         rich_help_panel=DATA,
-        help="Share of images that may be bad and are skipped; up to 5 always may.",
+        help="Share of items that may be bad and are skipped; up to 5 always may.",
     ),
 ]
 Strict = Annotated[
     bool | None,
-    typer.Option("--strict", show_default="off", rich_help_panel=DATA, help="Stop at the first bad image."),
+    typer.Option("--strict", show_default="off", rich_help_panel=DATA, help="Stop at the first bad item."),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.", min=0, rich_help_panel=RUN)]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.", rich_help_panel=RUN)]

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import typer
 
-from raectl import grammars
 from raectl.cli import options as o
 
 
@@ -26,23 +25,8 @@ def train(
     background: o.Background = None,
     max_bad: o.MaxBad = None,
     strict: o.Strict = None,
-    grammar: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FILE",
-            show_default="the data's own",
-            rich_help_panel=o.DATA,
-            help=f"Grammar of the strings in a .txt file: {' or '.join(grammars.names())}, or a file of productions.",
-        ),
-    ] = None,
-    max_rules: Annotated[
-        int | None,
-        typer.Option(
-            show_default="one more than the longest string's",
-            rich_help_panel=o.DATA,
-            help="Rules of the grammar a string, at most; longer ones are skipped.",
-        ),
-    ] = None,
+    grammar: o.Grammar = None,
+    max_rules: o.MaxRules = None,
     val_fraction: Annotated[
         float | None, typer.Option(show_default="0.1", rich_help_panel=o.DATA, help="Share held out for validation.")
     ] = None,

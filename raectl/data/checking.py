@@ -1,4 +1,4 @@
-"""What a source holds, item by item: what is bad, equal or of one colour."""
+"""What a source holds, item by item: what is bad, equal or of one value."""
 
 import hashlib
 from collections import Counter
@@ -67,7 +67,7 @@ def _looked_at(items: np.ndarray, progress: Progress) -> tuple[tuple[tuple[int, 
     constant = []
     for index, item in enumerate(items):
         seen.setdefault(hashlib.sha256(np.ascontiguousarray(item).data).digest(), []).append(index)
-        if (item == item[:1, :1]).all():
+        if (item == (item[:1, :1] if item.ndim > 1 else item[:1])).all():
             constant.append(index)
         if (index + 1) % _LOOKED_AT == 0 or index + 1 == len(items):
             progress("comparing items", index + 1, len(items))
