@@ -108,6 +108,6 @@ def test_strings(cli: Cli, tmp_path: Path) -> None:
     source = tmp_path / "formulas.txt"
     source.write_text("x+1\nx*2\nx+1\nx+\n")
     found = cli("check", source, "--grammar", "expressions", "--json").json
-    assert (found["items"], found["total"], found["shape"]) == (3, 4, [6])
+    assert (found["items"], found["total"], found["shape"]) == (3, 4, [5])
     assert found["duplicates"] == [[0, 2]] and found["constant"] == []
     assert found["bad"][0]["name"] == "line 4"
