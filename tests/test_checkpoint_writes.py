@@ -131,7 +131,7 @@ def test_a_density_replaces_its_former_self_or_nothing(trained: Any, monkeypatch
     before = tree(trained.path)
     monkeypatch.setattr(store.files, "write_json", lambda *_: (_ for _ in ()).throw(OSError(28, "No space")))
     with pytest.raises(RaectlError, match="cannot write"):
-        raectl.load(trained.path, "cpu").fit_density("gmm", components=2, seed=5)
+        raectl.load(trained.path, "cpu").fit_density("gmm", components=2, covariance="diag")
     assert tree(trained.path) == before
 
 
@@ -209,12 +209,12 @@ def test_a_failed_refit_keeps_the_former_density(
     with monkeypatch.context() as patch:
         disk = Disk(patch, trained.path / "densities" / "gmm-2", error)
         with pytest.raises(raised):
-            raectl.load(trained.path, "cpu").fit_density("gmm", components=2, seed=5)
+            raectl.load(trained.path, "cpu").fit_density("gmm", components=2, covariance="diag")
     assert disk.failed == 1
     assert tree(trained.path) == before
     checkpoint = raectl.load(trained.path, "cpu")
     assert torch.equal(checkpoint.sample(3, density="gmm-2"), samples)
-    checkpoint.fit_density("gmm", components=2, seed=5)
+    checkpoint.fit_density("gmm", components=2, covariance="diag")
     assert not torch.equal(checkpoint.sample(3, density="gmm-2"), samples)
     no_leftovers(trained.path)
 
