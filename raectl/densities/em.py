@@ -33,7 +33,7 @@ from raectl.densities.normals import Normals
 from raectl.noise import torch_generator
 
 _NEGLIGIBLE = -40.0  # log of a responsibility taken as 0: products of float32's subnormal numbers are many times slower
-_KMEANS_ROWS = 2**13  # at least; and 64 for each component
+_KMEANS_ROWS = 2**13  # at least; and 64 for each component, 256 for each dimension
 _PART_ROWS = 2**12  # of the first part at least; and 8 for each of the K d numbers in the means
 _PART_NUMBERS = 2**22  # in a part at most, as it is a copy: 16 MiB of float32
 
@@ -138,12 +138,13 @@ def some_rows(z: Tensor, rows: int, seed: int) -> Tensor:
 def kmeans_start(z: Tensor, frame: Frame, kind: Covariance, k: int, seed: int) -> Normals:
     """K-means in the frame: centres at equal weights, and unit covariances in the data's units, not the frame's.
 
-    The centres are those of at most max(8192, 64 K) rows chosen by the seed: they only start EM, which sees all rows.
+    The centres are those of at most max(8192, 64 K, 256 d) rows chosen by the seed: they only start EM, which sees all
+    rows, but a poor start ends in a poor mixture.
     """
-    chosen = some_rows(z, max(_KMEANS_ROWS, 64 * k), seed)
+    chosen = some_rows(z, max(_KMEANS_ROWS, 64 * k, 256 * z.shape[1]), seed)
     # One scale for all dimensions changes no distance's rank; it keeps squares within float32.
     usual = frame.scale.square().mean().sqrt()
-    x = (chosen - frame.centre.to(z.dtype)).div_(usual.to(z.dtype))
+    x = (chosen.clone() if chosen is z else chosen).sub_(frame.centre.to(z.dtype)).div_(usual.to(z.dtype))
     centres = kmeans(x, k, torch_generator(seed, "k-means", 0))
     ratio = frame.scale / usual
     weights = torch.full((k,), 1 / k, dtype=torch.float64)

@@ -21,7 +21,7 @@ def kmeans(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
         >>> kmeans(x, 2, torch.Generator().manual_seed(0)).sort(dim=0).values.flatten().tolist()
         [0.5, 8.5]
     """
-    norms = x.square().sum(dim=1)
+    norms = torch.linalg.vector_norm(x, dim=1).square_()
     centres = _seeded(x, norms, k, generator)
     settled = _TOLERANCE * float(x.var(dim=0, correction=0).mean())
     for _ in range(_ITERATIONS):
