@@ -19,7 +19,7 @@ import raectl
 from raectl.checkpoint import BLOCK
 from raectl.sampling import write_samples
 
-N, ROUNDS = 10_000, 7
+N, ROUNDS = 10_000, 6
 
 
 def checkpoint(folder: Path) -> raectl.Checkpoint:

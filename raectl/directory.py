@@ -89,6 +89,8 @@ class DataSummary:
         registry.check("modality", values["modality"])
         options = DataOptions(**values["options"])
         rules.check(options)
+        if "->" not in (options.grammar or "->"):  # a name or a path is for who types it
+            raise ValueError("the grammar is no text of one")
         return cls(**{**values, "shape": shape, "options": options})
 
     def recorded(self) -> str:

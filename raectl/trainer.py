@@ -76,7 +76,8 @@ def train(
             lock.take()
         if resume:
             default = vars(Config())
-            given = {name: value for name, value in vars(config).items() if value != default[name]}
+            full = None not in (config.latent_dim, config.arch, config.beta)  # from `resumed`: defaults were meant too
+            given = {name: value for name, value in vars(config).items() if full or value != default[name]}
             config = resumed(directory, {**given, "epochs": config.epochs})
             source = directory.read_config()[1].recorded() if source is None else source
         else:

@@ -60,7 +60,8 @@ def test_options_are_those_of_train(cli: Cli, tmp_path: Path) -> None:
     trained = cli("train", "--dry-run", "--data", source, *options).json
     assert trained["data"]["fingerprint"] == found["fingerprint"]
     assert "became 64 x 64" in cli("check", source).err
-    for wrong in (("--image-size", 7), ("--fit", "zoom"), ("--background", "x"), ("--max-bad", 2), ("--max-bad", -1)):
+    wrong_sizes = (("--image-size", 7), ("--max-bad", 2), ("--max-bad", -1), ("--max-rules", 0), ("--max-rules", 5000))
+    for wrong in (*wrong_sizes, ("--fit", "zoom"), ("--background", "x")):
         assert_clear_error(cli.run("check", source, *wrong), 2, str(wrong[1]))
 
 
@@ -111,3 +112,5 @@ def test_strings(cli: Cli, tmp_path: Path) -> None:
     assert (found["items"], found["total"], found["shape"]) == (3, 4, [5])
     assert found["duplicates"] == [[0, 2]] and found["constant"] == []
     assert found["bad"][0]["name"] == "line 4"
+    result = cli.run("check", source, "--grammar", "expressions", "--strict")
+    assert_clear_error(result, 1, "1 of 4 lines")

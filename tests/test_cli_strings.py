@@ -172,3 +172,34 @@ def test_a_damaged_grammar(cli: Cli, grammar, where, trained, tmp_path) -> None:
     (record["config"] if where == "config" else record["data"]["options"])["grammar"] = grammar
     files.write_json(tmp_path / "ckpt" / "config.json", record)
     assert_clear_error(cli.run("sample", tmp_path / "ckpt", "-o", tmp_path / "s.txt"), 1)
+
+
+WIDE, LARGE = "S -> " + "'x' " * 300, "S -> " + "'x' " * 20_000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data["options"].update(grammar=WIDE),
+        lambda data: data["options"].update(grammar=LARGE),
+        lambda data: data.update(shape=[700_000]),
+    ],
+    ids=["wide production", "large grammar", "long derivations"],
+)
+def test_a_checkpoint_beyond_bounds_is_refused(cli: Cli, trained: Path, tmp_path: Path, change) -> None:
+    path = tmp_path / "ckpt"
+    shutil.copytree(trained, path)
+    record = json.loads((path / "config.json").read_text())
+    change(record["data"])
+    (path / "config.json").write_text(json.dumps(record))
+    assert_clear_error(cli.run("sample", path, "-n", 1, "-o", tmp_path / "out.txt"), 1, "config.json is damaged")
+
+
+def test_a_tolerance_that_is_the_default_counts_when_resuming(cli: Cli, tmp_path: Path) -> None:
+    data = write_lines(tmp_path / "lines.txt", N)
+    data.write_text(data.read_text() + "x+\n" * 8)
+    out = tmp_path / "ckpt"
+    cli("train", "--data", data, "--grammar", "expressions", *SMALL, "--max-bad", "0.2", "--epochs", "1", "--out", out)
+    result = cli.run("train", "--resume", "--out", out, "--epochs", "2", "--max-bad", "0.01")
+    assert_clear_error(result, 1, "8 of 68 lines")
+    cli("train", "--resume", "--out", out, "--epochs", "2")

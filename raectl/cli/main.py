@@ -25,7 +25,12 @@ from raectl.cli import (
     sample,
     train,
 )
-from raectl.errors import Interrupted, RaectlError
+from raectl.errors import RaectlError
+
+
+class _Terminated(BaseException):
+    """SIGTERM. No `RaectlError`: nobody who can do without what failed shall take it for that, and go on."""
+
 
 app = typer.Typer(
     name="raectl",
@@ -90,7 +95,7 @@ def main() -> NoReturn:
 
 
 def _terminated(signum: int, frame: FrameType | None) -> NoReturn:
-    raise Interrupted("terminated", signum=signum)
+    raise _Terminated(signum)
 
 
 def _run() -> int:
@@ -109,6 +114,8 @@ def _run() -> int:
         return _fail(error, message[:1].lower() + message[1:].rstrip("."), f"{command} --help", error.exit_code)
     except (KeyboardInterrupt, typer.Abort) as error:
         return _fail(error, "interrupted", None, 130)
+    except _Terminated as error:
+        return _fail(error, "terminated", None, 128 + error.args[0])
     except BrokenPipeError:  # the reader of our output has gone: `raectl info ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

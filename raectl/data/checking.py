@@ -55,7 +55,7 @@ def check_source(spec: str | Path, options: DataOptions, progress: Progress) -> 
     total = len(dataset) + len(dataset.skipped)
     too_many = None
     try:
-        rules.tolerate(dataset.skipped, total, dataset.source, options)
+        rules.tolerate(dataset.skipped, total, dataset.source, options, dataset.what)
     except rules.BadItemsError as error:
         too_many = error
     duplicates, constant = _looked_at(dataset.items, progress)

@@ -25,6 +25,7 @@ class Dataset:
         classes: names of the classes.
         notes: sentences to tell the user (what was resized, what was skipped).
         skipped: (name, reason) of every item that could not be read.
+        what: the items are, in messages.
     """
 
     items: np.ndarray
@@ -37,6 +38,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
     known_fingerprint: str | None = None
+    what: str = "images"
 
     def __len__(self) -> int:
         return len(self.items)

@@ -10,6 +10,7 @@ from PIL import ImageColor
 
 from raectl.data.options import DataOptions
 from raectl.errors import RaectlError, UsageError, command
+from raectl.grammars.parser import LONGEST
 
 FITS = ("pad", "crop", "stretch")
 SMALLEST, LARGEST = 8, 512  # allowed sides of the square images, in pixels
@@ -69,6 +70,11 @@ def item_shape(options: DataOptions) -> tuple[int, int, int]:
 
 def check(options: DataOptions) -> None:
     """Raise a `UsageError` that names the first option that is out of its range."""
+    for name in ("image_size", "channels", "max_rules"):
+        if type(value := getattr(options, name)) not in (int, type(None)):
+            raise UsageError(f"{name} {value!r} is no whole number")
+    if options.max_rules is not None and not 1 <= options.max_rules <= LONGEST:
+        raise UsageError(f"--max-rules {options.max_rules} is out of range: 1 to {LONGEST}")
     if options.image_size is not None and not SMALLEST <= options.image_size <= LARGEST:
         raise UsageError(f"image size {options.image_size} is not from {SMALLEST} to {LARGEST}", "give --image-size 64")
     if options.fit not in FITS:

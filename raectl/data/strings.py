@@ -58,6 +58,7 @@ def open_strings(lines: Lines, options: DataOptions, progress: Progress) -> Data
     return Dataset(
         items=result.items,
         modality="strings",
+        what=_WHAT,
         source=lines.source,
         options=result.options,
         notes=result.notes + rules.tolerate(result.skipped, result.total, lines.source, options, _WHAT),

@@ -12,6 +12,7 @@ from raectl.grammars.grammar import PADDING, Grammar, Production, Symbol
 _SUFFIX = ".grammar"
 _LARGEST = 2**16  # bytes of a file; that of SMILES has 2 KB
 _MOST = 255  # productions: with the padding, an index fits into a byte
+_WIDEST = 255  # left sides and letters of a production: T of them make a string, and what is left to do
 _TOKEN = re.compile(r"""\s*(?:'([^']*)'|"([^"]*)"|(\|)|([^\s|'"]+))""")
 _HINT = "a line is LEFT -> RIGHT, text in quotes: S -> S '+' T"
 
@@ -78,6 +79,8 @@ def from_text(text: str) -> Grammar:
 
 
 def _parsed(text: str, where: str) -> Grammar:
+    if len(text) > _LARGEST:
+        raise RaectlError(f"{where} is larger than {_LARGEST:,} characters, too large for a grammar", _HINT)
     productions: list[Production] = []
     unused: list[str] = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -124,6 +127,8 @@ def _check(grammar: Grammar, where: str) -> None:
         raise RaectlError(
             f"{where} has {len(grammar.productions)} productions, more than {_MOST}", "merge some of them"
         )
+    if any(sum(len(s.text) if s.is_text else 1 for s in p.right) > _WIDEST for p in grammar.productions):
+        raise RaectlError(f"{where} has a production of more than {_WIDEST} symbols", "split it")
     lefts = {production.left for production in grammar.productions}
     used = {s.text for p in grammar.productions for s in p.right if not s.is_text}
     if PADDING in lefts | used:

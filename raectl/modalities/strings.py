@@ -17,6 +17,7 @@ from torch import Tensor
 from raectl import grammars, registry
 from raectl.errors import RaectlError
 from raectl.files import atomic_file
+from raectl.grammars.parser import LONGEST
 from raectl.modalities.base import Modality
 
 _LONG = 64  # rules; the nets for molecules beyond
@@ -80,6 +81,8 @@ class Strings(Modality):
 
     def item_shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
         (length,) = stored
+        if length > LONGEST:
+            raise RaectlError(f"derivations of {length:,} rules are longer than {LONGEST:,}")
         return length, self.grammar.size
 
     def to_tensor(self, items: Tensor) -> Tensor:
