@@ -29,7 +29,7 @@ def page() -> None:
     readme = HERE / "README.md"
 
     def block(match: re.Match[str]) -> str:
-        text = (HERE / "results" / f"{match[1]}.md").read_text().strip()
+        text = (HERE / "results" / f"{match[1]}.md").read_text().strip("\n")
         return f"<!-- {match[1]} -->\n\n{text}\n\n<!-- end -->"
 
     text = re.sub(r"<!-- ([\w-]+) -->\n.*?<!-- end -->", block, readme.read_text(), flags=re.DOTALL)

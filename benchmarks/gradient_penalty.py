@@ -139,7 +139,7 @@ def truth(options: argparse.Namespace) -> None:
     checkpoint = raectl.load(runs["no penalty"], "cpu")
     test = checkpoint.open_data(options.data)
     z = checkpoint.encode(test.items[:CODES]).clone()
-    decoder = checkpoint.model.decoder
+    decoder = checkpoint.decoder
     exact = exact_norms(decoder, z)
     lines = [
         f"Squared Frobenius norm of the Jacobian, mean over {CODES} codes: {float(exact.mean()):.4f}.\n",
@@ -156,7 +156,7 @@ def truth(options: argparse.Namespace) -> None:
         codes = run.encode(items)
         x = torch.from_numpy(np.asarray(items)).permute(0, 3, 1, 2).float() / 255
         error = float((run.decode(codes) - x).square().mean())
-        lines.append(f"| {name} | {error:.5f} | {float(exact_norms(run.model.decoder, codes[:CODES]).mean()):.3f} |")
+        lines.append(f"| {name} | {error:.5f} | {float(exact_norms(run.decoder, codes[:CODES]).mean()):.3f} |")
     lines.append(f"\n{DRAWS} batches of {BATCH} codes; seed 0.")
     command = "OMP_NUM_THREADS=2 python benchmarks/gradient_penalty.py truth --data TEST --runs runs/gp"
     publish("gradient-penalty-truth", command, "\n".join(lines))

@@ -241,6 +241,15 @@ def test_a_reader_meets_a_run_that_writes(original: Any, trained: Any, monkeypat
 # -- a second signal -------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C as a terminal has it; a shell starts what is in the background, as CI may, without it."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_a_second_interrupt_is_immediate(cli: Cli, trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes while the first one's save is under way: nothing is saved, and nothing that was saved is lost."""
     before = json.loads(files.read_arrays(trained.path / "training.safetensors")[1]["position"])
