@@ -154,7 +154,7 @@ def truth(options: argparse.Namespace) -> None:
         run = raectl.load(path, "cpu")
         items = test.items
         codes = run.encode(items)
-        x = torch.from_numpy(np.asarray(items)).permute(0, 3, 1, 2).float() / 255
+        x = torch.from_numpy(np.array(items)).permute(0, 3, 1, 2).float() / 255
         error = float((run.decode(codes) - x).square().mean())
         lines.append(f"| {name} | {error:.5f} | {float(exact_norms(run.decoder, codes[:CODES]).mean()):.3f} |")
     lines.append(f"\n{DRAWS} batches of {BATCH} codes; seed 0.")
