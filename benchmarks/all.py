@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=2 python benchmarks/all.py [NAME ...] [--page-only]
 
 NAME is a page of results/, such as `training-step`; all that need no data of the user's, if none is named. Each runs in
-a process of its own. README.md has a block `<!-- NAME -->` for every page.
+a process of its own. README.md has a block `<!-- NAME -->` for every page; one whose page is not there is left as it is.
 """
 
 import argparse
@@ -29,7 +29,10 @@ def page() -> None:
     readme = HERE / "README.md"
 
     def block(match: re.Match[str]) -> str:
-        text = (HERE / "results" / f"{match[1]}.md").read_text().strip("\n")
+        result = HERE / "results" / f"{match[1]}.md"
+        if not result.exists():
+            return match[0]
+        text = result.read_text().strip("\n")
         return f"<!-- {match[1]} -->\n\n{text}\n\n<!-- end -->"
 
     text = re.sub(r"<!-- ([\w-]+) -->\n.*?<!-- end -->", block, readme.read_text(), flags=re.DOTALL)
