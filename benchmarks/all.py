@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=2 python benchmarks/all.py [NAME ...] [--page-only]
 
 NAME is a page of results/, such as `training-step`; all that need no data of the user's, if none is named. Each runs in
-a process of its own. README.md has a block `<!-- NAME -->` for every page; one whose page is not there is left as it is.
+a process of its own. README.md has a block `<!-- NAME -->` for every page; where a page is missing it stays as it is.
 """
 
 import argparse
