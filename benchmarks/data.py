@@ -75,10 +75,10 @@ def packed(source: Path) -> Dataset:
 
 def again(source: Path) -> None:
     """A second open decodes nothing."""
-    original = convert.picture
-    convert.picture = lambda *_: sys.exit("decoded again")  # type: ignore[assignment]
+    original = convert.square
+    convert.square = lambda *_: sys.exit("decoded again")  # type: ignore[assignment]
     raectl.open_dataset(source, raectl.DataOptions(image_size=SIZE, fit="stretch"))
-    convert.picture = original
+    convert.square = original
 
 
 def ingestion(name: str, source: Path, files: Callable[[], list[bytes]], rounds: int) -> Row:

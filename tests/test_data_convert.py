@@ -24,7 +24,7 @@ def test_exif_rotated_equals_upright(orientation, kind):
     exif = Image.Exif()
     exif[0x0112] = orientation
     turned = encoded(Image.fromarray(np.ascontiguousarray(stored)), kind, exif=exif)
-    assert convert.header(turned) == ((20, 12), False)
+    assert convert.header(convert.open_picture(turned)) == ((20, 12), False)
     for fit in ("crop", "pad", "stretch"):
         expected = convert.picture(png(upright), options(16, fit))
         assert np.array_equal(convert.picture(turned, options(16, fit)), expected)
@@ -42,7 +42,7 @@ def test_transparent_pixels_show_the_background(background, behind):
 
 def test_grey_with_alpha_is_composited_and_stays_grey():
     picture = encoded(Image.fromarray(np.array([[[100, 0]] * 8, [[100, 255]] * 8] * 4, np.uint8), "LA"), "PNG")
-    assert convert.header(picture) == ((8, 8), True)
+    assert convert.header(convert.open_picture(picture)) == ((8, 8), True)
     rows = convert.picture(picture, options(8, channels=1))[:, 0, 0]
     assert rows.tolist() == [255, 100] * 4
 
@@ -58,7 +58,7 @@ def test_palette_with_transparency(kind):
 def test_sixteen_bits_are_scaled_and_not_clipped():
     values = np.tile(np.array([0, 257, 128 * 257, 65535], np.uint16), (8, 2))
     picture = encoded(Image.fromarray(values), "PNG")
-    assert convert.header(picture)[1]
+    assert convert.header(convert.open_picture(picture))[1]
     assert convert.picture(picture, options(8, channels=1))[0, :4, 0].tolist() == [0, 1, 128, 255]
     as_int = encoded(Image.fromarray(values.astype(np.int32)), "TIFF")
     assert convert.picture(as_int, options(8, channels=1))[0, :4, 0].tolist() == [0, 1, 128, 255]
@@ -129,4 +129,4 @@ def test_bad_images_have_a_short_reason(monkeypatch):
         assert "\n" not in str(caught.value)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
     with pytest.raises(convert.BadImageError, match="64x64 pixels are too many"):
-        convert.header(whole[:100])
+        convert.header(convert.open_picture(whole[:100]))

@@ -1,6 +1,7 @@
 """Packing that is interrupted goes on where it stopped, and helpers decode what this process would."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from data_helpers import fill, noise, png, pngs
 
 from raectl.data import DataOptions, convert, listing, open_dataset, parallel, partial
+from raectl.data import crew as crew_module
 from raectl.data.crew import Crew
 from raectl.errors import RaectlError
 
@@ -29,13 +31,13 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def decoded(monkeypatch):
     """Grows by one a decoded picture."""
-    calls, original = [], convert.picture
+    calls, original = [], convert.square
 
-    def counting(data, options):
-        calls.append(len(data))
-        return original(data, options)
+    def counting(image, options):
+        calls.append(image.size)
+        return original(image, options)
 
-    monkeypatch.setattr(convert, "picture", counting)
+    monkeypatch.setattr(convert, "square", counting)
     return calls
 
 
@@ -174,29 +176,45 @@ def test_helpers_give_the_same_bytes(tmp_path, cache, decoded, monkeypatch):
     monkeypatch.setattr("raectl.data.crew._WORTH", 10)
     monkeypatch.setattr(parallel, "workers", lambda: 2)
     started = []
-    monkeypatch.setattr(listing, "Crew", lambda: started.append(Crew()) or started[-1])
+
+    class Waiting(Crew):
+        def start(self, count):
+            started.append(self)
+            super().start(count)
+            ready(self)
+
+    monkeypatch.setattr(listing, "Crew", Waiting)
     dataset = open_dataset(folder)
     assert entry(cache) == expected
     assert len(dataset.skipped) == 2
     assert len(decoded) < len(FILES), "helpers did some"
     (crew,) = started
-    assert crew._all and all(process.returncode is not None for process in crew._all), "and have ended"
+    assert crew.helpers and all(one._process.returncode is not None for one in crew.helpers), "and have ended"
+
+
+def ready(crew):
+    """Wait for the helpers."""
+    for one in crew.helpers:
+        while not one._ready:
+            one.receive()
 
 
 def test_a_helper_that_dies_is_done_without(monkeypatch):
     monkeypatch.setattr("raectl.data.crew._WORTH", 1)
-    files = [png(noise(8, 8, 3, seed=seed)) for seed in range(4)] + [b"no image"]
+    pictures = [png(noise(8, 8, 3, seed=seed)) for seed in range(4)]
     options = DataOptions(8, "crop", "white", 3)
     with Crew() as crew:
         crew.start(5)
-        for process in crew._all:
-            process.kill()
-            process.wait()
-        for _ in range(len(crew._all) + 1):
-            rows, reasons = crew.pictures(files, options)
+        ready(crew)
+        tasks = [crew.submit([*pictures, b"no image"], options, lambda decoded: decoded) for _ in range(3)]
+        for one in crew.helpers:
+            one._process.kill()
+        tasks.append(crew.submit([*pictures, b"no image"], options, lambda decoded: decoded))
+        for task in tasks:
+            rows, outcomes = task.result()
             assert np.array_equal(rows, np.stack([noise(8, 8, 3, seed=seed) for seed in range(4)]))
-            assert reasons == [None] * 4 + ["no image of a known format"]
-        assert crew._idle.empty()
+            assert [outcome.reason for outcome in outcomes] == [None] * 4 + ["no image of a known format"]
+            assert [outcome.header for outcome in outcomes] == [((8, 8), False)] * 4 + [None]
 
 
 def test_a_helper_is_not_misled_by_modules_in_the_working_directory(tmp_path, monkeypatch):
@@ -206,7 +224,55 @@ def test_a_helper_is_not_misled_by_modules_in_the_working_directory(tmp_path, mo
     monkeypatch.setattr(convert, "pictures", lambda *_: pytest.fail("no helper answered"))
     with Crew() as crew:
         crew.start(1)
-        assert crew.pictures([png(noise(8, 8, 3))], DataOptions(8, "crop", "white", 3))[1] == [None]
+        ready(crew)
+        task = crew.submit([png(noise(8, 8, 3))], DataOptions(8, "crop", "white", 3), lambda decoded: decoded)
+        assert task.result()[1] == [(None, ((8, 8), False))]
+
+
+def test_a_helper_leaves_large_pictures_and_has_bounded_work(monkeypatch):
+    monkeypatch.setattr("raectl.data.crew._WORTH", 1)
+    monkeypatch.setattr(crew_module, "workers", lambda: 2)
+    options = DataOptions(8, "crop", "white", 3)
+    with Crew() as crew:
+        crew.start(1)
+        ready(crew)
+        (one,) = crew.helpers
+        large = crew.submit([png(np.zeros((300, 300, 3), np.uint8))], options, lambda decoded: decoded)
+        rows, ((reason, header),) = large.result()
+        assert len(rows) == 0 and reason == "more than 65,536 pixels" and header == ((300, 300), False)
+        os.kill(one._process.pid, signal.SIGSTOP)
+        pictures = [png(noise(100, 100, 3))] * 10  # so that two tasks do not fit into the pipe
+        tasks = [crew.submit(pictures, options, lambda decoded: decoded) for _ in range(4)]
+        assert [task.done() for task in tasks] == [False, True, True, True], "what it cannot take is done here"
+        os.kill(one._process.pid, signal.SIGCONT)
+        assert all(np.array_equal(task.result()[0], tasks[1].result()[0]) for task in tasks)
+
+
+@pytest.mark.parametrize("odd", [None, "first", "later", "bad"])
+def test_what_is_decoded_ahead_changes_nothing(tmp_path, cache, decoded, monkeypatch, odd):
+    """The guess is right; wrong from the start; wrong in the end; a picture in between is broken."""
+    files = {f"{number:03}.png": png(noise(16, 16, 3, seed=number)) for number in range(100)}
+    if odd == "first":
+        files |= {f"{number:03}.png": png(noise(16, 16, seed=number)) for number in range(32)}
+    elif odd == "later":
+        files["099.png"] = png(noise(20, 16, 3))
+    elif odd == "bad":
+        files["050.png"] = files["050.png"][:300]
+    folder = fill(tmp_path / "a", files)
+    expected = whole(cache, folder)
+    monkeypatch.setattr("raectl.data.crew._WORTH", 10)
+    monkeypatch.setattr(listing, "workers", lambda: 2)
+    monkeypatch.setattr(crew_module.Crew, "submit", _here)
+    decoded.clear()
+    open_dataset(folder)
+    assert entry(cache) == expected
+    assert len(decoded) == {None: 100, "first": 200, "later": 201, "bad": 100 + 12}[odd]
+
+
+def _here(self, files, options, finish):
+    task = crew_module.Task(files, options, finish)
+    task.work()
+    return task
 
 
 def test_an_entry_does_not_depend_on_the_tolerance_of_bad_items():

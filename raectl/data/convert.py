@@ -4,12 +4,14 @@ The order is the same for both, so a folder of images and the array of their pix
 on the background, grey or colour, then square.
 """
 
+import contextlib
 import functools
+import importlib
 import io
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:  # NumPy is imported where it is needed: a helper, which start
     import numpy as np
 
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
+_PLUGINS = ("Mpo", "WebP", "Tiff", "Avif", "Jpeg2K")
 _GREY = frozenset({"1", "L", "LA", "La", "I", "F"})
 _ORIENTATION = 0x0112  # the EXIF tag; from 5 on it swaps width and height
 _OVERSAMPLED = 2  # a JPEG is decoded at a reduced size of at least this many times the target
@@ -33,8 +36,11 @@ class BadImageError(Exception):
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
-    Image.init()
-    return tuple(name for name in _FORMATS if name in Image.OPEN)  # Pillow may be built without some
+    Image.preinit()  # PNG, JPEG, GIF, BMP, PPM; `init` would import forty more than we read
+    for name in _PLUGINS:
+        with contextlib.suppress(ImportError):  # Pillow may be built without some
+            importlib.import_module(f"PIL.{name}ImagePlugin")
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def reason(error: Exception) -> str:
@@ -63,18 +69,20 @@ def open_picture(data: bytes) -> Image.Image:
     return image
 
 
-def header(data: bytes) -> tuple[tuple[int, int], bool]:
-    """(width, height) as the picture is to be seen, and whether its mode is grey; no pixel is decoded.
+class Header(NamedTuple):
+    """(width, height) as a picture is to be seen, and whether its mode is grey."""
 
-    Raises:
-        BadImageError: as `open_picture`.
-    """
-    image = open_picture(data)
+    size: tuple[int, int]
+    grey: bool
+
+
+def header(image: Image.Image) -> Header:
+    """What an opened picture says of itself; no pixel is decoded."""
     width, height = image.size
     # Pillow has turned a TIFF's size already, and would decode a PNG to look for EXIF data at its end.
     if "exif" in image.info and image.format != "TIFF" and _orientation(image) >= 5:
         width, height = height, width
-    return (width, height), image.mode in _GREY or image.mode.startswith("I;16")
+    return Header((width, height), image.mode in _GREY or image.mode.startswith("I;16"))
 
 
 def _orientation(image: Image.Image) -> int:
@@ -84,13 +92,12 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def square(data: bytes, options: DataOptions) -> Image.Image:
-    """An image file's bytes to a square picture in mode L or RGB; of an animation, the first frame.
+def square(image: Image.Image, options: DataOptions) -> Image.Image:
+    """An opened picture to a square one in mode L or RGB; of an animation, the first frame.
 
     Raises:
         BadImageError: it cannot be decoded, or its values have no meaning as an image.
     """
-    image = open_picture(data)
     try:
         _draft(image, options)
         ImageOps.exif_transpose(image, in_place=True)
@@ -101,31 +108,55 @@ def square(data: bytes, options: DataOptions) -> Image.Image:
 
 
 def picture(data: bytes, options: DataOptions) -> "np.ndarray":
-    """`square` as an array: (S, S, C) uint8.
+    """An image file's bytes to (S, S, C) uint8.
 
     Raises:
-        BadImageError: as `square`.
+        BadImageError: as `open_picture` and `square`.
     """
     import numpy as np
 
-    return np.asarray(square(data, options)).reshape(rules.item_shape(options))
+    return np.asarray(square(open_picture(data), options)).reshape(rules.item_shape(options))
 
 
-def pictures(files: Sequence[bytes], options: DataOptions) -> "tuple[np.ndarray, list[str | None]]":
-    """Image files' bytes to (number of good ones, S, S, C) uint8, and for each file None or why it is bad."""
+class Outcome(NamedTuple):
+    """What became of an image file: why it is bad, if it is, and its header, if it has one."""
+
+    reason: str | None
+    header: Header | None
+
+
+def squares(
+    files: Iterable[bytes], options: DataOptions, most: float = math.inf
+) -> Iterator[tuple[Image.Image | None, Outcome]]:
+    """`square` of each file's picture, or None if it is bad or has more than `most` pixels."""
+    for data in files:
+        found = None
+        try:
+            image = open_picture(data)
+            found = header(image)
+            if math.prod(found.size) > most:
+                raise BadImageError(f"more than {most:,} pixels")
+            yield square(image, options), Outcome(None, found)
+        except BadImageError as error:
+            yield None, Outcome(str(error), found)
+
+
+def pictures(
+    files: Sequence[bytes], options: DataOptions, most: float = math.inf
+) -> "tuple[np.ndarray, list[Outcome]]":
+    """Image files' bytes to (number of good ones, S, S, C) uint8, and what became of each file; `most` as above."""
     import numpy as np
 
-    rows = np.empty((len(files), *rules.item_shape(options)), np.uint8)
-    reasons: list[str | None] = []
+    shape = rules.item_shape(options)
+    rows = np.empty((len(files), *shape), np.uint8)
+    outcomes: list[Outcome] = []
     good = 0
-    for data in files:
-        try:
-            rows[good] = picture(data, options)
-            reasons.append(None)
+    for image, outcome in squares(files, options, most):
+        if image is not None:
+            rows[good] = np.asarray(image).reshape(shape)
             good += 1
-        except BadImageError as error:
-            reasons.append(str(error))
-    return rows[:good], reasons
+        outcomes.append(outcome)
+    return rows[:good], outcomes
 
 
 def block(images: "np.ndarray", options: DataOptions) -> "np.ndarray":

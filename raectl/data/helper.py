@@ -3,16 +3,18 @@
     python helper.py
 
 Requests come on stdin, answers go to stdout. Both are frames: 4 bytes of length, a JSON object, and the bytes that it
-announces. `{"options", "lengths"}` and image files are answered by `{"reasons"}` and the rows of the good ones. The
-process ends when its stdin does, so it never outlives whoever started it.
+announces. `{}` says that the process is ready. `{"options", "most", "lengths"}` and image files are answered by
+`{"outcomes"}` and the rows of the good ones. The process ends when its stdin does, so it never outlives whoever
+started it.
 """
 
+import io
 import json
 import signal
 import struct
 import sys
 import warnings
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 
 def send(stream: BinaryIO, message: dict[str, Any], *payload: Any) -> None:
@@ -35,15 +37,19 @@ def receive(stream: BinaryIO) -> dict[str, Any]:
     return message
 
 
-def exactly(stream: BinaryIO, count: int) -> bytes:
+def exactly(stream: BinaryIO, count: int) -> bytearray:
     """So many bytes of a frame.
 
     Raises:
         EOFError: there are fewer.
     """
-    data = stream.read(count)
-    if len(data) < count:
-        raise EOFError
+    data = bytearray(count)
+    view, got = memoryview(data), 0
+    while got < count:
+        read = cast(io.FileIO, stream).readinto(view[got:])
+        if not read:
+            raise EOFError
+        got += read
     return data
 
 
@@ -54,18 +60,13 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started it
     warnings.simplefilter("ignore")
     try:
+        send(sys.stdout.buffer, {})
         while True:
             request = receive(sys.stdin.buffer)
-            files = [exactly(sys.stdin.buffer, length) for length in request["lengths"]]
-            rows: list[bytes] = []
-            reasons: list[str | None] = []
-            for data in files:
-                try:
-                    rows.append(convert.square(data, DataOptions(**request["options"])).tobytes())
-                    reasons.append(None)
-                except convert.BadImageError as error:
-                    reasons.append(str(error))
-            send(sys.stdout.buffer, {"reasons": reasons}, *rows)
+            files = [bytes(exactly(sys.stdin.buffer, length)) for length in request["lengths"]]
+            done = [*convert.squares(files, DataOptions(**request["options"]), request["most"])]
+            rows = [image.tobytes() for image, _ in done if image is not None]
+            send(sys.stdout.buffer, {"outcomes": [outcome for _, outcome in done]}, *rows)
     except (EOFError, BrokenPipeError):
         return
 

@@ -1,4 +1,7 @@
-"""Many image files, in a folder or a zip, to one packed array: hash and look at the headers, then decode once."""
+"""Many image files, in a folder or a zip, to one packed array: hash and look at the headers, then decode once.
+
+Of many small images, some are decoded as soon as they are looked at, see `raectl.data.ahead`.
+"""
 
 import contextlib
 import hashlib
@@ -6,19 +9,21 @@ import math
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from raectl.data import convert, rules
+from raectl.data.ahead import Ahead
 from raectl.data.base import Progress
-from raectl.data.crew import Crew
+from raectl.data.crew import SMALL_BYTES, SMALL_PIXELS, Crew, Decoded
 from raectl.data.dataset import Dataset
 from raectl.data.options import DataOptions
 from raectl.data.packing import Job, digest, packed
-from raectl.data.parallel import in_order, workers
+from raectl.data.parallel import Promise, done, in_order, workers
 from raectl.data.partial import Block
 
 LARGEST = 256 * 2**20  # bytes of one file, or of one unpacked entry of a zip
@@ -28,7 +33,6 @@ _SMALL = 2**16  # bytes of a file
 _alone = threading.Lock()
 
 T = TypeVar("T")
-_Decode = Callable[[Sequence[bytes], DataOptions], tuple[np.ndarray, list[str | None]]]
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,14 @@ class _Header:
     @property
     def pixels(self) -> int:
         return math.prod(self.size)
+
+
+class _Looked(NamedTuple):
+    """What some files say of themselves, what is bad, and some of the good decoded already."""
+
+    headers: list[_Header]
+    bad: list[rules.Bad]
+    rows: dict[str, np.ndarray]
 
 
 def open_pictures(listing: Listing, options: DataOptions, background: str, progress: Progress) -> Dataset:
@@ -110,29 +122,40 @@ def _prepare(listing: Listing, options: DataOptions, background: str, progress: 
     headers: list[_Header] = []
     bad = list(listing.bad)
     total = len(listing.names) + len(bad)
-    # Threads that read and hash little get in each other's way.
-    threads = workers() if sum(map(listing.size, listing.names)) > _SMALL * len(listing.names) else 1
-    for found, refused in in_order(lambda names: _look(listing, names), _tasks(listing.names), threads):
+    ahead = Ahead(_guess(listing, options, background) if crew else None)
+    for found, refused, rows in _looked_at(listing, crew, ahead):
         headers.extend(found)
         bad.extend(refused)
+        ahead.keep(rows)
         progress("reading images", len(headers) + len(bad), total)
         if refused and rules.too_many(len(bad), total, options):
             break
     headers, broken = _without_broken_outliers(listing, headers)
     bad.extend(broken)
     rules.tolerate(bad, total, listing.source, options)
-    sizes = {header.size for header in headers}
-    resolved, notes = rules.resolve(options, sizes, all(header.grey for header in headers), background)
+    resolved, notes = _resolve(options, headers, background)
+    ahead.settle(resolved)
 
     def blocks(start: int) -> Generator[Block, None, None]:
         done = start
-        for block in in_order(lambda part: _decode(listing, part, resolved, crew), _tasks(headers[start:])):
+        for block in _decoded(listing, headers[start:], resolved, crew, ahead):
             done += block.count
             yield block
             progress("decoding images", done, len(headers))
 
     content = digest([(header.name, header.content) for header in headers], sorted(bad))
     return Job(listing.source, content, resolved, rules.item_shape(resolved), total, blocks, tuple(bad), notes)
+
+
+def _guess(listing: Listing, options: DataOptions, background: str) -> DataOptions | None:
+    """What the images become if all are like the first few."""
+    headers = _look(listing, listing.names[:_PER_TASK]).headers
+    return _resolve(options, headers, background)[0] if headers else None
+
+
+def _resolve(options: DataOptions, headers: Sequence[_Header], background: str) -> tuple[DataOptions, tuple[str, ...]]:
+    sizes = {header.size for header in headers}
+    return rules.resolve(options, sizes, all(header.grey for header in headers), background)
 
 
 def _without_broken_outliers(listing: Listing, headers: list[_Header]) -> tuple[list[_Header], list[rules.Bad]]:
@@ -163,48 +186,106 @@ def _read(listing: Listing, name: str) -> bytes:
         raise convert.BadImageError(convert.reason(error)) from error
 
 
-def _look(listing: Listing, names: Sequence[str]) -> tuple[list[_Header], list[rules.Bad]]:
+def _looked_at(listing: Listing, crew: Crew, ahead: Ahead) -> Iterator[_Looked]:
+    """All files, block by block; the small ones decoded ahead as long as there is a guess."""
+    # Threads that read and hash little get in each other's way.
+    threads = workers() if sum(map(listing.size, listing.names)) > _SMALL * len(listing.names) else 1
+    with ThreadPoolExecutor(threads) as pool:
+
+        def submit(names: Sequence[str]) -> Promise[_Looked]:
+            if ahead.guess is None or any(listing.size(name) > SMALL_BYTES for name in names):
+                return pool.submit(_look, listing, names)
+            files, bad = _read_all(listing, names)
+            return crew.submit([*files.values()], ahead.guess, lambda decoded: _sorted_out(files, bad, decoded))
+
+        yield from in_order(submit, _tasks(listing.names))
+
+
+def _look(listing: Listing, names: Sequence[str]) -> _Looked:
     headers: list[_Header] = []
     bad: list[rules.Bad] = []
     for name in names:
         try:
             with _room(listing.size(name)):
                 data = _read(listing, name)
-                size, grey = convert.header(data)
-                headers.append(_Header(name, hashlib.sha256(data).hexdigest(), len(data), size, grey))
+                headers.append(_header(name, data, convert.header(convert.open_picture(data))))
                 del data  # before the next one is read
         except convert.BadImageError as error:
             bad.append((name, str(error)))
-    return headers, bad
+    return _Looked(headers, bad, {})
 
 
-def _decode(listing: Listing, headers: Sequence[_Header], options: DataOptions, crew: Crew | None = None) -> Block:
-    if crew and all(crew.is_small(header.pixels, header.length) for header in headers):
-        return _decode_together(listing, headers, options, crew.pictures)
+def _sorted_out(files: Mapping[str, bytes], bad: list[rules.Bad], decoded: Decoded) -> _Looked:
+    rows, outcomes = decoded
+    headers = []
+    for (name, data), (reason, header) in zip(files.items(), outcomes, strict=True):
+        if header is not None:
+            headers.append(_header(name, data, header))
+        else:
+            bad.append((name, str(reason)))
+    good = [name for name, outcome in zip(files, outcomes, strict=True) if outcome.reason is None]
+    return _Looked(headers, bad, dict(zip(good, rows, strict=True)))
+
+
+def _header(name: str, data: bytes, header: convert.Header) -> _Header:
+    return _Header(name, hashlib.sha256(data).hexdigest(), len(data), header.size, header.grey)
+
+
+def _read_all(listing: Listing, names: Sequence[str]) -> tuple[dict[str, bytes], list[rules.Bad]]:
+    files: dict[str, bytes] = {}
+    bad: list[rules.Bad] = []
+    for name in names:
+        try:
+            files[name] = _read(listing, name)
+        except convert.BadImageError as error:
+            bad.append((name, str(error)))
+    return files, bad
+
+
+def _decoded(
+    listing: Listing, headers: Sequence[_Header], options: DataOptions, crew: Crew, ahead: Ahead
+) -> Iterator[Block]:
+    """All pictures, block by block: those that are made already, small ones by the crew, others by threads."""
+    with ThreadPoolExecutor(workers()) as pool:
+
+        def submit(part: Sequence[_Header]) -> Promise[Block]:
+            names = tuple(header.name for header in part)
+            if (rows := ahead.take(names)) is not None:
+                return done(Block(rows, names))
+            if not crew or any(header.length > SMALL_BYTES or header.pixels > SMALL_PIXELS for header in part):
+                return pool.submit(_decode, listing, part, options)
+            files, bad = _read_again(listing, part)
+            return crew.submit([*files.values()], options, lambda decoded: _block(files, bad, decoded))
+
+        yield from in_order(submit, _tasks(headers))
+
+
+def _decode(listing: Listing, headers: Sequence[_Header], options: DataOptions) -> Block:
     rows = np.empty((len(headers), *rules.item_shape(options)), np.uint8)
     good: list[str] = []
     bad: list[rules.Bad] = []
     for header in headers:
         with _room(max(header.pixels, header.length)):
-            block = _decode_together(listing, [header], options, convert.pictures)
+            files, changed = _read_again(listing, [header])
+            block = _block(files, changed, convert.pictures([*files.values()], options))
         rows[len(good) : len(good) + len(block.rows)] = block.rows
         good.extend(block.names)
         bad.extend(block.bad)
     return Block(rows[: len(good)], tuple(good), tuple(bad))
 
 
-def _decode_together(listing: Listing, headers: Sequence[_Header], options: DataOptions, decode: _Decode) -> Block:
-    files: dict[str, bytes] = {}
-    bad: list[rules.Bad] = []
+def _read_again(listing: Listing, headers: Sequence[_Header]) -> tuple[dict[str, bytes], list[rules.Bad]]:
+    files, bad = _read_all(listing, [header.name for header in headers])
     for header in headers:
-        try:
-            data = _read(listing, header.name)
-            if hashlib.sha256(data).hexdigest() != header.content:
-                raise convert.BadImageError("changed while it was being read")
-            files[header.name] = data
-        except convert.BadImageError as error:
-            bad.append((header.name, str(error)))
-    rows, reasons = decode([*files.values()], options)
-    outcomes = dict(zip(files, reasons, strict=True))
-    bad.extend((name, reason) for name, reason in outcomes.items() if reason is not None)
-    return Block(rows, tuple(name for name, reason in outcomes.items() if reason is None), tuple(bad))
+        data = files.get(header.name)
+        if data is not None and hashlib.sha256(data).hexdigest() != header.content:
+            del files[header.name]
+            bad.append((header.name, "changed while it was being read"))
+    return files, bad
+
+
+def _block(files: Mapping[str, bytes], bad: Sequence[rules.Bad], decoded: Decoded) -> Block:
+    rows, outcomes = decoded
+    reasons = [(name, outcome.reason) for name, outcome in zip(files, outcomes, strict=True)]
+    names = tuple(name for name, reason in reasons if reason is None)
+    return Block(rows, names, (*bad, *((name, reason) for name, reason in reasons if reason is not None)))

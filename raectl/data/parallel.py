@@ -2,12 +2,26 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Promise(Protocol[R_co]):
+    """A result that is being worked at. A `concurrent.futures.Future` is one."""
+
+    def done(self) -> bool:
+        """Whether `result` will not wait."""
+
+    def result(self) -> R_co:
+        """The result, as soon as it is there."""
+
+    def cancel(self) -> object:
+        """Do not begin with it, if that is still possible."""
 
 
 def workers() -> int:
@@ -15,21 +29,33 @@ def workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_order(function: Callable[[T], R], tasks: Sequence[T], threads: int | None = None) -> Iterator[R]:
-    """`function` of each task, in the tasks' order, computed by threads a little ahead of whoever takes the results.
+def done(result: R) -> Promise[R]:
+    """A promise that is kept."""
+    future: Future[R] = Future()
+    future.set_result(result)
+    return future
 
-    Threads suffice because Pillow and hashlib let go of the interpreter's lock. A plain `Executor.map` would run ahead
-    without bound, and hold all data in memory if the disk is slower than the decoder.
+
+def in_order(submit: Callable[[T], Promise[R]], tasks: Iterable[T]) -> Iterator[R]:
+    """The result of each task, in the tasks' order; what `submit` begins runs a little ahead of whoever takes them.
+
+    A plain `Executor.map` would run ahead without bound, and hold all data in memory if the disk is slower than the
+    decoder.
     """
-    with ThreadPoolExecutor(threads or workers()) as pool:
-        waiting: deque[Future[R]] = deque()
-        try:
-            for task in tasks:
-                waiting.append(pool.submit(function, task))
-                if len(waiting) > 2 * workers():
-                    yield waiting.popleft().result()
-            while waiting:
+    waiting: deque[Promise[R]] = deque()
+    try:
+        for task in tasks:
+            waiting.append(submit(task))
+            while waiting and (waiting[0].done() or len(waiting) > 2 * workers()):
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for promise in waiting:
+            promise.cancel()
+
+
+def in_threads(function: Callable[[T], R], tasks: Sequence[T], threads: int | None = None) -> Iterator[R]:
+    """`in_order`, by threads: they suffice where the work is Pillow's or hashlib's, which let go of Python's lock."""
+    with ThreadPoolExecutor(threads or workers()) as pool:
+        yield from in_order(lambda task: pool.submit(function, task), tasks)

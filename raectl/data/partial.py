@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -121,7 +122,10 @@ class Partial:
         """Move the whole array to `path`; its fingerprint."""
         assert _write_header(self._items, self._rows(), self._shape) == self._start
         self._items.flush()
-        found = fingerprint(np.load(self._path, mmap_mode="r"))
+        with ThreadPoolExecutor(1) as pool:  # the disk needs as long as the hash
+            flushed = pool.submit(os.fsync, self._items.fileno())
+            found = fingerprint(np.load(self._path, mmap_mode="r"))
+            flushed.result()
         self._path.replace(path)
         return found
 

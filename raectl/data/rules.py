@@ -10,7 +10,6 @@ from PIL import ImageColor
 
 from raectl.data.options import DataOptions
 from raectl.errors import RaectlError, UsageError, command
-from raectl.grammars.parser import LONGEST
 
 FITS = ("pad", "crop", "stretch")
 SMALLEST, LARGEST = 8, 512  # allowed sides of the square images, in pixels
@@ -70,6 +69,8 @@ def item_shape(options: DataOptions) -> tuple[int, int, int]:
 
 def check(options: DataOptions) -> None:
     """Raise a `UsageError` that names the first option that is out of its range."""
+    from raectl.grammars.parser import LONGEST  # helpers, which start for a moment's work, need no grammar
+
     for name in ("image_size", "channels", "max_rules"):
         if type(value := getattr(options, name)) not in (int, type(None)):
             raise UsageError(f"{name} {value!r} is no whole number")

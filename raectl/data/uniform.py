@@ -12,7 +12,7 @@ from raectl.data.base import Progress
 from raectl.data.dataset import Dataset
 from raectl.data.options import DataOptions
 from raectl.data.packing import Job, digest, in_memory, packed
-from raectl.data.parallel import in_order
+from raectl.data.parallel import in_threads
 from raectl.data.partial import Block
 from raectl.errors import RaectlError
 
@@ -86,7 +86,7 @@ def _blocks(stack: Stack, options: DataOptions, first: int, progress: Progress) 
     def converted(start: int) -> np.ndarray:
         return convert.block(_bytes(images[start : start + rows], stack.source), options)
 
-    for start, block in zip(starts, in_order(converted, starts), strict=True):
+    for start, block in zip(starts, in_threads(converted, starts), strict=True):
         yield Block(block)
         progress("converting images", start + len(block), len(images))
 
