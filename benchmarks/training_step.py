@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 import raectl
 from raectl.allocator import keep_freed_memory
-from raectl.build import build, has_bf16, resolve
+from raectl.build import build, resolve
+from raectl.device import has_bf16
 from raectl.directory import Directory
 from raectl.modalities.images import Images
 from raectl.reporting import Report

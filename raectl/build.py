@@ -8,6 +8,7 @@ from raectl import latent_terms, noise, registry
 from raectl.autoencoder import Autoencoder
 from raectl.config import Config, Regularizers, option
 from raectl.data import DataOptions, Dataset
+from raectl.device import resolve_device, resolve_precision
 from raectl.errors import UsageError
 from raectl.modalities.base import Modality
 from raectl.models import Model
@@ -98,42 +99,6 @@ def make_regularizer(name: str, given: dict[str, object]) -> Regularizer:
     except TypeError:
         raise UsageError(f"the regularizer {name} does not take the options {', '.join(options)}") from None
     return regularizer
-
-
-def resolve_device(name: str) -> str:
-    """`auto` to the best device at hand; any other name is checked to be at hand."""
-    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return next(device for device, there in found.items() if there)
-    if name not in found:
-        raise UsageError(f"--device {name!r} is none of auto, {', '.join(sorted(found))}")
-    if not found[name]:
-        raise UsageError(f"--device {name} is not to be had on this machine", "--device auto takes the best there is")
-    return name
-
-
-def has_bf16(device: str) -> bool:
-    """Whether the device multiplies bfloat16 in hardware."""
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def is_bf16_faster(device: str) -> bool:
-    """Whether training in bfloat16 is faster than in float32, by a rule and not by a race: runs must be repeatable.
-
-    A processor with AVX-512's bfloat16 instructions but no AMX was measured slower with it, see benchmarks/README.md.
-    """
-    return has_bf16(device) and (device != "cpu" or bool(torch.cpu._is_amx_tile_supported()))
-
-
-def resolve_precision(name: str, device: str) -> str:
-    """`auto` to bf16 where that is faster and to fp32 elsewhere; a bf16 that is not there is an error."""
-    if name == "auto":
-        return "bf16" if is_bf16_faster(device) else "fp32"
-    if name == "bf16" and not has_bf16(device):
-        raise UsageError(f"--precision bf16 is not to be had on this {device}", "--precision fp32, or auto")
-    return name
 
 
 Penalties = dict[str, tuple[Regularizer, float]]

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from raectl import store
 from raectl.allocator import keep_freed_memory
-from raectl.build import build, modality_of, resolve_device
+from raectl.build import build, modality_of
 from raectl.config import Config
 from raectl.data import Dataset, open_dataset
 from raectl.densities import Density
 from raectl.densities.standard_normal import StandardNormal
+from raectl.device import resolve_device
 from raectl.directory import DataSummary, Directory
 from raectl.errors import RaectlError, command
 from raectl.fitting import Fit, fit

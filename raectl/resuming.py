@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from raectl.build import has_bf16, make_regularizer, modality_of, resolve_device, resolve_regularizers
+from raectl.build import make_regularizer, modality_of, resolve_regularizers
 from raectl.config import Config, option
+from raectl.device import has_bf16, resolve_device
 from raectl.directory import Directory
 from raectl.errors import UsageError
 from raectl.layout import Layout

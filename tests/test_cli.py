@@ -64,7 +64,7 @@ def test_demo(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     few = Bunch(**{**digits, "images": digits.images[:300], "target": digits.target[:300]})
     monkeypatch.setattr("sklearn.datasets.load_digits", lambda: few)
     monkeypatch.setattr(demo, "EPOCHS", 6)
-    monkeypatch.setattr("raectl.build.has_bf16", lambda device: False)  # fast on every machine
+    monkeypatch.setattr("raectl.device.has_bf16", lambda device: False)  # fast on every machine
     out = tmp_path / "demo"
     out.mkdir()  # empty: nothing is lost
     result = cli("demo", "--out", out, "--json")

@@ -110,7 +110,7 @@ def test_mistake(
 
 
 def test_bf16_where_it_is_not(cli: Cli, trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("build", "resuming"):
+    for module in ("device", "resuming"):
         monkeypatch.setattr(f"raectl.{module}.has_bf16", lambda device: False)
     out = trained.path.parent / "new"
     result = cli.run("train", "--data", trained.data, "--out", out, "--precision", "bf16")
@@ -153,7 +153,7 @@ def test_what_is_wrong_with_the_options_is_said_before_the_data_are_opened(
         return  # nothing is written, so it does not matter what is there
     for name in ("raectl.trainer.open_dataset", "raectl.data.open_dataset"):
         monkeypatch.setattr(name, fail)
-    monkeypatch.setattr("raectl.build.has_bf16", lambda device: False)
+    monkeypatch.setattr("raectl.device.has_bf16", lambda device: False)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     arguments = f"{TRAIN} --out {tmp_path / 'new'} {wrong} {how}".format(w=world.path).split()
     assert_clear_error(cli.run(*arguments), 2)

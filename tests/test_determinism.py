@@ -35,7 +35,7 @@ VARIANTS = [(kind, precision) for kind in KINDS for precision in ("fp32", "bf16"
 @pytest.fixture(autouse=True)
 def _bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     """bf16 wherever the tests run: exactness does not depend on whether it is fast there."""
-    for module in ("build", "resuming"):
+    for module in ("device", "resuming"):
         monkeypatch.setattr(f"raectl.{module}.has_bf16", lambda device: True)
 
 

@@ -7,8 +7,9 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 import raectl
-from raectl.build import has_bf16, resolve
+from raectl.build import resolve
 from raectl.data import open_dataset
+from raectl.device import has_bf16
 from raectl.errors import UsageError
 from raectl.regularizers import kernels
 from raectl.regularizers.spectral_norm import SpectralNorm

@@ -20,7 +20,7 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 # Lower layers first; a module imports its own layer and those below. `a.b` stands for all modules below it.
 LAYERS = [
     ["raectl.allocator", "raectl.errors", "raectl.reporting"],
-    ["raectl.registry", "raectl.reading", "raectl.lock"],
+    ["raectl.registry", "raectl.reading", "raectl.lock", "raectl.device"],
     ["raectl.files", "raectl.grammars"],
     ["raectl.config", "raectl.presets", "raectl.noise"],
     ["raectl.data", "raectl.pictures", "raectl.tangent", "raectl.state"],

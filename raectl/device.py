@@ -1,0 +1,65 @@
+"""Where to compute, and in which precision."""
+
+import functools
+import math
+import time
+
+import torch
+
+from raectl.errors import UsageError
+
+_SIDE, _TRIES = 768, 6  # of the matrices that are multiplied to see which precision is faster
+_CLEARLY = 1.3  # times as fast: conversions on the way cost something too
+
+
+def resolve_device(name: str) -> str:
+    """`auto` to the best device at hand; any other name is checked to be at hand."""
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return next(device for device, there in found.items() if there)
+    if name not in found:
+        raise UsageError(f"--device {name!r} is none of auto, {', '.join(sorted(found))}")
+    if not found[name]:
+        raise UsageError(f"--device {name} is not to be had on this machine", "--device auto takes the best there is")
+    return name
+
+
+def has_bf16(device: str) -> bool:
+    """Whether the device multiplies bfloat16 in hardware."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def is_bf16_faster(device: str) -> bool:
+    """Whether training in bfloat16 is faster than in float32 on a device."""
+    if device != "cpu" or not has_bf16(device):
+        return has_bf16(device)
+    return bool(torch.cpu._is_amx_tile_supported()) or _products_in_bf16() > _CLEARLY
+
+
+@functools.cache
+def _products_in_bf16() -> float:
+    """How many times as fast as in float32 the CPU multiplies matrices in bfloat16.
+
+    AVX-512's bfloat16 instructions do twice the work of float32's at the same rate on some processors, and at a
+    quarter of the rate on others; nothing that a processor says of itself tells which. The two are so far apart that
+    the best of a few short runs gives the same answer every time.
+    """
+    best: dict[torch.dtype, float] = {}
+    matrices = {dtype: torch.ones(_SIDE, _SIDE, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)}
+    for _ in range(_TRIES):
+        for dtype, matrix in matrices.items():
+            began = time.perf_counter()
+            torch.mm(matrix, matrix)
+            best[dtype] = min(time.perf_counter() - began, best.get(dtype, math.inf))
+    return best[torch.float32] / best[torch.bfloat16]
+
+
+def resolve_precision(name: str, device: str) -> str:
+    """`auto` to bf16 where that is faster and to fp32 elsewhere; a bf16 that is not there is an error."""
+    if name == "auto":
+        return "bf16" if is_bf16_faster(device) else "fp32"
+    if name == "bf16" and not has_bf16(device):
+        raise UsageError(f"--precision bf16 is not to be had on this {device}", "--precision fp32, or auto")
+    return name
