@@ -113,7 +113,9 @@ def test_options_are_typed_with_hyphens():
     assert option("latent_dim") == "--latent-dim" and option("lr") == "--lr"
 
 
-@pytest.mark.parametrize("name", ["bn_momentum", "plateau", "plateau_gain", "plateau_factor", "plateau_patience", "min_lr"])
+@pytest.mark.parametrize(
+    "name", ["bn_momentum", "plateau", "plateau_gain", "plateau_factor", "plateau_patience", "min_lr"]
+)
 def test_what_cannot_be_typed_is_named_as_it_is_written(name):
     assert option(name) == name
 
