@@ -39,6 +39,9 @@ _RANGES = {  # option: (smallest, largest)
     "val_fraction": (0.0, 0.9),
     "max_bad": (0.0, 1.0),
     "plateau_gain": (0.0, 1e6),
+    "plateau_factor": (1e-6, 1.0),
+    "plateau_patience": (1, 1_000_000),
+    "min_lr": (0.0, 10.0),
 }
 
 
@@ -63,8 +66,9 @@ class Config:
         batch_size, lr, seed: as everywhere.
         device, precision: `auto` is resolved once, and the result stored.
         val_fraction: share of the data held out for validation.
-        plateau, plateau_gain: the learning rate halves after 5 epochs without this gain in validation loss, taken
+        plateau, plateau_gain: the learning rate falls after some epochs without this gain in validation loss, taken
             `relative` to the best, or `absolute`.
+        plateau_factor, plateau_patience, min_lr: to what share of itself, after how many, and not below what.
 
     Raises:
         UsageError: an option's type, range or name is wrong.
@@ -99,6 +103,9 @@ class Config:
     val_fraction: float = 0.1
     plateau: str = "relative"
     plateau_gain: float = 1e-4
+    plateau_factor: float = 0.5
+    plateau_patience: int = 5
+    min_lr: float = 1e-8
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reg", _regularizers(self.reg))
@@ -141,7 +148,8 @@ class Config:
         return cls(**values)
 
 
-_FILE_ONLY = ("bn_momentum", "plateau", "plateau_gain")  # options of a TOML file or of Python, not typed
+# Options of a TOML file or of Python, not typed.
+_FILE_ONLY = ("bn_momentum", "plateau", "plateau_gain", "plateau_factor", "plateau_patience", "min_lr")
 
 
 def option(name: str) -> str:

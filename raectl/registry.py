@@ -74,6 +74,10 @@ _TABLE: dict[str, dict[str, str]] = {
         "strings": "raectl.extractors.strings:Strings",
         "expressions": "raectl.extractors.expressions:Expressions",
     },
+    "objective": {
+        "expressions": "raectl.objectives.expressions:Expressions",
+        "penalized-logp": "raectl.objectives.penalized_logp:PenalizedLogP",
+    },
     "modality": {
         "images": "raectl.modalities.images:Images",
         "strings": "raectl.modalities.strings:Strings",

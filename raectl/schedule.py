@@ -2,17 +2,27 @@
 
 from raectl.state import Position
 
-_FACTOR, _PATIENCE, _SMALLEST = 0.5, 5, 1e-8
 
-
-def plateau(position: Position, loss: float, mode: str, gain: float) -> None:
-    """Halve the rate after 5 epochs without enough of a gain in validation loss (Keras's ReduceLROnPlateau).
+def plateau(
+    position: Position,
+    loss: float,
+    mode: str,
+    gain: float,
+    *,
+    factor: float = 0.5,
+    patience: int = 5,
+    least: float = 1e-8,
+) -> None:
+    """Lower the rate after some epochs without enough of a gain in validation loss (Keras's ReduceLROnPlateau).
 
     Arguments:
         position: its reference, stale count and rate are updated.
         loss: the epoch's.
         mode: `relative`: the gain is a share of the reference; `absolute`: in the loss's units.
         gain: how much is enough.
+        factor: what the rate is multiplied by.
+        patience: how many epochs.
+        least: rate that it does not fall below.
     """
     if position.reference is None:
         gained = True
@@ -23,5 +33,5 @@ def plateau(position: Position, loss: float, mode: str, gain: float) -> None:
         position.reference, position.stale = loss, 0
         return
     position.stale += 1
-    if position.stale >= _PATIENCE:
-        position.lr, position.stale = max(position.lr * _FACTOR, _SMALLEST), 0
+    if position.stale >= patience:
+        position.lr, position.stale = max(position.lr * factor, min(position.lr, least)), 0

@@ -307,7 +307,16 @@ class Run:
         if self.position.best_loss is None or loss < self.position.best_loss:
             self.position.best_loss, self.position.best_epoch = loss, self.position.epoch
             self.best = module_arrays(self.model)
-        plateau(self.position, loss, self.config.plateau, self.config.plateau_gain)
+        config = self.config
+        plateau(
+            self.position,
+            loss,
+            config.plateau,
+            config.plateau_gain,
+            factor=config.plateau_factor,
+            patience=config.plateau_patience,
+            least=config.min_lr,
+        )
         self._set_rate()
         record = {
             "epoch": self.position.epoch,

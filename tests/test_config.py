@@ -34,6 +34,9 @@ WRONG = {
     "strict": [None, 1, "yes"],
     "plateau": ["cosine", None, 5],
     "plateau_gain": [-1e-4, 2e6, "some", None, float("nan"), True],
+    "plateau_factor": [0.0, 1.5, "half", None, float("nan"), True],
+    "plateau_patience": [0, -1, 2.5, None, True],
+    "min_lr": [-1e-9, 11, "low", None, float("nan"), True],
 }
 GIVEN = {
     "model": "vae",
@@ -60,6 +63,9 @@ GIVEN = {
     "val_fraction": 0.0,
     "plateau": "absolute",
     "plateau_gain": 0.1,
+    "plateau_factor": 0.2,
+    "plateau_patience": 3,
+    "min_lr": 1e-4,
 }
 
 
@@ -94,6 +100,9 @@ def test_a_wrong_value_is_refused_by_the_name_it_is_typed_under(name, value):
         ("sigma", 1e-6, 1e3),
         ("importance_samples", 1, 1000),
         ("plateau_gain", 0, 1e6),
+        ("plateau_factor", 1e-6, 1),
+        ("plateau_patience", 1, 1_000_000),
+        ("min_lr", 0, 10),
     ],
 )
 def test_the_ends_of_every_range_are_in_it(name, low, high):
@@ -104,7 +113,9 @@ def test_options_are_typed_with_hyphens():
     assert option("latent_dim") == "--latent-dim" and option("lr") == "--lr"
 
 
-@pytest.mark.parametrize("name", ["bn_momentum", "plateau", "plateau_gain"])
+@pytest.mark.parametrize(
+    "name", ["bn_momentum", "plateau", "plateau_gain", "plateau_factor", "plateau_patience", "min_lr"]
+)
 def test_what_cannot_be_typed_is_named_as_it_is_written(name):
     assert option(name) == name
 
@@ -137,6 +148,9 @@ def test_defaults():
         "val_fraction": 0.1,
         "plateau": "relative",
         "plateau_gain": 1e-4,
+        "plateau_factor": 0.5,
+        "plateau_patience": 5,
+        "min_lr": 1e-8,
     }
 
 

@@ -10,12 +10,13 @@ from string_helpers import GRAMMAR, derivations
 
 from raectl import registry
 from raectl.errors import RaectlError, UsageError
-from raectl.extractors.expressions import WORST, Expressions, evaluate, score
+from raectl.extractors.expressions import Expressions
 from raectl.extractors.strings import Strings
 from raectl.metrics.derivations import exact_match, rule_accuracy
 from raectl.metrics.reference import LOWER_IS_BETTER, Reference
 from raectl.metrics.strings import validity
 from raectl.modalities.strings import Strings as Modality
+from raectl.objectives.expressions import WORST, evaluate, score
 
 
 def features(*texts: str) -> torch.Tensor:

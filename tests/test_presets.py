@@ -93,6 +93,7 @@ def test_presets_of_expressions_are_the_grammar_vaes(name):
     assert (config.latent_dim, config.width, config.batch_size) == (25, 32, 600)
     assert (config.epochs, config.lr, config.val_fraction) == (50, 1e-3, 0.1)
     assert (config.plateau, config.plateau_gain, config.bn_momentum) == ("absolute", 1e-4, 0.01)
+    assert (config.plateau_factor, config.plateau_patience, config.min_lr) == (0.2, 1, 1e-4)
     assert (config.sigma, config.image_size) == (0.01 if config.model == "cv-vae" else 0.7, None)
     assert presets.PRESETS[name].fid is None and presets.PRESETS[name].density == {}
 

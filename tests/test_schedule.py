@@ -76,6 +76,20 @@ def test_the_rate_has_a_floor() -> None:
     assert position.lr == 1e-8
 
 
+def test_a_fifth_after_one_epoch_and_not_below_the_least() -> None:
+    position, seen = Position(lr=1e-3), []
+    for loss in [10.0, 9.0, 9.0, 8.0, 8.0, 8.0]:
+        plateau(position, loss, "absolute", 1e-4, factor=0.2, patience=1, least=1e-4)
+        seen.append(position.lr)
+    assert seen == pytest.approx([1e-3, 1e-3, 2e-4, 2e-4, 1e-4, 1e-4])
+
+
+def test_a_rate_below_the_least_is_not_raised() -> None:
+    position = Position(lr=1e-5, reference=1.0, stale=4)
+    plateau(position, 1.0, "absolute", 1e-4, least=1e-4)
+    assert position.lr == 1e-5
+
+
 def test_the_optimizer_gets_the_rate(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
     usual = Run._step
@@ -99,3 +113,6 @@ def test_the_configuration_s_gain_is_the_one(data: Path, tmp_path: Path, monkeyp
     assert lr == [1e-3] * 6 + [5e-4]
     near = train(config.replace(plateau_gain=0.5), data, tmp_path / "near").directory.read_log()
     assert [line["lr"] for line in near] == [1e-3] * 7
+    config = config.replace(plateau_factor=0.2, plateau_patience=2, min_lr=1e-4, epochs=5)
+    soon = train(config, data, tmp_path / "soon").directory.read_log()
+    assert [line["lr"] for line in soon] == [1e-3] * 3 + [2e-4] * 2

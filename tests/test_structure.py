@@ -23,7 +23,7 @@ LAYERS = [
     ["raectl.registry", "raectl.reading", "raectl.lock", "raectl.device"],
     ["raectl.files", "raectl.grammars"],
     ["raectl.config", "raectl.presets", "raectl.noise"],
-    ["raectl.data", "raectl.pictures", "raectl.tangent", "raectl.state"],
+    ["raectl.data", "raectl.objectives", "raectl.pictures", "raectl.tangent", "raectl.state"],
     [
         "raectl.modalities",
         "raectl.densities",
