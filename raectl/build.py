@@ -6,16 +6,15 @@ import torch
 
 from raectl import latent_terms, noise, registry
 from raectl.autoencoder import Autoencoder
-from raectl.config import Config, Regularizers, option
+from raectl.config import Config, Regularizers
 from raectl.data import DataOptions, Dataset
+from raectl.data.options import RESOLVED
 from raectl.device import resolve_device, resolve_precision
 from raectl.errors import UsageError
 from raectl.modalities.base import Modality
 from raectl.models import Model
 from raectl.objective import Objective
 from raectl.regularizers import Regularizer
-
-_DATA = ("image_size", "background", "grammar", "max_rules")  # options that the data resolve
 
 
 def modality_of(name: str, options: DataOptions | None = None) -> Modality:
@@ -35,9 +34,7 @@ def resolve(config: Config, dataset: Dataset) -> Config:
         UsageError: a regularizer got a weight that it cannot take, or an option it does not have; the device or the
             precision is not to be had here; an option of the data is for data of another kind.
     """
-    for name in _DATA:
-        if getattr(config, name) is not None and getattr(dataset.options, name) is None:
-            raise UsageError(f"{option(name)} has no effect on {dataset.source}: these are {dataset.modality}")
+    dataset.refuse_unused(config)
     modality = modality_of(dataset.modality, dataset.options)
     item_shape = modality.item_shape(dataset.items.shape[1:])
     latent_dim = config.latent_dim or modality.default_latent_dim(item_shape)
@@ -50,7 +47,7 @@ def resolve(config: Config, dataset: Dataset) -> Config:
         beta=beta if config.beta is None else config.beta,
         arch=config.arch or modality.default_architecture(item_shape),
         reg=resolve_regularizers(config.reg, data_dim, latent_dim),
-        **{name: getattr(dataset.options, name) for name in _DATA},
+        **{name: getattr(dataset.options, name) for name in RESOLVED},
         device=device,
         precision=resolve_precision(config.precision, device),
     )

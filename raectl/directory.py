@@ -224,7 +224,8 @@ class Directory:
                 raise ValueError("an option without a value")
             return config, DataSummary.from_dict(record["data"]), record
         except (KeyError, TypeError, ValueError, AttributeError, RaectlError) as error:
-            raise RaectlError(f"{self.config} is damaged: {error}", "restore it from a copy") from error
+            why = getattr(error, "message", error)  # a hint is for whoever typed it
+            raise RaectlError(f"{self.config} is damaged: {why}", "restore it from a copy") from error
 
     def write_config(self, config: Config, data: DataSummary, weights: dict[str, Any], threads: int) -> None:
         """Write config.json; `weights` is {"sha256": of the weights, "replaces": of those they replace or None}."""

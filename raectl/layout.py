@@ -32,7 +32,8 @@ class Layout:
             item_shape = build.modality_of(data.modality, data.options).item_shape(data.shape)
             return cls(directory, item_shape, build.outline(config, item_shape))
         except (ValueError, RuntimeError, RaectlError) as error:  # RuntimeError: more numbers than 64 bits can count
-            raise RaectlError(f"{directory.config} is damaged: {error}", "restore it from a copy") from error
+            why = getattr(error, "message", error)
+            raise RaectlError(f"{directory.config} is damaged: {why}", "restore it from a copy") from error
 
     def require_weights(self) -> None:
         """Raise unless the weights for use are of this layout, by their header."""

@@ -49,6 +49,7 @@ _TABLE: dict[str, dict[str, str]] = {
         "zip": "raectl.data.zips:Zip",
         "array": "raectl.data.arrays:Array",
         "text": "raectl.data.text:Text",
+        "smi": "raectl.data.text:Smi",
         "idx": "raectl.data.idx:IDX",
         "folder": "raectl.data.folder:Folder",
     },
@@ -73,6 +74,7 @@ _TABLE: dict[str, dict[str, str]] = {
         "pixels": "raectl.extractors.pixels:Pixels",
         "strings": "raectl.extractors.strings:Strings",
         "expressions": "raectl.extractors.expressions:Expressions",
+        "molecules": "raectl.extractors.molecules:Molecules",
     },
     "objective": {
         "expressions": "raectl.objectives.expressions:Expressions",

@@ -137,6 +137,10 @@ WRONG = {
     "train --data {d} --grammar expressions --image-size 32 --out {n}": (2, ["--image-size has no effect", "strings"]),
     "train --data {d} --grammar expressions --arch conv32 --out {n}": (2, ["shape (C, S, S), not (9, 12)"]),
     "train --data digits --grammar expressions --out {n}": (2, ["--grammar has no effect on digits", "images"]),
+    "check {d} --grammar expressions --image-size 32": (2, ["--image-size has no effect", "strings"]),
+    "check {d} --grammar expressions --background red": (2, ["--background has no effect", "strings"]),
+    "check digits --max-rules 9": (2, ["--max-rules has no effect on digits", "images"]),
+    "check digits --grammar expressions": (2, ["--grammar has no effect on digits", "images"]),
     "train --data digits --arch conv-gru --out {n}": (2, ["shape (T, D), not (1, 8, 8)"]),
     "train --resume --out {c} --grammar smiles": (2, ["--grammar differs"]),
     "train --resume --out {c} --max-rules 30": (2, ["--max-rules differs"]),
@@ -171,7 +175,19 @@ def test_a_damaged_grammar(cli: Cli, grammar, where, trained, tmp_path) -> None:
     record = json.loads((trained / "config.json").read_text())
     (record["config"] if where == "config" else record["data"]["options"])["grammar"] = grammar
     files.write_json(tmp_path / "ckpt" / "config.json", record)
-    assert_clear_error(cli.run("sample", tmp_path / "ckpt", "-o", tmp_path / "s.txt"), 1)
+    result = cli.run("sample", tmp_path / "ckpt", "-o", tmp_path / "s.txt")
+    assert_clear_error(result, 1)
+    assert "a line is LEFT" not in result.err and result.err.count("hint:") <= 1
+
+
+def test_a_damaged_grammar_is_told_in_one_short_line(cli: Cli, trained, tmp_path) -> None:
+    shutil.copytree(trained, tmp_path / "ckpt")
+    record = json.loads((trained / "config.json").read_text())
+    record["config"]["grammar"] = record["data"]["options"]["grammar"] = "S -> 'x'\n" + "S' " * 1000
+    files.write_json(tmp_path / "ckpt" / "config.json", record)
+    result = cli.run("sample", tmp_path / "ckpt", "-o", tmp_path / "s.txt")
+    assert_clear_error(result, 1, "config.json is damaged: the grammar, line 2: ", "has no left side")
+    assert len(result.err) < 400
 
 
 WIDE, LARGE = "S -> " + "'x' " * 300, "S -> " + "'x' " * 20_000

@@ -68,6 +68,22 @@ def test_molecules_need_one_stack(text):
     assert parser._by_one_stack(text) == rules == parser._by_a_graph(text)
 
 
+def test_what_is_forgotten_is_found_again(monkeypatch):
+    monkeypatch.setattr("raectl.grammars.parser._KEPT", 5)
+    forgetful = Parser(SMILES)
+    for text in MOLECULES * 2:
+        bottom = forgetful._bottom
+        assert forgetful.derivation(text) == parser_of(SMILES).derivation(text)
+        assert forgetful._bottom is not bottom and forgetful._kept <= 5
+
+
+def test_what_was_met_before_is_not_parsed_again(monkeypatch):
+    parser = Parser(SMILES)
+    known = {text: parser.derivation(text) for text in MOLECULES}
+    monkeypatch.delattr(Parser, "_step")
+    assert {text: parser.derivation(text) for text in MOLECULES} == known
+
+
 NONE = {
     "": "its end",
     "C(": "seen at character 2, '('",

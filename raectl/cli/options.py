@@ -17,7 +17,7 @@ def known(kind: str) -> str:
 
 SOURCES = (
     "A folder or zip of images, a .npy or .npz array, IDX files or their folder, a .txt file of strings, one a line, "
-    "or a built-in name: digits, expressions or molecules."
+    "a .smi file of molecules, or a built-in name: digits, expressions or molecules."
 )
 DATA, MODEL, TRAINING, RUN, OUTPUT = "Data", "Model", "Training", "Run", "Output"
 
@@ -68,7 +68,7 @@ Grammar = Annotated[
         metavar="NAME|FILE",
         show_default="the data's own",
         rich_help_panel=DATA,
-        help=f"Grammar of the strings in a .txt file: {' or '.join(grammars.names())}, or a file of productions.",
+        help=f"Grammar of the strings in a text file: {' or '.join(grammars.names())}, or a file of productions.",
     ),
 ]
 MaxRules = Annotated[

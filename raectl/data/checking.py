@@ -44,7 +44,7 @@ def check_source(spec: str | Path, options: DataOptions, progress: Progress) -> 
         options: their `max_bad` and `strict` decide what is too many; all bad items are found in any case.
 
     Raises:
-        UsageError: an option is out of its range.
+        UsageError: an option is out of its range, or for data of another kind.
         RaectlError: the source does not exist, is of no known kind, or cannot be read.
     """
     rules.check(options)
@@ -52,6 +52,7 @@ def check_source(spec: str | Path, options: DataOptions, progress: Progress) -> 
         dataset = open_dataset(spec, replace(options, max_bad=1.0, strict=False), progress)
     except rules.BadItemsError as error:
         return Checked(None, error.bad, error.total, too_many=error)
+    dataset.refuse_unused(options)
     total = len(dataset) + len(dataset.skipped)
     too_many = None
     try:

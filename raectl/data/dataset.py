@@ -2,10 +2,12 @@
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from raectl.data.options import DataOptions
+from raectl.data.options import RESOLVED, DataOptions
+from raectl.errors import UsageError
 
 _SPLIT = 2  # second half of the generator's key; `raectl.noise` has the others
 _CHUNK = 64 * 2**20  # bytes hashed at a time, so that a memory-mapped array is never read whole into memory
@@ -50,6 +52,13 @@ class Dataset:
             object.__setattr__(self, "known_fingerprint", fingerprint(self.items))
         assert self.known_fingerprint is not None
         return self.known_fingerprint
+
+    def refuse_unused(self, given: Any) -> None:
+        """Raise a `UsageError` if an option of `given`, by the names of `DataOptions`, is for other data."""
+        for name in RESOLVED:
+            if getattr(given, name) is not None and getattr(self.options, name) is None:
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{option} has no effect on {self.source}: these are {self.modality}")
 
 
 def fingerprint(items: np.ndarray) -> str:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+RESOLVED = ("image_size", "background", "grammar", "max_rules")  # what data of the kind that has it fill in
+
 
 @dataclass(frozen=True)
 class DataOptions:

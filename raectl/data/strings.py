@@ -70,6 +70,7 @@ def open_strings(lines: Lines, options: DataOptions, progress: Progress) -> Data
 def _prepare(lines: Lines, options: DataOptions, progress: Progress) -> Job:
     assert options.grammar is not None
     grammar = grammars.read(options.grammar)
+    parser = parser_of(grammar)
     total = sum(1 for _ in lines.read())
     if total == 0:
         raise RaectlError(f"{rules.shown(lines.source)} is empty", "one string a line is needed")
@@ -80,7 +81,7 @@ def _prepare(lines: Lines, options: DataOptions, progress: Progress) -> Job:
         try:
             if trouble:
                 raise ParseError(trouble)
-            derivation = parser_of(grammar).derivation(line)
+            derivation = parser.derivation(line)
             if len(derivation) > most:
                 raise ParseError(f"its {len(derivation)} rules are more than {most}")
             derivations.append(derivation)

@@ -1,4 +1,4 @@
-"""A text file of strings, one a line."""
+"""Text files: strings, one a line, or molecules and their names."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +13,8 @@ from raectl.data.strings import Lines, open_strings
 from raectl.errors import RaectlError
 from raectl.grammars.parser import LONGEST
 
+Line = tuple[str, str | None]  # the string, and what is wrong with it
+
 _LARGEST = 4 * LONGEST + 2  # bytes of a line that may be looked at: UTF-8 takes four a character at most
 
 
@@ -25,13 +27,37 @@ class Text(Source):
 
     def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
         path = rules.absolute(spec)
-        found = path.stat()
-        state = digest(str(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        lines = Lines(str(path), state, lambda: files.file_digest(path), lambda: _read(path))
+        lines = Lines(str(path), _state(path), lambda: files.file_digest(path), lambda: _read(path))
         return open_strings(lines, options, progress)
 
 
-def _read(path: Path) -> Iterator[tuple[str, str | None]]:
+class Smi(Source):
+    """A `.smi`: a molecule a line, its SMILES and, after a space or a tab, whatever else; the grammar is `smiles`."""
+
+    @classmethod
+    def recognises(cls, spec: str) -> bool:
+        return rules.suffix(spec) == ".smi" and Path(spec).is_file()
+
+    def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
+        path = rules.absolute(spec)
+        # The same bytes are other strings in a .txt.
+        lines = Lines(str(path), _state(path), lambda: digest("smi", files.file_digest(path)),
+                      lambda: map(_first, _read(path)), "smiles")  # fmt: skip
+        return open_strings(lines, options, progress)
+
+
+def _first(line: Line) -> Line:
+    """What stands before the first space."""
+    text, trouble = line
+    return next(iter(text.split(maxsplit=1)), ""), trouble
+
+
+def _state(path: Path) -> str:
+    found = path.stat()
+    return digest(str(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _read(path: Path) -> Iterator[Line]:
     """Each line without its end, and what is wrong with it; memory does not grow with a line."""
     try:
         with open(path, "rb") as file:

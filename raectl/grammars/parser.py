@@ -6,6 +6,9 @@ at every character: one stack then does. Where there are more, all are followed 
 which every way to read a part as a left side is kept once; of an ambiguous string this gives one derivation, always
 the same.
 
+One stack is fast because strings of a grammar lead to the same few stacks again and again: each is kept once, with what
+a character and the next two did there. Most characters are then one look into a dictionary, whatever the grammar.
+
 Each part on the stack carries its own leftmost derivation, as bytes: that of a production is its index, then its
 parts'. So nothing recurses, however deep the string.
 
@@ -19,6 +22,7 @@ from raectl.grammars.grammar import Grammar
 
 LONGEST = 4096  # characters of a string, and rules of a derivation
 _STEPS = 2_000_000  # edges that a string's graph may be searched along, a second's work
+_KEPT = 2**17  # steps that are remembered; then all are forgotten
 _END = "\0"
 _SHIFT, _ACCEPT, _ERROR, _MANY = -1, -2, -3, -4  # beside rules, which are reduced
 _START = -1  # the rule that has the start on its right
@@ -34,11 +38,12 @@ class ParseError(ValueError):
 class _State:
     """An LR(0) state: its items, and what is known of its actions so far."""
 
-    __slots__ = ("actions", "items", "moves")
+    __slots__ = ("actions", "ahead", "items", "moves")
 
     def __init__(self, items: tuple[Item, ...]) -> None:
         self.items = items
         self.moves: dict[int | str, _State] = {}
+        self.ahead: dict[int, set[str]] | None = None
         self.actions: dict[str, tuple[int, tuple[int, ...]]] = {}  # two characters => what to do, and all of them
 
 
@@ -50,6 +55,26 @@ class _Node:
     def __init__(self, state: _State) -> None:
         self.state = state
         self.below: dict[_Node, bytes] = {}
+
+
+Merge = tuple[int, bytes, bytes]  # in the place of the last so many parts: they, with rules before and after them
+
+
+class _Stack:
+    """A state on the one stack, those below it, and where its steps lead: by the character read and the two after it,
+    the stack and the merges of parts until the next character is to be read."""
+
+    __slots__ = ("above", "below", "state", "steps")
+
+    def __init__(self, state: _State, below: "_Stack | None" = None) -> None:
+        self.state = state
+        self.below = below
+        self.above: dict[_State, _Stack] = {}
+        self.steps: dict[str, tuple[_Stack, tuple[Merge, ...]]] = {}
+
+    def push(self, state: _State) -> "_Stack":
+        """The stack with one more state on it, always the same object."""
+        return self.above.setdefault(state, _Stack(state, self))
 
 
 class Parser:
@@ -71,6 +96,7 @@ class Parser:
         self._first, self._follow = self._lookahead()
         self._states: dict[frozenset[Item], _State] = {}
         self._begin = self._state(frozenset({(_START, 0)}))
+        self._bottom, self._kept = _Stack(self._begin), 0
         # rule => its number of symbols, its left side, its derivation without its parts
         self._reductions = {r: (len(self._right[r]), grammar.left[r], bytes([r])) for r in self._right if r != _START}
 
@@ -82,9 +108,9 @@ class Parser:
         """
         if len(text) > LONGEST:
             raise ParseError(f"longer than {LONGEST:,} characters")
-        for at, character in enumerate(text, 1):
-            if character not in self.grammar.alphabet:
-                raise ParseError(f"the grammar has no {character!r}, character {at}")
+        if not self.grammar.alphabet.issuperset(text):
+            at = next(at for at, character in enumerate(text) if character not in self.grammar.alphabet)
+            raise ParseError(f"the grammar has no {text[at]!r}, character {at + 1}")
         rules = self._by_one_stack(text)
         if rules is None:
             rules = self._by_a_graph(text)
@@ -96,36 +122,45 @@ class Parser:
 
     def _by_one_stack(self, text: str) -> bytes | None:
         """The derivation, or None where there is more than one choice."""
-        ahead = text + 2 * _END
-        reductions = self._reductions
-        state, states, parts, at = self._begin, [self._begin], [b""], 0
-        pair = ahead[:2]
-        while True:
-            action = (state.actions.get(pair) or self._actions(state, pair))[0]
-            if action >= 0:
-                count, left, rules = reductions[action]
-                if count == 1:
-                    states.pop()
-                    parts[-1] = rules + parts[-1]
-                else:
-                    kept = len(states) - count
-                    parts[kept:] = [rules + b"".join(parts[kept:])]
-                    del states[kept:]
-                base = states[-1]
-                state = base.moves.get(left) or self._move(base, left)
-                states.append(state)
-            elif action == _SHIFT:
-                state = state.moves.get(pair[0]) or self._move(state, pair[0])
-                states.append(state)
-                parts.append(b"")
-                at += 1
-                pair = ahead[at : at + 2]
-            elif action == _ACCEPT:
-                return parts[-1]
-            elif action == _MANY:
+        around = _END + text + 2 * _END
+        stack, parts = self._bottom, [b""]
+        for at in range(len(text) + 1):
+            key = around[at : at + 3]
+            step = stack.steps.get(key) or self._step(stack, key, text, at)
+            if step is None:
                 return None
-            else:
-                raise _stuck(text, at)
+            stack, merges = step
+            for count, before, after in merges:
+                if count == 1:
+                    parts[-1] = before + parts[-1] + after
+                elif count:
+                    parts[-count:] = [before + b"".join(parts[-count:]) + after]
+                else:
+                    parts.append(before + after)
+        return parts[-1]
+
+    def _step(self, stack: _Stack, key: str, text: str, at: int) -> tuple[_Stack, tuple[Merge, ...]] | None:
+        """Read a character, unless it is the start, and reduce until the next is to be read; None: many ways to go."""
+        start, pair = stack, key[1:]
+        if key[0] != _END:
+            stack = stack.push(stack.state.moves.get(key[0]) or self._move(stack.state, key[0]))
+        merges: list[Merge] = []
+        while (action := (stack.state.actions.get(pair) or self._actions(stack.state, pair))[0]) >= 0:
+            count, left, rules = self._reductions[action]
+            for _ in range(count):
+                assert stack.below is not None
+                stack = stack.below
+            stack = stack.push(stack.state.moves.get(left) or self._move(stack.state, left))
+            _merge(merges, len(self.grammar.pushed[action]), rules)
+        if action == _MANY:
+            return None
+        if action == _ERROR:
+            raise _stuck(text, at)
+        self._kept += 1
+        if self._kept > _KEPT:
+            self._bottom, self._kept = _Stack(self._begin), 0
+        start.steps[key] = stack, tuple(merges)
+        return start.steps[key]
 
     # -- many at once ----------------------------------------------------------------------------------------------
 
@@ -205,22 +240,28 @@ class Parser:
         return (state.actions.get(pair) or self._actions(state, pair))[1]
 
     def _actions(self, state: _State, pair: str) -> tuple[int, tuple[int, ...]]:
-        found: dict[int, None] = {}
+        if state.ahead is None:
+            state.ahead = self._ahead(state)
+        actions = tuple(sorted(action for action, pairs in state.ahead.items() if pair in pairs))
+        only = actions[0] if len(actions) == 1 else _MANY if actions else _ERROR
+        state.actions[pair] = only, actions
+        return state.actions[pair]
+
+    def _ahead(self, state: _State) -> dict[int, set[str]]:
+        """What may be done in a state, and before which two characters."""
+        found: dict[int, set[str]] = {}
         for rule, read in state.items:
             right = self._right[rule]
             follow = {2 * _END} if rule == _START else self._follow[self.grammar.left[rule]]
             if read == len(right):
-                if pair in follow:
-                    found[_ACCEPT if rule == _START else rule] = None
+                found[_ACCEPT if rule == _START else rule] = follow
             # Asked of what is half read, not of the items that follow from it: it knows better what comes after.
-            elif (read or rule == _START) and pair in _joined([self._first_of(right[read:]), follow]):
-                found[_SHIFT] = None
-        if not any(self._right[rule][read : read + 1] == (pair[0],) for rule, read in state.items):
-            found.pop(_SHIFT, None)
-        actions = tuple(sorted(found))
-        only = actions[0] if len(actions) == 1 else _MANY if actions else _ERROR
-        state.actions[pair] = only, actions
-        return state.actions[pair]
+            elif read or rule == _START:
+                found[_SHIFT] = found.get(_SHIFT, set()) | _joined([self._first_of(right[read:]), follow])
+        readable = {self._right[rule][read] for rule, read in state.items if read < len(self._right[rule])}
+        if _SHIFT in found:
+            found[_SHIFT] = {pair for pair in found[_SHIFT] if pair[0] in readable}
+        return found
 
     def _first_of(self, symbols: Iterable[int | str]) -> set[str]:
         return _joined([{symbol} if isinstance(symbol, str) else self._first[symbol] for symbol in symbols])
@@ -253,6 +294,20 @@ def _joined(sets: list[set[str]]) -> set[str]:
             break
         found = {(start + string)[:2] for start in found for string in strings}
     return found
+
+
+def _merge(merges: list[Merge], count: int, before: bytes, after: bytes = b"") -> None:
+    """Add a merge to others: as one of them where it takes what the last one made."""
+    if count and merges:
+        last, first, rest = merges[-1]
+        if count == 1:
+            merges[-1] = last, before + first, rest + after
+            return
+        if last == 0:
+            merges.pop()
+            _merge(merges, count - 1, before, first + rest + after)
+            return
+    merges.append((count, before, after))
 
 
 def _stuck(text: str, at: int) -> ParseError:

@@ -14,6 +14,7 @@ _LARGEST = 2**16  # bytes of a file; that of SMILES has 2 KB
 _MOST = 255  # productions: with the padding, an index fits into a byte
 _WIDEST = 255  # left sides and letters of a production: T of them make a string, and what is left to do
 _TOKEN = re.compile(r"""\s*(?:'([^']*)'|"([^"]*)"|(\|)|([^\s|'"]+))""")
+_SHOWN = 40  # characters of a line that a message has
 _HINT = "a line is LEFT -> RIGHT, text in quotes: S -> S '+' T"
 
 
@@ -88,7 +89,7 @@ def _parsed(text: str, where: str) -> Grammar:
         if content and not content.startswith("#"):
             left, arrow, right = (part.strip() for part in content.partition("->"))
             if not re.fullmatch(r"[^\s|'\"]+", left) or "\0" in content:
-                raise RaectlError(f"{where}, line {number}: {line!r} has no left side", _HINT)
+                raise RaectlError(f"{where}, line {number}: {_cut(line)} has no left side", _HINT)
             if not arrow:
                 unused.append(left)
             elif (left, right) != (PADDING, "None"):
@@ -100,13 +101,18 @@ def _parsed(text: str, where: str) -> Grammar:
     return grammar
 
 
+def _cut(text: str) -> str:
+    """A text for a message, quoted, and not all of a long one."""
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
+
+
 def _alternatives(right: str, where: str) -> Iterator[tuple[Symbol, ...]]:
     symbols: list[Symbol] = []
     at = 0
     while at < len(right):
         token = _TOKEN.match(right, at)
         if token is None:
-            raise RaectlError(f"{where}: {right[at:]!r} cannot be read", "is a quote not closed?")
+            raise RaectlError(f"{where}: {_cut(right[at:])} cannot be read", "is a quote not closed?")
         single, double, bar, word = token.groups()
         if bar:
             yield tuple(symbols)
@@ -135,11 +141,11 @@ def _check(grammar: Grammar, where: str) -> None:
         raise RaectlError(f"{where} uses {PADDING}, the left side of the padding", "give it another name")
     if unknown := used - lefts - set(grammar.unused):
         hint = "text stands in quotes; a left side without productions is declared by a line of its own"
-        raise RaectlError(f"{where} has no productions for {sorted(unknown)[0]!r}", hint)
+        raise RaectlError(f"{where} has no productions for {_cut(sorted(unknown)[0])}", hint)
     if both := lefts & set(grammar.unused):
-        raise RaectlError(f"{where} declares {sorted(both)[0]!r} to have no productions, but it has", _HINT)
+        raise RaectlError(f"{where} declares {_cut(sorted(both)[0])} to have no productions, but it has", _HINT)
     start = grammar.productions[0].left
     if start not in grammar.finite:
         raise RaectlError(
-            f"{where}: no string can be derived from {start!r}", "one of its productions must come to an end"
+            f"{where}: no string can be derived from {_cut(start)}", "one of its productions must come to an end"
         )

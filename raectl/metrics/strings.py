@@ -1,7 +1,7 @@
 """What is measured of a set of generated strings.
 
-Features have the columns (valid, identity, identity, score): the first is 1 for a string that is finished, the next two
-are equal for equal strings, whole numbers below 2^24. The last only expressions and the like have.
+Features have the columns (valid, identity, identity, score): the first is 1 for a string that is good, the next two are
+equal for equal strings, whole numbers below 2^24. The last only expressions and the like have.
 """
 
 import math
@@ -17,7 +17,7 @@ _VALID, _SCORE = 0, 3
 def validity(reference: Reference, features: Tensor) -> dict[str, Measured]:
     """How many strings are good, different, and new. Higher is better.
 
-        valid     share of all that are finished strings of the grammar
+        valid     share of all that are finished strings of the grammar; of molecules, that chemistry allows
         unique    share of the valid that are left when each is counted once
         novel     share of those that are not among the training data; left out where these are gone
 

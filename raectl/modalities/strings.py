@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raectl import grammars, registry
+from raectl import grammars
 from raectl.errors import RaectlError
 from raectl.files import atomic_file
 from raectl.grammars.parser import LONGEST
@@ -23,6 +23,7 @@ from raectl.modalities.base import Modality
 _LONG = 64  # rules; the nets for molecules beyond
 _LEAST = 1e-7  # probability whose logarithm is taken; Keras's
 _TINY = 1e-30  # that no rule which applies falls below
+_EXTRACTORS = {"expressions": "expressions", "smiles": "molecules"}  # of the built-in grammars that have their own
 
 
 class Strings(Modality):
@@ -60,7 +61,7 @@ class Strings(Modality):
     @property
     def extractors(self) -> tuple[str, ...]:  # type: ignore[override]
         """That of the built-in grammar which this is, if there is one, and what holds for all."""
-        known = {grammars.read(name): name for name in grammars.names() if name in registry.names("extractor")}
+        known = {grammars.read(grammar): name for grammar, name in _EXTRACTORS.items()}
         own = known.get(self.grammar)
         return ("strings", *sorted(known.values())) if own is None else (own, "strings")
 

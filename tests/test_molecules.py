@@ -1,0 +1,146 @@
+"""Molecules: files of them, what RDKit makes of them, and the way from a file to samples."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from cli_helpers import Cli, assert_clear_error
+from rdkit import Chem, rdBase
+
+import raectl
+from raectl import grammars
+from raectl.data import DataOptions, open_dataset
+from raectl.errors import RaectlError, UsageError
+from raectl.extractors.molecules import Molecules
+from raectl.extractors.strings import Strings
+from raectl.metrics.reference import Reference
+from raectl.metrics.strings import validity
+from raectl.modalities.strings import Strings as Modality
+
+SMILES = grammars.read("smiles")
+CHAINS = ["C" * n + end for n in range(1, 9) for end in ("", "O", "N", "Cl", "(=O)O")]
+
+
+def smiles(dataset) -> list[str | None]:
+    return [SMILES.string(row) for row in dataset.items]
+
+
+# -- files of molecules --------------------------------------------------------------------------------------------
+
+
+def test_a_smi_file_has_molecules_and_their_names(tmp_path):
+    (tmp_path / "my.smi").write_bytes(b"CCO\tethanol\r\nc1ccccc1 benzene ring\nC[C@H](N)C(=O)O\n")
+    dataset = open_dataset(tmp_path / "my.smi")
+    assert smiles(dataset) == ["CCO", "c1ccccc1", "C[C@H](N)C(=O)O"] and dataset.notes == ()
+    assert dataset.options.grammar == SMILES.text()
+
+
+def test_what_is_no_molecule_is_named(tmp_path):
+    (tmp_path / "my.smi").write_text("smiles name\nCCO 1\n\nC9CC9 2\nCCN\n")
+    dataset = open_dataset(tmp_path / "my.smi")
+    assert smiles(dataset) == ["CCO", "CCN"]
+    assert [name for name, _ in dataset.skipped] == ["line 1", "line 3", "line 4"]
+    assert dataset.skipped[1][1] == "empty" and "no '9'" in dataset.skipped[2][1]
+
+
+def test_the_same_bytes_are_other_strings_in_a_txt(tmp_path):
+    """The cache goes by content, but a name after a molecule is no part of a string in one of the two."""
+    for suffix in ("smi", "txt"):
+        (tmp_path / f"my.{suffix}").write_text("CCO\nCCN name\n")
+    options = DataOptions(grammar="smiles")
+    assert smiles(open_dataset(tmp_path / "my.smi", options)) == ["CCO", "CCN"]
+    assert smiles(open_dataset(tmp_path / "my.txt", options)) == ["CCO"]
+
+
+def test_a_second_open_parses_nothing(tmp_path, monkeypatch):
+    (tmp_path / "my.smi").write_text("CCO\nCCN\n")
+    first = open_dataset(tmp_path / "my.smi")
+    monkeypatch.delattr("raectl.grammars.parser.Parser.derivation")
+    assert open_dataset(tmp_path / "my.smi").fingerprint == first.fingerprint
+
+
+def test_a_smi_file_may_be_of_another_grammar(tmp_path):
+    (tmp_path / "my.smi").write_text("a one\naa two\n")
+    dataset = open_dataset(tmp_path / "my.smi", DataOptions(grammar="S -> 'a' S | 'a'"))
+    assert dataset.items.tolist() == [[1, 2, 2], [0, 1, 2]]
+
+
+# -- what RDKit makes of them --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chemistry() -> Molecules:
+    return Molecules()
+
+
+def test_valid_is_what_chemistry_allows(chemistry, capfd):
+    good, bad = ["CCO", "c1ccccc1", "C[N+](C)(C)C"], ["", "C1CC", "C(C)(C)(C)(C)C", "c1cccc1", "FC=F=C", "nonsense"]
+    assert chemistry(np.array(good + bad))[:, 0].tolist() == [1] * 3 + [0] * 6
+    assert capfd.readouterr() == ("", "")
+
+
+def test_two_names_of_one_molecule_are_the_same(chemistry):
+    rows = chemistry(np.array(["OCC", "CCO", "CCN", "C1=CC=CC=C1", "c1ccccc1"]))
+    assert torch.equal(rows[0], rows[1]) and torch.equal(rows[3], rows[4]) and not torch.equal(rows[0], rows[2])
+    reference = Reference(rows, lambda: chemistry(np.array(["C(O)C"])))
+    measured = {
+        name: m.value for name, m in validity(reference, chemistry(np.array(["OCC", "CCO", "CCN", "C1"]))).items()
+    }
+    assert measured == {"valid": 3 / 4, "unique": 2 / 3, "novel": 1 / 2}
+
+
+def test_the_features_say_which_rdkit(chemistry):
+    assert chemistry.key.endswith(rdBase.rdkitVersion) and chemistry.key != Strings().key
+
+
+def test_without_rdkit_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rdkit", None)
+    with pytest.raises(RaectlError) as error:
+        Molecules()
+    assert "raectl[molecules]" in error.value.hint and "--features strings" in error.value.hint
+
+
+def test_features_have_no_weights(tmp_path):
+    with pytest.raises(UsageError, match="no weights"):
+        Molecules(tmp_path / "w.pth")
+
+
+def test_molecules_are_judged_by_chemistry_and_others_are_not():
+    assert Modality(SMILES.text()).extractors == ("molecules", "strings")
+    assert Modality(grammars.read("expressions").text()).extractors == ("expressions", "strings")
+
+
+# -- the whole way -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("molecules")
+    (folder / "my.smi").write_text("".join(f"{text} {n}\n" for n, text in enumerate(CHAINS)))
+    config = raectl.Config(arch="conv-gru", width=16, latent_dim=8, batch_size=8, epochs=25, lr=0.01, beta=1e-3)
+    raectl.train(config, folder / "my.smi", folder / "ckpt").fit_density("gaussian")
+    return folder / "ckpt"
+
+
+def test_evaluation_by_chemistry(cli: Cli, trained):
+    told = cli("evaluate", trained, "--data", trained.parent / "my.smi", "--json").json
+    numbers = {(line["of"], line["metric"]): line for line in told["numbers"]}
+    assert numbers["real", "valid"]["value"] == 1 and "molecules-v1" in numbers["real", "valid"]["extractor"]
+    cli("sample", trained, "-n", len(CHAINS), "-o", trained.parent / "s.txt")
+    samples = (trained.parent / "s.txt").read_text().splitlines()
+    with rdBase.BlockLogs():
+        good = [text for text in samples if text and Chem.MolFromSmiles(text)]
+    assert numbers["gaussian", "valid"]["value"] == pytest.approx(len(good) / len(samples)) and good
+    canonical = {Chem.CanonSmiles(text) for text in good}
+    assert numbers["gaussian", "unique"]["value"] == pytest.approx(len(canonical) / len(good))
+    new = canonical - {Chem.CanonSmiles(text) for text in CHAINS}
+    assert numbers["gaussian", "novel"]["value"] == pytest.approx(len(new) / len(canonical))
+
+
+def test_evaluation_without_rdkit(cli: Cli, trained, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rdkit", None)
+    data = trained.parent / "my.smi"
+    assert_clear_error(cli.run("evaluate", trained, "--data", data), 1, "need RDKit", "raectl[molecules]")
+    told = cli("evaluate", trained, "--data", data, "--features", "strings", "--json").json
+    assert {line["metric"] for line in told["numbers"]} >= {"valid", "unique", "novel", "exact-match"}
