@@ -142,6 +142,12 @@ class Config:
 
 
 _FILE_ONLY = ("bn_momentum", "plateau", "plateau_gain")  # options of a TOML file or of Python, not typed
+REGULARIZER_OPTIONS = {  # as typed, or in a TOML file: (regularizer, its option)
+    "gp_form": ("gradient-penalty", "form"),
+    "gp_part": ("gradient-penalty", "part"),
+    "sn_view": ("spectral-norm", "view"),
+    "sn_encoder": ("spectral-norm", "encoder"),
+}
 
 
 def option(name: str) -> str:
