@@ -254,7 +254,7 @@ class Evaluating(Scenario):
 
 
 SCENARIOS = (New, Resumed, Overwriting, Packing, Fitting, Sampling, SamplingFiles, Evaluating)
-ONE_REAL_IN = 8
+ONE_REAL_IN = 6
 
 
 # -- the three kinds of fault ------------------------------------------------------------------------------------------

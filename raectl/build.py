@@ -1,5 +1,6 @@
 """From a configuration to the parts it names: defaults that depend on the data, the model, the objective."""
 
+import inspect
 from dataclasses import asdict
 
 import torch
@@ -70,22 +71,23 @@ def check(config: Config) -> None:
 
 
 def resolve_regularizers(reg: Regularizers, data_dim: int, latent_dim: int) -> Regularizers:
-    """Regularizers with every weight filled in that was left to its default.
+    """Regularizers with every weight and option filled in that was left to its default.
 
     Raises:
         UsageError: one got a weight that it cannot take, or an option that it does not have.
     """
-    return {name: _resolve_weight(name, given, data_dim, latent_dim) for name, given in reg.items()}
+    return {name: _resolve_regularizer(name, given, data_dim, latent_dim) for name, given in reg.items()}
 
 
-def _resolve_weight(name: str, given: dict[str, object], data_dim: int, latent_dim: int) -> dict[str, object]:
-    default = registry.resolve("regularizer", name).default_weight(data_dim, latent_dim)
+def _resolve_regularizer(name: str, given: dict[str, object], data_dim: int, latent_dim: int) -> dict[str, object]:
+    kind = registry.resolve("regularizer", name)
+    weight = kind.default_weight(data_dim, latent_dim)
     make_regularizer(name, given)
-    if default is None:
-        if given.get("weight") is not None:
-            raise UsageError(f"--reg {name} takes no weight: it is a constraint, not a penalty", f"--reg {name}")
-        return given
-    return {"weight": default} | given
+    if weight is None and given.get("weight") is not None:
+        raise UsageError(f"--reg {name} takes no weight: it is a constraint, not a penalty", f"--reg {name}")
+    weights = {} if weight is None else {"weight": weight}
+    options = {key: parameter.default for key, parameter in inspect.signature(kind).parameters.items()}
+    return {**weights, **options, **given}
 
 
 def make_regularizer(name: str, given: dict[str, object]) -> Regularizer:

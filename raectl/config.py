@@ -150,6 +150,12 @@ class Config:
 
 # Options of a TOML file or of Python, not typed.
 _FILE_ONLY = ("bn_momentum", "plateau", "plateau_gain", "plateau_factor", "plateau_patience", "min_lr")
+REGULARIZER_OPTIONS = {  # as typed, or in a TOML file: (regularizer, its option)
+    "gp_form": ("gradient-penalty", "form"),
+    "gp_part": ("gradient-penalty", "part"),
+    "sn_view": ("spectral-norm", "view"),
+    "sn_encoder": ("spectral-norm", "encoder"),
+}
 
 
 def option(name: str) -> str:

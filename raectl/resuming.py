@@ -1,9 +1,10 @@
 """Which configuration a resumed run goes on with: the stored one, and whether what was asked for agrees with it."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from raectl.build import make_regularizer, modality_of, resolve_regularizers
-from raectl.config import Config, option
+from raectl.build import modality_of, resolve_regularizers
+from raectl.config import REGULARIZER_OPTIONS, Config, Regularizers, option
 from raectl.device import has_bf16, resolve_device
 from raectl.directory import Directory
 from raectl.errors import UsageError
@@ -16,7 +17,7 @@ def resumed(directory: Directory, given: dict[str, Any]) -> Config:
     """The stored configuration with the options that resuming may change.
 
     Arguments:
-        given: the options asked for.
+        given: the options asked for; those of a regularizer that are not among them stay as they were.
 
     Raises:
         RaectlError: the stored configuration and the training state do not belong together.
@@ -28,17 +29,14 @@ def resumed(directory: Directory, given: dict[str, Any]) -> Config:
     modality = modality_of(data.modality, data.options)
     data_dim = modality.data_dim(modality.item_shape(data.shape))
     assert config.latent_dim is not None, "stored configurations are resolved"
-    reg = resolve_regularizers(wanted.reg, data_dim, config.latent_dim)
-    wanted = wanted.replace(reg={name: _without_defaults(name, reg[name]) for name in reg})
-    stored = config.replace(reg={name: _without_defaults(name, config.reg[name]) for name in config.reg})
-    for name, asked in given.items():
-        if name in _MAY_CHANGE or asked in (None, "auto"):
-            continue
-        if getattr(wanted, name) != getattr(stored, name):
-            raise UsageError(
-                f"{option(name)} differs from the {getattr(stored, name)!r} with which {directory.path} was begun",
-                f"a resumed run keeps its options; only {', '.join(map(option, _MAY_CHANGE))} may change",
-            )
+    stored = config.replace(reg=resolve_regularizers(config.reg, data_dim, config.latent_dim))
+    merged = {name: {**stored.reg.get(name, {}), **asked} for name, asked in wanted.reg.items()}
+    wanted = wanted.replace(reg=resolve_regularizers(merged, data_dim, config.latent_dim))
+    for typed, was in _differences(wanted, stored, given):
+        raise UsageError(
+            f"{typed} differs from the {was} with which {directory.path} was begun",
+            f"a resumed run keeps its options; only {', '.join(map(option, _MAY_CHANGE))} may change",
+        )
     device = resolve_device(given.get("device") or config.device)
     if config.precision == "bf16" and not has_bf16(device):
         raise UsageError(
@@ -49,7 +47,22 @@ def resumed(directory: Directory, given: dict[str, Any]) -> Config:
     return config.replace(**{**kept, "device": device})
 
 
-def _without_defaults(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """A regularizer's options less those that say what is the case anyway, so that two can be compared."""
-    regularizer = make_regularizer(name, {})
-    return {key: value for key, value in given.items() if key == "weight" or getattr(regularizer, key, None) != value}
+def _differences(wanted: Config, stored: Config, given: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Options, as they are typed, that are not as they were, and what they were."""
+    for name, asked in given.items():
+        if name == "reg":
+            yield from _differing_regularizers(wanted.reg, stored.reg)
+        elif name not in _MAY_CHANGE and asked not in (None, "auto") and getattr(wanted, name) != getattr(stored, name):
+            yield option(name), repr(getattr(stored, name))
+
+
+def _differing_regularizers(wanted: Regularizers, stored: Regularizers) -> Iterator[tuple[str, str]]:
+    if set(wanted) != set(stored):
+        yield "--reg", ", ".join(stored) or "none"
+        return
+    typed = {place: option(name) for name, place in REGULARIZER_OPTIONS.items()}
+    for name, was in stored.items():
+        for key in sorted(was, key=lambda key: key != "weight"):
+            if wanted[name][key] != was[key]:
+                weight = key == "weight"
+                yield ("--reg", f"{name}={was[key]:g}") if weight else (typed[name, key], repr(was[key]))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from cli_helpers import (
@@ -18,6 +19,7 @@ from cli_helpers import (
 )
 
 import raectl
+from raectl.cli import main as program
 
 TRAIN = "train --image-size 12 --width 2 --latent-dim 4 --batch-size 16 --epochs 1"
 
@@ -59,6 +61,36 @@ def test_a_disk_that_refuses_leaves_what_was_there(
     after = {name: content for name, content in tree(tmp_path).items() if name != "ckpt/log.jsonl"}
     assert after == {name: content for name, content in before.items() if name != "ckpt/log.jsonl"}
     raectl.load(trained.path, "cpu").sample(3)
+
+
+@pytest.mark.parametrize("command", WRITES.values(), ids=WRITES)
+@pytest.mark.parametrize(
+    ("signal", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; nothing is left half-written"),
+        (program._Terminated(15), 143, "terminated; nothing is left half-written"),
+    ],
+    ids=["Ctrl-C", "SIGTERM"],
+)
+def test_a_signal_in_the_middle_of_a_write_leaves_what_was_there(
+    cli: Cli,
+    trained: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    signal: BaseException,
+    code: int,
+    said: str,
+) -> None:
+    log = trained.path / "log.jsonl"
+    before = {**tree(tmp_path), "ckpt/log.jsonl": b""}
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", Mock(side_effect=signal))
+        result = cli.run(*command.format(ckpt=trained.path, out=tmp_path / "out", data=trained.data).split())
+    assert_clear_error(result, code, said)
+    no_leftovers(tmp_path)
+    log.write_bytes(b"")  # a line more than was saved, which resuming cuts off
+    assert tree(tmp_path) == before
 
 
 FULL_DISK = """

@@ -1,6 +1,8 @@
 """What a resumed run may be asked for: its own options again, more epochs, another device, and nothing else."""
 
+import inspect
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,8 @@ import torch
 from cli_helpers import Cli, assert_clear_error, assert_same_run, no_leftovers, tree, write_pictures
 
 import raectl
+from raectl import registry
+from raectl.config import REGULARIZER_OPTIONS
 from raectl.trainer import Run
 
 SMALL = ("--image-size", "12", "--width", "2", "--latent-dim", "4", "--batch-size", "16", "--precision", "fp32")
@@ -56,11 +60,68 @@ def test_the_same_command_resumes(cli: Cli, data: Path, tmp_path: Path, options:
     assert tree(tmp_path) == before
 
 
-def test_another_form_is_refused(cli: Cli, data: Path, tmp_path: Path) -> None:
-    command = ("train", "--data", data, "--out", tmp_path / "out", "--reg", "gradient-penalty", *SMALL)
-    cli(*command, "--epochs", 1)
-    result = cli.run(*command, "--gp-form", "released", "--resume", "--epochs", 2)
-    assert_clear_error(result, 2, "--reg differs from the")
+@pytest.fixture(scope="module")
+def penalized(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """A run of one epoch with the gradient penalty on half of each batch; not to be changed."""
+    reg = {"gradient-penalty": {"weight": 0.5, "part": 0.5}}
+    config = raectl.Config(
+        reg=reg, image_size=12, width=2, latent_dim=4, batch_size=16, epochs=1, device="cpu", precision="fp32"
+    )
+    return raectl.train(config, data, tmp_path_factory.mktemp("penalized") / "out").directory.path
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--gp-part", "0.5"),
+        ("--gp-form", "exact"),
+        ("--reg", "gradient-penalty"),
+        ("--reg", "gradient-penalty", "--gp-part", "0.5"),
+        ("--reg", "gradient-penalty=0.5"),
+    ],
+    ids=" ".join,
+)
+def test_options_of_a_regularizer_that_are_not_given_stay(cli: Cli, penalized: Path, options: tuple[str, ...]) -> None:
+    config = cli("train", "--resume", "--out", penalized, "--epochs", 2, "--dry-run", *options).json["config"]
+    assert config["reg"] == {"gradient-penalty": {"weight": 0.5, "form": "exact", "part": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--gp-part", "0.25"), "--gp-part differs from the 0.5 with which"),
+        (("--gp-form", "released"), "--gp-form differs from the 'exact' with which"),
+        (("--reg", "gradient-penalty", "--gp-form", "released"), "--gp-form differs from the 'exact' with which"),
+        (("--reg", "gradient-penalty=0.4"), "--reg differs from the gradient-penalty=0.5 with which"),
+        (("--reg", "tikhonov"), "--reg differs from the gradient-penalty with which"),
+        (
+            ("--sn-view", "torch"),
+            "--sn-view needs --reg spectral-norm, and {out} was begun with --reg gradient-penalty",
+        ),
+    ],
+)
+def test_what_differs_of_a_regularizer_is_named(cli: Cli, penalized: Path, options: tuple[str, ...], said: str) -> None:
+    before = tree(penalized)
+    result = cli.run("train", "--resume", "--out", penalized, "--epochs", 2, *options)
+    assert_clear_error(result, 2, said.format(out=penalized))
+    assert tree(penalized) == before
+
+
+def test_a_run_that_stored_no_defaults_goes_on_with_todays(cli: Cli, penalized: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(penalized, tmp_path / "copy"))
+    record = json.loads((copy / "config.json").read_text())
+    record["config"]["reg"] = {"gradient-penalty": {"weight": 0.5}}
+    (copy / "config.json").write_text(json.dumps(record))
+    resume = ("train", "--resume", "--out", copy, "--epochs", 2, "--dry-run")
+    cli(*resume, "--gp-part", 0.25)
+    assert_clear_error(cli.run(*resume, "--gp-part", 0.5), 2, "--gp-part differs from the 0.25")
+
+
+def test_every_option_of_a_regularizer_can_be_typed() -> None:
+    """So that a difference can be named by what is typed."""
+    kinds = {name: registry.resolve("regularizer", name) for name in registry.names("regularizer")}
+    options = {(name, key) for name, kind in kinds.items() for key in inspect.signature(kind).parameters}
+    assert options == {*REGULARIZER_OPTIONS.values()}
 
 
 @pytest.mark.parametrize("epochs", [50, 3])

@@ -32,6 +32,9 @@ class _Terminated(BaseException):
     """SIGTERM. No `RaectlError`: nobody who can do without what failed shall take it for that, and go on."""
 
 
+_INTERRUPTED = 130
+_WHOLE = "nothing is left half-written"
+
 app = typer.Typer(
     name="raectl",
     no_args_is_help=True,
@@ -101,6 +104,8 @@ def _terminated(signum: int, frame: FrameType | None) -> NoReturn:
 def _run() -> int:
     try:
         result = app(standalone_mode=False)
+        if result == _INTERRUPTED:  # what Typer makes of Ctrl-C, without a word
+            raise KeyboardInterrupt
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except RaectlError as error:
@@ -113,9 +118,9 @@ def _run() -> int:
         message = error.format_message()
         return _fail(error, message[:1].lower() + message[1:].rstrip("."), f"{command} --help", error.exit_code)
     except (KeyboardInterrupt, typer.Abort) as error:
-        return _fail(error, "interrupted", None, 130)
+        return _fail(error, f"interrupted; {_WHOLE}", None, _INTERRUPTED)
     except _Terminated as error:
-        return _fail(error, "terminated", None, 128 + error.args[0])
+        return _fail(error, f"terminated; {_WHOLE}", None, 128 + error.args[0])
     except BrokenPipeError:  # the reader of our output has gone: `raectl info ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

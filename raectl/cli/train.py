@@ -150,6 +150,7 @@ def train(
     typed = {name: local[name] for name in _CONFIG if local[name] not in (None, [], ())}
     given, density = _merge(typed, local, preset, config)
     source, directory = given.pop("data", None), Path(given.pop("out", "ckpt"))
+    _merge_regularizers(given, directory if resume else None)
     if dry_run:
         _dry_run(given, source, directory, resume=resume)
     else:
@@ -183,12 +184,6 @@ _CONFIG = (
     "device",
     "precision",
 )
-_REGULARIZER_OPTIONS = {  # option: (regularizer, its option)
-    "gp_form": ("gradient-penalty", "form"),
-    "gp_part": ("gradient-penalty", "part"),
-    "sn_view": ("spectral-norm", "view"),
-    "sn_encoder": ("spectral-norm", "encoder"),
-}
 
 
 def _merge(
@@ -196,7 +191,7 @@ def _merge(
 ) -> tuple[dict[str, Any], Any]:
     """Options from the preset, over them those of the file, over them those that were typed; the preset's density."""
     from raectl import presets
-    from raectl.config import Config, option, read_toml
+    from raectl.config import REGULARIZER_OPTIONS, read_toml
     from raectl.errors import UsageError
 
     read = read_toml(file) if file else {}
@@ -206,17 +201,28 @@ def _merge(
     in_file = read.pop("preset", None)
     preset = preset or in_file
     given: dict[str, Any] = {**(presets.options(preset) if preset else {}), **read, **typed}
-    if "reg" in given:
-        given["reg"] = Config(reg=given["reg"]).reg
-    for name, (regularizer, key) in _REGULARIZER_OPTIONS.items():
-        asked = local[name] if local[name] is not None else read.get(name)
-        given.pop(name, None)
-        if asked is None:
-            continue
-        if regularizer not in given.get("reg", {}):
-            raise UsageError(f"{option(name)} needs --reg {regularizer}", f"--reg {regularizer}")
-        given["reg"] = {**given["reg"], regularizer: {**given["reg"][regularizer], key: asked}}
+    given |= {name: local[name] for name in REGULARIZER_OPTIONS if local[name] is not None}
     return given, presets.PRESETS[preset].density if preset else {}
+
+
+def _merge_regularizers(given: dict[str, Any], begun: Path | None) -> None:
+    """Put the options of regularizers where `Config` has them: to those given, or to those of a run once begun."""
+    from raectl.config import REGULARIZER_OPTIONS, Config, option
+    from raectl.directory import Directory
+    from raectl.errors import UsageError
+
+    asked = {name: given.pop(name) for name in REGULARIZER_OPTIONS if name in given}
+    if "reg" in given or asked:
+        stored = Directory(begun).read_config()[0].reg if begun and "reg" not in given else {}
+        given["reg"] = Config(reg=given.get("reg", stored)).reg
+    for name, value in asked.items():
+        regularizer, key = REGULARIZER_OPTIONS[name]
+        if regularizer not in given["reg"]:
+            was = f", and {begun} was begun with --reg {', '.join(given['reg']) or 'none'}" if begun else ""
+            raise UsageError(
+                f"{option(name)} needs --reg {regularizer}{was}", None if begun else f"--reg {regularizer}"
+            )
+        given["reg"] = {**given["reg"], regularizer: {**given["reg"][regularizer], key: value}}
 
 
 def _settings(given: dict[str, Any], out: Path, *, resume: bool) -> Any:
