@@ -4,7 +4,7 @@
 
 The data stand in for the reader's own under the names that the README uses, so that its commands run as printed:
 `imgs/` and `new-imgs/` are photographs cut from scikit-learn's two, `mnist/` holds IDX files of its digits,
-`formulas.txt` the shortest expressions.
+`formulas.txt` the shortest expressions, `molecules.smi` alcohols, amines and the like.
 The two installation lines are run by `.ci/run`, each in a fresh environment.
 """
 
@@ -64,6 +64,10 @@ def main(readme: Path, directory: Path) -> None:
     np.save(directory / "latents.npy", np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32))
     formulas = (f"{a}{operator}{b}\n" for a in "x123" for operator in "+*/" for b in ("x", "1", "sin(x)", "exp(x+2)"))
     (directory / "formulas.txt").write_text("".join(formulas))
+    chains = (
+        f"{'C' * a}C({end}){'C' * b} {end}\n" for a in range(6) for b in range(6) for end in ("O", "N", "Cl", "=O")
+    )
+    (directory / "molecules.smi").write_text("".join(chains))
     for line in lines:
         began = time.monotonic()
         print(f"$ {line}", flush=True)
