@@ -297,8 +297,12 @@ class Directory:
             _append(self.log, [line])
 
     def append_metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Add a line per measured number, with how it was measured, where the directory can be written to."""
-        with contextlib.suppress(OSError):
+        """Add a line per measured number, with how it was measured.
+
+        Raises:
+            RaectlError: the disk refused, and the file is as it was.
+        """
+        with files.describing_os_errors(self.metrics):
             _append(self.metrics, records)
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -307,13 +311,20 @@ class Directory:
 
 
 def _append(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Add lines; one that was left unfinished, by a kill or a full disk, does not swallow the first of them."""
+    """Add lines, all or none; one that a kill left unfinished does not swallow the first of them."""
     text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
-    with open(path, "ab+") as file:
-        if file.seek(0, os.SEEK_END):
+    with open(path, "ab+", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        if end:
             file.seek(-1, os.SEEK_END)
             text = text if file.read(1) == b"\n" else "\n" + text
-        file.write(text.encode())
+        left = memoryview(text.encode())
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            file.truncate(end)
+            raise
 
 
 def _require_inside(home: Path, plain: Iterable[Path], folders: Iterable[Path]) -> None:

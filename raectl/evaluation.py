@@ -96,6 +96,7 @@ class Evaluation:
         if n < _FEWEST:
             raise UsageError(f"-n {n} is too few to compare distributions", f"-n {_FEWEST} at least")
         self.report = report or Report()
+        self._records = True
         self.checkpoint, self.seed, self.n = checkpoint, noise.check_seed(seed), n
         name = _suitable(checkpoint, features)
         self.extractor: Extractor = resolve("extractor", name)(weights=weights, device=checkpoint.device)
@@ -196,8 +197,16 @@ class Evaluation:
             "version": raectl.__version__,
         }
         result = Result(subject.name if subject else REAL, subject.density if subject else None, measured, protocol)
-        self.checkpoint.directory.append_metrics(result.records)
+        self._record(result)
         return result
+
+    def _record(self, result: Result) -> None:
+        try:
+            self.checkpoint.directory.append_metrics(result.records)
+        except RaectlError as error:  # a checkpoint on a read-only disk can be measured all the same
+            if self._records:
+                self.report.note(f"{error.message}: the numbers are shown, but not recorded")
+            self._records = False
 
 
 def _suitable(checkpoint: Checkpoint, features: str | None) -> str:

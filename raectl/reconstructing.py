@@ -9,15 +9,16 @@ import torch
 import raectl
 from raectl.checkpoint import BLOCK, Checkpoint
 from raectl.data import Dataset
-from raectl.data.base import Progress
+from raectl.errors import RaectlError
 from raectl.files import require_outside
 from raectl.registry import resolve
+from raectl.reporting import Report
 
 _PICTURE = 64  # items in a picture, unless told
 
 
 def reconstruct_source(
-    checkpoint: Checkpoint, dataset: Dataset, out: Path, n: int | None, progress: Progress
+    checkpoint: Checkpoint, dataset: Dataset, out: Path, n: int | None, report: Report
 ) -> tuple[dict[str, float], int]:
     """Write n items beside their reconstructions, and measure all of them.
 
@@ -26,6 +27,8 @@ def reconstruct_source(
         dataset: its items, of the model's shape.
         out: a picture of pairs, or whatever else the modality writes.
         n: how many to write; None for 64 in a picture and all of them otherwise.
+
+        report: receives progress.
 
     Returns:
         The mean over all items of each of the modality's measures, which are also recorded in the directory; and how
@@ -45,12 +48,15 @@ def reconstruct_source(
             sums[name] += float(measure(x, checkpoint.modality.measured(x_hat)).sum())
         if start < count:
             written.append(checkpoint.modality.to_items(x_hat))
-        progress("reconstructing", start + len(items), len(dataset))
+        report.progress("reconstructing", start + len(items), len(dataset))
     reconstructions = np.concatenate(written)[:count]
     checkpoint.modality.write_pairs(out, np.array(dataset.items[:count]), reconstructions, dataset.names[:count])
     means = {name: total / len(dataset) for name, total in sums.items()}
     protocol = _protocol(checkpoint, dataset)
-    checkpoint.directory.append_metrics([{"metric": k, "value": v, **protocol} for k, v in means.items()])
+    try:
+        checkpoint.directory.append_metrics([{"metric": k, "value": v, **protocol} for k, v in means.items()])
+    except RaectlError as error:  # as when evaluating
+        report.note(f"{error.message}: the numbers are shown, but not recorded")
     return means, count
 
 

@@ -192,7 +192,7 @@ class Run:
     def save(self) -> None:
         """Write the state to the directory, in one rename, and the best weights after it."""
         if not self.directory.path.is_dir():
-            raise RaectlError(f"{self.directory.path} has vanished", "the run's directory must stay where it is")
+            raise files.vanished(self.directory.path)
         self._write_into(self.directory)
         self.saved = time.monotonic()
 

@@ -105,11 +105,8 @@ def test_a_file_takes_every_option_of_the_command(cli: Cli, original: Any, tmp_p
         ]
 
     found = config('preset = "mnist/rae-sn"\nepochs = 3\n')
-    assert (found["width"], found["epochs"], found["reg"]) == (
-        128,
-        3,
-        {"spectral-norm": {"view": "released", "encoder": False}},
-    )
+    assert (found["width"], found["epochs"]) == (128, 3)
+    assert found["reg"] == {"spectral-norm": {"view": "released", "encoder": False}}
     assert config('preset = "mnist/rae-sn"\n', "--preset", "mnist/ae")["model"] == "ae", "typed wins"
     released = 'reg = "gradient-penalty"\ngp_form = "released"\n'
     assert config(released)["reg"]["gradient-penalty"]["form"] == "released"

@@ -96,7 +96,7 @@ def test_options_of_a_regularizer_that_are_not_given_stay(cli: Cli, penalized: P
         (("--reg", "tikhonov"), "--reg differs from the gradient-penalty with which"),
         (
             ("--sn-view", "torch"),
-            "--sn-view needs --reg spectral-norm, and {out} was begun with --reg gradient-penalty",
+            "--sn-view needs --reg spectral-norm; {out} was begun with --reg gradient",
         ),
     ],
 )

@@ -46,7 +46,7 @@ def demo(
         say("  " + command("raectl", "sample", out, "-n", 64, "-o", samples))
         write_samples(out, samples, 64, seed=seed)
         say("  " + command("raectl", "reconstruct", out, "--data", _SOURCE, "-o", pairs))
-        means, _ = reconstruct_source(checkpoint, checkpoint.open_data(), pairs, None, report.progress)
+        means, _ = reconstruct_source(checkpoint, checkpoint.open_data(), pairs, None, report)
     nats = {"train": fit.train, "held_out": fit.held_out}
     emit(
         {

@@ -39,7 +39,7 @@ def reconstruct(
     checkpoint.modality.check_out(out)
     with Progressing() as report:
         dataset = checkpoint.open_data(data, report)
-        means, written = reconstruct_source(checkpoint, dataset, out, n, report.progress)
+        means, written = reconstruct_source(checkpoint, dataset, out, n, report)
     emit(
         {"out": str(out), "written": written, "n": len(dataset), "source": dataset.source, **means},
         {

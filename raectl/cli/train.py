@@ -218,10 +218,10 @@ def _merge_regularizers(given: dict[str, Any], begun: Path | None) -> None:
     for name, value in asked.items():
         regularizer, key = REGULARIZER_OPTIONS[name]
         if regularizer not in given["reg"]:
-            was = f", and {begun} was begun with --reg {', '.join(given['reg']) or 'none'}" if begun else ""
-            raise UsageError(
-                f"{option(name)} needs --reg {regularizer}{was}", None if begun else f"--reg {regularizer}"
-            )
+            what = f"{option(name)} needs --reg {regularizer}"
+            if begun:
+                raise UsageError(f"{what}; {begun} was begun with --reg {', '.join(given['reg']) or 'none'}")
+            raise UsageError(what, f"--reg {regularizer}")
         given["reg"] = {**given["reg"], regularizer: {**given["reg"][regularizer], key: value}}
 
 

@@ -75,6 +75,8 @@ class Partial:
             found = open(temporary / "journal.jsonl", "w+b")  # noqa: SIM115 (closed by __exit__)
         self._journal, self._folder = found, Path(found.name).parent
         self._path = self._folder / "items.npy"
+        self._path.touch()
+        self._items = open(self._path, "r+b")  # noqa: SIM115 (closed by __exit__)
 
     @property
     def names(self) -> list[str]:
@@ -90,10 +92,12 @@ class Partial:
         return sum(record.rows + len(record.bad) for record in self._records)
 
     def __enter__(self) -> "Partial":
-        self._path.touch()
-        self._items = open(self._path, "r+b")
-        self._start = _write_header(self._items, 0, self._shape)
-        self._recall()
+        try:
+            self._start = _write_header(self._items, 0, self._shape)
+            self._recall()
+        except OSError as error:  # the disk is full already
+            self.__exit__(type(error), error, None)
+            raise
         return self
 
     def __exit__(
@@ -105,7 +109,8 @@ class Partial:
                 with contextlib.suppress(OSError):
                     self._save()
         finally:
-            self._items.close()
+            with contextlib.suppress(OSError):  # which writes what a full disk has just refused
+                self._items.close()
             if not (interrupted and self._is_kept and self._journalled):
                 shutil.rmtree(self._folder, ignore_errors=True)
             self._journal.close()  # and lets go of the lock
