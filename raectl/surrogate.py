@@ -24,11 +24,11 @@ import warnings
 
 import numpy as np
 import torch
-from botorch.acquisition import LogExpectedImprovement
+from botorch.acquisition.analytic import LogExpectedImprovement
 from botorch.exceptions.warnings import BotorchWarning
-from botorch.generation import gen_candidates_scipy
+from botorch.generation.gen import gen_candidates_scipy
 from botorch.models.model import Model
-from botorch.posteriors import GPyTorchPosterior
+from botorch.posteriors.gpytorch import GPyTorchPosterior
 from gpytorch.distributions import MultivariateNormal
 from torch import Tensor
 
@@ -102,31 +102,34 @@ class SparseGP(Model):
         c = torch.linalg.solve_triangular(lb, (a @ self.y)[:, None] / sigma, upper=False)
         likelihood = -n / 2 * math.log(2 * math.pi) - n * self.log_sigma - lb.diagonal().log().sum()
         likelihood = likelihood - (self.y @ self.y) / (2 * sigma**2) + (c * c).sum() / 2
-        return likelihood - (n * (2 * self.log_scale).exp() / sigma**2 - (a * a).sum()) / 2
+        bound: Tensor = likelihood - (n * (2 * self.log_scale).exp() / sigma**2 - (a * a).sum()) / 2
+        return bound
 
     def _fit(self) -> None:
         learned = [self.log_length, self.log_scale, self.log_sigma, self.inducing]
         optimizer = torch.optim.LBFGS(learned, max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
-        best = [math.inf, [value.detach().clone() for value in learned]]
+        least, best = math.inf, [value.detach().clone() for value in learned]
 
         def loss() -> Tensor:
+            nonlocal least, best
             optimizer.zero_grad()
             try:
                 value = -self.bound() / len(self.y)
-            except torch.linalg.LinAlgError:  # too long a step of the line search
+            except torch.linalg.LinAlgError:  # type: ignore[attr-defined] # too long a step
                 return torch.full((), math.inf, dtype=self.z.dtype)
-            if value.isfinite() and value.item() < best[0]:
-                best[:] = [value.item(), [v.detach().clone() for v in learned]]
-            value.backward()
+            if value.item() < least:
+                least, best = value.item(), [v.detach().clone() for v in learned]
+            value.backward()  # type: ignore[no-untyped-call]
             return value
 
-        optimizer.step(loss)
-        for value, kept in zip(learned, best[1], strict=True):
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+        for value, kept in zip(learned, best, strict=True):
             value.requires_grad_(False).copy_(kept)
 
     def mean(self, z: Tensor) -> Tensor:
         """The mean at latents: (..., N, d) => (..., N)."""
-        return (self._projected(z)[1] @ self._c)[..., 0]
+        mean: Tensor = (self._projected(z)[1] @ self._c)[..., 0]
+        return mean
 
     def _projected(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The rows v and w with which cov(z, z') = k(z, z') - v v' + w w': twice (..., N, M)."""
