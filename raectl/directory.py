@@ -5,7 +5,7 @@
     training.safetensors   one consistent instant of the training run, in one file: its rename is the transaction
     log.jsonl              a line per epoch
     metrics.jsonl          a line per measured number, with its protocol
-    latents/ densities/ samples/ README.md
+    latents/ densities/ samples/ optimize/ README.md
 
 `config.json` names the digest of the new weights and of those they replace, and is written before them, so that a
 process killed between the two renames leaves a directory in which either file of weights is the right one.
@@ -34,6 +34,8 @@ _EPOCH_DIGITS = 9
 _ATTEMPTS = 20  # at reading what a running `train` may be replacing; it does so once an epoch
 _LOGGED = {"epoch", "train", "validation", "seconds"}  # fields of every line of log.jsonl that are read again
 _MEASURED = {"metric", "value", "of"}  # fields of every line of metrics.jsonl
+_OF_DENSITY = ("density.json", "density.safetensors")
+_OF_OPTIMIZATION = ("state.safetensors", "trace.jsonl", "best.txt", "plot.png")
 _MAX_VALUES = 512 * 512 * 3  # of one item
 
 
@@ -147,6 +149,10 @@ class Directory:
     def samples(self) -> Path:
         return self.path / "samples"
 
+    @property
+    def optimize(self) -> Path:
+        return self.path / "optimize"
+
     def is_recognised(self) -> bool:
         """Whether this is a directory that raectl made: the only kind that it ever removes."""
         if self.is_densities_only() and any(visible(self.densities)):
@@ -170,12 +176,12 @@ class Directory:
         """
         home = self.path.resolve()
         plain = [self.config, self.model, self.training, self.log, self.metrics, self.card, self.path / lock.NAME]
-        folders = [self.latents, self.densities, self.samples]
+        folders = [self.latents, self.densities, self.samples, self.optimize]
         _require_inside(home, plain, folders)
-        if self.densities.is_dir():
-            folders = [entry for entry in visible(self.densities) if entry.is_symlink() or entry.is_dir()]
-            names = ("density.json", "density.safetensors")
-            _require_inside(home, [entry / name for entry in folders for name in names], folders)
+        for folder, names in ((self.densities, _OF_DENSITY), (self.optimize, _OF_OPTIMIZATION)):
+            if folder.is_dir():
+                folders = [entry for entry in visible(folder) if entry.is_symlink() or entry.is_dir()]
+                _require_inside(home, [entry / name for entry in folders for name in names], folders)
 
     def settled(self, read: Callable[[], T]) -> T:
         """What `read` gives; it is called again where a running `train` replaced files while it was reading."""

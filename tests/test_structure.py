@@ -42,6 +42,7 @@ LAYERS = [
     ["raectl.resuming"],
     ["raectl.checkpoint"],
     ["raectl.trainer", "raectl.sampling", "raectl.reconstructing", "raectl.interpolation"],
+    ["raectl.surrogate", "raectl.optimizing"],
     ["raectl.subjects"],
     ["raectl.evaluation", "raectl.comparing"],
     ["raectl.cli", "raectl.__main__"],

@@ -26,7 +26,8 @@ class Expressions(Objective):
 
     def is_valid(self, text: str) -> bool:
         try:
-            evaluate(text, _X[:1])
+            with np.errstate(all="ignore"):
+                evaluate(text, _X[:1])
         except ValueError:
             return False
         return True

@@ -56,7 +56,7 @@ class PenalizedLogP(Objective):
         if molecule is None:
             return float("nan")
         terms = (
-            (Crippen.MolLogP(molecule), _LOGP),
+            (Crippen.MolLogP(molecule), _LOGP),  # type: ignore[attr-defined]
             (-self._accessibility.calculateScore(molecule), _EASE),
             (-_excess(molecule), _CYCLE),
         )
