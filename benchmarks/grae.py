@@ -123,10 +123,11 @@ def report(problem: Problem, found: dict[str, list[Any]], options: argparse.Name
 
 {table}
 
-{options.epochs} epochs of training; {len(options.seeds)} seeds of {options.rounds} rounds of {options.batch} points,
-{options.points:,} latents of the data and {options.inducing} inducing points. Mean ± standard deviation over seeds of
-one trained model each; the paper's are standard errors over 5 runs. The average leaves out the points that score the
-worst there is, as the published one does. The best of the data that the surrogate saw: {", ".join(data)}.
+Training: {options.epochs} epochs. Seeds: {len(options.seeds)}.
+Rounds: {options.rounds}, of {options.batch} points each, from {options.points:,} latents of the data at most, with
+{options.inducing} inducing points. Mean ± standard deviation over seeds of one trained model each; the paper's are
+standard errors over 5 runs. The average leaves out the points that score the worst there is, as the published one does.
+The best of the data that the surrogate saw: {", ".join(data)}.
 
 {verdict(problem, averages)}
 """
