@@ -171,7 +171,7 @@ def test_files(strings, tmp_path):
 def test_defaults_follow_the_length(strings):
     assert strings.default_architecture((15, 12)) == "conv-gru" and strings.default_latent_dim((15, 12)) == 25
     assert strings.default_architecture((277, 76)) == "conv-gru-large" and strings.default_latent_dim((277, 76)) == 56
-    assert strings.extractors[0] == "expressions" and Strings(SMILES.text()).extractors[0] == "strings"
+    assert strings.extractors[0] == "expressions" and Strings(SMILES.text()).extractors[0] == "molecules"
 
 
 def test_strings_need_a_grammar():

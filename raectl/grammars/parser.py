@@ -22,7 +22,7 @@ from raectl.grammars.grammar import Grammar
 
 LONGEST = 4096  # characters of a string, and rules of a derivation
 _STEPS = 2_000_000  # edges that a string's graph may be searched along, a second's work
-_KEPT = 2**17  # steps that are remembered; then all are forgotten
+_KEPT = 2**16  # steps that are remembered; then all are forgotten
 _END = "\0"
 _SHIFT, _ACCEPT, _ERROR, _MANY = -1, -2, -3, -4  # beside rules, which are reduced
 _START = -1  # the rule that has the start on its right
