@@ -138,7 +138,7 @@ def test_a_directory_that_vanishes_from_a_run(original: Any, tmp_path: Path, wha
             doomed = out if what == "out" else out.parent
             while doomed.exists():  # what the run writes at that moment is not to be removed at once
                 shutil.rmtree(doomed, ignore_errors=True)
-            _, stderr = process.communicate(timeout=60)
+            _, stderr = process.communicate(timeout=600)
         finally:
             process.kill()
     assert_clear_error(Result(process.returncode, "", stderr), 1, f"error: {out}", "has vanished", "stay where it is")

@@ -29,7 +29,10 @@ class Progressing(Report):
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         if sys.stderr.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
+            description, text = (
+                TextColumn(f"{{task.{name}}}", markup=False) for name in ("description", "fields[text]")
+            )
+            columns = (description, BarColumn(bar_width=24), text)
             self._bar = Progress(*columns, console=Console(stderr=True, highlight=False), transient=True)
 
     def __enter__(self) -> "Progressing":
