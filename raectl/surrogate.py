@@ -35,7 +35,8 @@ from raectl import noise
 
 _JITTER = 1e-6  # share of s^2 added to K_mm's diagonal
 _ITERATIONS = 50  # of L-BFGS on the bound
-_UNIFORM = 2000  # points of the box that are tried before the best is refined
+_TRIED = 2000  # points that are tried before the best is refined
+_BEST, _REACH = 20, 0.1  # of the points seen, and how far around them half of the batch is sought, in sides of the box
 _REFINEMENTS = 150  # iterations
 _STREAM = 16  # of the permutation that chooses the inducing points
 _START = -1.0  # log sigma
@@ -155,19 +156,26 @@ class SparseGP(Model):
 def propose(model: SparseGP, batch: int, seed: int, start: int) -> Tensor:
     """Points of the unit cube to look at next: (batch, d), a function of the model, the seed and `start`.
 
+    Every other point is sought in all of the cube, the rest near the best points seen: nearly all of a cube of many
+    dimensions is far from any data, where a decoder writes little of use, and the process knows nothing.
+
     Arguments:
         start: how many points were proposed before.
     """
-    bounds = torch.stack([torch.zeros_like(model.z[0]), torch.ones_like(model.z[0])])
     best = model.mean(model.z).max()
+    top = model.z[model.y.topk(min(_BEST, len(model.y))).indices]
     for index in range(start, start + batch):
-        uniform = noise.uniforms(seed, index * _UNIFORM, _UNIFORM, model.z.shape[1])
+        low, high = torch.zeros_like(top[0]), torch.ones_like(top[0])
+        if index % 2:
+            center = top[index // 2 % len(top)]
+            low, high = (center - _REACH).clamp(0, 1), (center + _REACH).clamp(0, 1)
+        uniform = torch.from_numpy(np.ascontiguousarray(noise.uniforms(seed, index * _TRIED, _TRIED, len(low))))
+        tried = (low + (high - low) * uniform)[:, None]
         improvement = LogExpectedImprovement(model, best)
         with torch.no_grad():
-            tried = torch.from_numpy(np.ascontiguousarray(uniform))[:, None]
             first = tried[improvement(tried).argmax()][None]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", BotorchWarning)  # of a search that ended early: any point will do
-            found, _ = gen_candidates_scipy(first, improvement, bounds[0], bounds[1], options={"maxiter": _REFINEMENTS})
+            found, _ = gen_candidates_scipy(first, improvement, low, high, options={"maxiter": _REFINEMENTS})
         model.pending = torch.cat([model.pending, found[0].detach()])
     return model.pending
