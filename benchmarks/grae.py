@@ -135,11 +135,15 @@ The best of the data that the surrogate saw: {", ".join(data)}.
 
 def verdict(problem: Problem, averages: dict[str, list[float | None]]) -> str:
     """A plain sentence."""
-    means = {model: statistics.mean(v for v in values if v is not None) for model, values in averages.items()}
-    sign = -1 if problem.better == "lower" else 1
-    good = sign * means["GRAE"] >= sign * means["GVAE"]
-    shown = f"{means['GRAE']:.2f} against {means['GVAE']:.2f}"
-    return f"By the average score, GRAE is {'' if good else 'not '}at least as good as GVAE here: {shown}."
+    known = {model: [value for value in values if value is not None] for model, values in averages.items()}
+    if min(map(len, known.values())) < 2:
+        return "Too few runs with a valid string to compare the two."
+    means = {model: statistics.mean(values) for model, values in known.items()}
+    error = sum(statistics.variance(values) / len(values) for values in known.values()) ** 0.5
+    ahead = (means["GRAE"] - means["GVAE"]) * (-1 if problem.better == "lower" else 1)
+    judged = "level with" if abs(ahead) < 2 * error else "better than" if ahead > 0 else "worse than"
+    shown = f"{means['GRAE']:.2f} against {means['GVAE']:.2f}, standard error of the difference {error:.2f}"
+    return f"By the average score, GRAE is {judged} GVAE here: {shown}."
 
 
 def spread(values: list[float | None], digits: int) -> str:
