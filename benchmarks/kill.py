@@ -11,6 +11,7 @@ program with an error. A slice with another `--seed`, or of some `--scenarios`, 
 """
 
 import argparse
+import functools
 import json
 import random
 import shutil
@@ -284,6 +285,7 @@ def kills(scenarios: list[Scenario], count: int, seed: int) -> Iterator[dict[str
         yield {"fault": fault, "scenario": scenario.name, "at": moment / seconds, "lost": scenario.after()}
 
 
+@functools.cache
 def operations(scenario: Scenario) -> int:
     """How many file operations there are in the command."""
     scenario.reset()

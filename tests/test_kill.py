@@ -25,34 +25,23 @@ def run(*command: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture(scope="module")
-def lines(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What was tried, all of it by one process, which has lost nothing."""
-    log = tmp_path_factory.mktemp("kill") / "log.jsonl"
+def test_no_fault_loses_what_was_saved(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
     done = run(PROGRAM, "--kills", 20, "--seed", 3, "--points", "--disk", "--step", 101, "--log", log)
     assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads(line) for line in log.read_text().splitlines()]
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    kills = of(lines, "killed at a random moment")
+    assert len(kills) == 20
+    assert {int(4 * line["at"]) for line in kills} == {0, 1, 2, 3}, "spread over the whole of the commands"
+    for fault in ("killed before a file", "no space", "the disk full", "a read-only", "the directory"):
+        assert len(of(lines, fault)) >= COMMANDS
+    assert max(line["lost"] for line in lines) <= 1, "epochs that were logged and not saved"
 
 
 def of(lines: list[dict[str, Any]], fault: str) -> list[dict[str, Any]]:
     found = [line for line in lines if line["fault"].startswith(fault)]
     assert len({line["scenario"] for line in found}) == COMMANDS, fault
     return found
-
-
-def test_twenty_kills_at_random_moments_lose_nothing(lines: list[dict[str, Any]]) -> None:
-    kills = of(lines, "killed at a random moment")
-    assert len(kills) == 20
-    assert {int(4 * line["at"]) for line in kills} == {0, 1, 2, 3}, "spread over the whole of the commands"
-
-
-@pytest.mark.parametrize("fault", ["killed before a file", "no space", "the disk full", "a read-only", "the directory"])
-def test_other_faults_lose_nothing(lines: list[dict[str, Any]], fault: str) -> None:
-    assert len(of(lines, fault)) >= COMMANDS
-
-
-def test_no_more_than_an_epoch_that_was_not_saved_is_done_again(lines: list[dict[str, Any]]) -> None:
-    assert max(line["lost"] for line in lines) <= 1
 
 
 BROKEN = f"""

@@ -29,9 +29,8 @@ class Progressing(Report):
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         if sys.stderr.isatty():
-            description, text = (
-                TextColumn(f"{{task.{name}}}", markup=False) for name in ("description", "fields[text]")
-            )
+            texts = ("{task.description}", "{task.fields[text]}")
+            description, text = (TextColumn(text, markup=False) for text in texts)  # a path may hold [/]
             columns = (description, BarColumn(bar_width=24), text)
             self._bar = Progress(*columns, console=Console(stderr=True, highlight=False), transient=True)
 
