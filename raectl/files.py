@@ -67,7 +67,7 @@ def describing_os_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and not path.parent.exists():
+        if isinstance(error, FileNotFoundError):  # `path.parent` was there: whoever removes it may not be done yet
             raise vanished(path.parent) from error
         hint = "free some space, or write to another place; what was there before is unchanged"
         raise RaectlError(f"cannot write {path}: {error.strerror or error}", hint) from error
@@ -75,7 +75,9 @@ def describing_os_errors(path: Path) -> Iterator[None]:
 
 def vanished(directory: Path) -> RaectlError:
     """The error for a directory that was there before."""
-    return RaectlError(f"{directory} has vanished", "a directory must stay where it is while raectl writes to it")
+    return RaectlError(
+        f"{directory} has vanished, or is being removed", "a directory must stay where it is while raectl writes to it"
+    )
 
 
 @contextlib.contextmanager

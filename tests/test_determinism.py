@@ -18,7 +18,6 @@ import torch
 from cli_helpers import Cli, assert_clear_error, assert_same_run, log_terms, no_leftovers, start, tree, write_pictures
 
 import raectl
-from raectl import schedule
 from raectl.files import read_arrays
 from raectl.trainer import Run
 
@@ -48,9 +47,11 @@ def _few_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("raectl.regularizers.spectral_norm._SETTLING", 10)
 
 
-def run(cli: Cli, data: Path, out: Path, kind: str = "tikhonov", precision: str = "fp32", epochs: int = 4) -> Path:
+def run(
+    cli: Cli, data: Path, out: Path, kind: str = "tikhonov", precision: str = "fp32", epochs: int = 4, *more: object
+) -> Path:
     options = (*SMALL, *KINDS[kind], "--precision", precision, "--epochs", epochs)
-    cli("train", "--data", data, "--out", out, *options)
+    cli("train", "--data", data, "--out", out, *options, *more)
     return out
 
 
@@ -195,10 +196,11 @@ def test_the_schedule_and_the_best_weights_survive_a_stop(
         return {**usual(self), "loss": losses[self.position.epoch]}
 
     monkeypatch.setattr(Run, "_validate", validate)
-    monkeypatch.setattr(schedule, "_PATIENCE", 2)
-    whole = run(cli, data, tmp_path / "whole", epochs=5)
+    (tmp_path / "patient.toml").write_text("plateau_patience = 2\n")
+    patient = ("tikhonov", "fp32", 5, "--config", tmp_path / "patient.toml")
+    whole = run(cli, data, tmp_path / "whole", *patient)
     for stop in (2, 4):
-        parts = run(cli, data, tmp_path / f"parts{stop}", epochs=stop)
+        parts = run(cli, data, tmp_path / f"parts{stop}", *patient[:2], stop, *patient[3:])
         cli("train", "--resume", "--out", parts, "--epochs", 5)
         assert_same_run(whole, parts)
     assert [line["lr"] for line in log_terms(whole)] == [1e-3, 1e-3, 1e-3, 1e-3, 5e-4]
@@ -208,7 +210,7 @@ def test_the_schedule_and_the_best_weights_survive_a_stop(
     model, _ = read_arrays(whole / "model.safetensors")
     assert all(np.array_equal(model[name], arrays[f"best.{name}"]) for name in model)
     assert any(not np.array_equal(model[name], arrays[f"last.{name}"]) for name in model)
-    two = run(cli, data, tmp_path / "two", epochs=2)
+    two = run(cli, data, tmp_path / "two", *patient[:2], 2, *patient[3:])
     assert (two / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
