@@ -27,11 +27,13 @@ from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
+import pytest
 from mutations import ROOT, Row, found_again, sample
 from timing import RESULTS
-from trials import Tree, preload
+from trials import Tree, in_function, preload
 
 Key = tuple[str, int, str, int]  # of a mutant: path, line, operator, number
+_RESULTS = ("outcome", "tests", "by", "seconds")
 LOG, PAGE = RESULTS / "mutants.jsonl", RESULTS / "mutants.md"
 DENSITIES = ("test_densities", "test_densities_oracles", "test_densities_em", "test_densities_sklearn")
 DIRECTORIES = ("test_checkpoint", "test_checkpoint_damage", "test_checkpoint_writes", "test_hostile_checkpoints")
@@ -117,18 +119,30 @@ class Trials:
 
     def first(self, size: int, seed: int) -> None:
         done = self._log.latest
-        for source, row in sample(sources(), size, seed):
-            if key(row) not in done:
-                self._add(self._tree.attempt(source, row, self.tests(row["path"]), self._limit, self._most))
+        made = [(source, row, row) for source, row in sample(sources(), size, seed) if key(row) not in done]
+        self._try(made)
 
     def again(self) -> None:
+        made = []
         for row in [row for row in self._log.latest.values() if row["outcome"] == "survived"]:
-            made = found_again(row)
-            if made is None:
+            if found := found_again(row):
+                made.append((*found, {**row, "again": True}))
+            else:
                 self._add({**row, "outcome": "gone", "again": True})
-                continue
-            tried = self._tree.attempt(*made, self.tests(row["path"]), self._limit, self._most)
-            self._add({**tried, "line": row["line"], "number": row["number"], "again": True})
+        self._try(made)
+
+    def _try(self, made: list[tuple[str, Row, Row]]) -> None:
+        """Try mutants, (source, row of today, row of the log): those in functions by tests collected once."""
+        called = [each for each in made if in_function(each[1]["path"], each[1]["line"])]
+        files = dict.fromkeys(file for _, row, _ in called for file in self.tests(row["path"]))
+        self._tree.collected(files, lambda session: self._try_in(session, called))
+        self._try_in(None, [each for each in made if each not in called])
+
+    def _try_in(self, session: pytest.Session | None, made: list[tuple[str, Row, Row]]) -> None:
+        for source, row, logged in made:
+            tests = self.tests(row["path"])
+            tried = self._tree.attempt(source, row, tests, self._limit, self._most, session)
+            self._add({**tried, **{name: logged[name] for name in logged if name not in _RESULTS}})
 
     def _add(self, row: Row) -> None:
         self._log.add(row)

@@ -3,6 +3,7 @@
 import ast
 import compileall
 import contextlib
+import gc
 import importlib
 import json
 import math
@@ -13,14 +14,23 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any, NoReturn
 
 import pytest
 from mutations import ROOT, Row
 
+_NOT_TRIED = 70  # exit code
 KEPT = ("torch", "numpy", "scipy", "sklearn", "zuko", "PIL", "typer", "rich", "safetensors", "threadpoolctl")
+
+
+def in_function(path: str, line: int) -> bool:
+    """Whether a line is executed by calls, not by the import."""
+    tree = ast.parse((ROOT / path).read_text())
+    return any(isinstance(node, ast.FunctionDef) and line in _body(node) for node in ast.walk(tree))
 
 
 def lines_of(path: str, line: int) -> set[int]:
@@ -91,6 +101,52 @@ class Choice:
         items.sort(key=lambda item: ("original" in item.fixturenames, self._seconds[item.nodeid]))
 
 
+class Collected:
+    """A pytest plugin: instead of running the tests, hand them out, collected once for many forks."""
+
+    def __init__(self, use: Callable[[pytest.Session], None]) -> None:
+        self._use = use
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        self._use(session)
+        return True
+
+
+def replace_functions(path: Path, before: str, after: str) -> None:
+    """Give the functions of a file the code of its new source, if it has been imported; only these may differ."""
+    name = ".".join(path.with_suffix("").parts[len(path.parts) - path.parts[::-1].index("raectl") - 1 :])
+    if name not in sys.modules:
+        return
+    replaced = False
+    old, new = ({*_codes(compile(source, str(path), "exec"))} for source in (before, after))
+    codes = {(code.co_qualname, code.co_firstlineno): code for code in new - old}
+    for function in [each for each in gc.get_objects() if type(each) is FunctionType]:
+        code = function.__code__
+        if code.co_filename == str(path) and (code.co_qualname, code.co_firstlineno) in codes:
+            function.__code__, replaced = codes[code.co_qualname, code.co_firstlineno], True
+    if not replaced:
+        raise RuntimeError(f"no function of {name} was replaced")
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def run_collected(session: pytest.Session, seconds: dict[str, float]) -> int:
+    """Run some of the collected tests, up to the first that fails."""
+    items = [*session.items]
+    Choice(seconds).pytest_collection_modifyitems(items)
+    for item, following in zip(items, [*items[1:], None], strict=True):
+        session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        if session.testsfailed:
+            print(f"\nFAILED {item.nodeid}", flush=True)
+            return 1
+    return 0
+
+
 class Tree:
     """A copy of the repository, in which tests are run in forks of this process."""
 
@@ -115,7 +171,7 @@ class Tree:
         return None if -code in (signal.SIGXCPU, signal.SIGKILL) else code
 
     def _be(self, act: Callable[[], int], seconds: int) -> NoReturn:
-        code = 70
+        code = _NOT_TRIED
         try:
             os.setsid()
             resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
@@ -125,10 +181,14 @@ class Tree:
             os.chdir(self.path)
             sys.path[0] = str(self.path)
             code = act()
+        except BaseException:
+            traceback.print_exc()
         finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
             os._exit(code)
 
-    def pytest(self, files: list[str], plugin: object, *options: str) -> int:
+    def run(self, files: list[str], plugin: object, *options: str) -> int:
         home = self.path / "tmp"
         return pytest.main(
             ["-q", "-n0", "-pno:cacheprovider", f"--basetemp={home}", *options, *files], plugins=[plugin]
@@ -143,7 +203,7 @@ class Tree:
             watching = coverage.Coverage(data_file=None, source=[str(self.path / "raectl")], config_file=False)
             watch = Watch(watching)
             watching.start()
-            code = self.pytest([file], watch)
+            code = self.run([file], watch)
             watching.stop()
             for path in sources:
                 for line, contexts in watching.get_data().contexts_by_lineno(str(self.path / path)).items():
@@ -157,8 +217,31 @@ class Tree:
         tests, modules = json.loads((self.path / "watched").read_text())
         return tests, [name for name in modules if name.partition(".")[0] in KEPT]
 
-    def attempt(self, source: str, row: Row, tests: dict[str, dict[str, Row]], limit: float, most: float) -> Row:
-        """Run the tests that execute a mutant."""
+    def collected(self, files: Iterable[str], use: Callable[[pytest.Session], None]) -> None:
+        """Collect tests, in a fork, as that imports raectl, and use them there."""
+        child = os.fork()
+        if child == 0:
+            code = 70
+            try:
+                os.chdir(self.path)
+                sys.path[0] = str(self.path)
+                code = self.run([*files], Collected(use), "-s")
+            finally:
+                sys.stdout.flush()
+                os._exit(code)
+        if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+            sys.exit(f"some mutants were not tried: {code}")
+
+    def attempt(
+        self,
+        source: str,
+        row: Row,
+        tests: dict[str, dict[str, Row]],
+        limit: float,
+        most: float,
+        session: pytest.Session | None,
+    ) -> Row:
+        """Run the tests that execute a mutant: those of a session, or collected anew."""
         own = lines_of(row["path"], row["line"])
         candidates: list[tuple[bool, float, str]] = []
         for held in tests.values():
@@ -172,16 +255,27 @@ class Tree:
         limit += 2 * sum(executed.values())
         path = self.path / row["path"]
         former = path.read_text()
+        if not executed:
+            return {**row, "outcome": "survived", "tests": 0, "by": "", "seconds": 0.0}
         files = [file for file in tests if any(name.startswith(file + "::") for name in executed)]
+
+        def act() -> int:
+            if session is None:
+                return self.run(files, Choice(executed), "-x")
+            replace_functions(path, former, source)
+            return run_collected(session, executed)
+
         began = time.monotonic()
         path.write_text(source)
         sys.dont_write_bytecode = True
         try:
-            code = self.fork(lambda: self.pytest(files, Choice(executed), "-x"), limit) if executed else 0
+            code = self.fork(act, limit)
         finally:
             path.write_text(former)
             sys.dont_write_bytecode = False
         outcome = {0: "survived", None: "timed out"}.get(code, "killed")
-        last = (self.path / "out").read_text().strip().splitlines() if executed else []
+        if code == _NOT_TRIED:
+            sys.exit(f"{row} was not tried:\n{(self.path / 'out').read_text()}")
+        last = (self.path / "out").read_text().strip().splitlines()
         by = next((text for text in reversed(last) if text.startswith(("FAILED", "ERROR"))), "")
         return {**row, "outcome": outcome, "tests": len(executed), "by": by[:200], "seconds": time.monotonic() - began}
