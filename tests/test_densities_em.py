@@ -112,6 +112,12 @@ def test_kmeans_finds_clusters_and_survives_points_that_coincide():
     assert kmeans(torch.ones(5, 2), 3, torch.Generator().manual_seed(0)).tolist() == [[1.0, 1.0]] * 3
 
 
+def test_kmeans_does_not_mind_the_units():
+    x = overlapping(500)
+    centres = kmeans(x, 6, torch.Generator().manual_seed(0))
+    assert torch.equal(kmeans(x / 1024, 6, torch.Generator().manual_seed(0)), centres / 1024)
+
+
 def test_a_fit_does_not_import_scikit_learn():
     program = (
         "import sys, torch; from raectl.densities import GMM; GMM(components=2).fit(torch.arange(20.0)[:, None]);"
