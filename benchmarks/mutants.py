@@ -46,7 +46,7 @@ SUITES = {  # the first that fits counts
     "raectl/regularizers/*.py": ("test_gradient_penalty", "test_regularizers", "test_objective"),
     "raectl/densities/flow.py": ("test_density_flow", "test_densities"),
     "raectl/densities/second_stage.py": ("test_density_vae", "test_densities"),
-    "raectl/densities/training.py": ("test_density_vae", "test_density_flow", "test_densities"),
+    "raectl/densities/training.py": ("test_density_training", "test_density_vae", "test_density_flow"),
     "raectl/densities/student_t.py": ("test_density_student_t", "test_densities"),
     "raectl/densities/*.py": (*DENSITIES, "test_density_student_t"),
     "raectl/checkpoint.py": (*DIRECTORIES, "test_data_resume", "test_contracts"),
