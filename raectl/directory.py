@@ -83,10 +83,7 @@ class DataSummary:
         if values["n"] < 1:
             raise ValueError(f"data.n {values['n']} is out of range")
         shape = tuple(values["shape"])
-        if (
-            not all(type(side) is int and side > 0 for side in shape)
-            or not 0 < np.prod(shape, dtype=float) <= _MAX_VALUES
-        ):
+        if not all(type(side) is int and side > 0 for side in shape) or np.prod(shape, dtype=float) > _MAX_VALUES:
             raise ValueError(f"data.shape {shape} is out of range")
         registry.check("modality", values["modality"])
         options = DataOptions(**values["options"])

@@ -10,7 +10,7 @@ from checkpoint_helpers import edit, flip_value
 from cli_helpers import Cli, assert_clear_error, tree
 
 import raectl
-from raectl import files
+from raectl import files, reading
 from raectl.directory import Directory
 from raectl.errors import RaectlError
 
@@ -107,6 +107,8 @@ EDITS: dict[str, tuple[Any, str]] = {
     "path for a modality": (lambda r: r["data"].update(modality="os:system"), "unknown modality"),
     "huge width": (lambda r: r["config"].update(width=10**9), "--width"),
     "huge shape": (lambda r: r["data"].update(shape=[10**6, 10**6, 3]), "out of range"),
+    "one row more than the largest": (lambda r: r["data"].update(shape=[513, 512, 3]), "out of range"),
+    "no rows": (lambda r: r["data"].update(shape=[0, 16, 3]), "out of range"),
     "odd shape": (lambda r: r["data"].update(shape=[16, "16", 3]), "out of range"),
     "two axes": (lambda r: r["data"].update(shape=[16, 16]), ""),
     "other channels": (lambda r: r["data"].update(shape=[16, 16, 1]), ""),
@@ -140,6 +142,42 @@ def test_a_configuration_is_never_read_without_bound(trained: Any) -> None:
         file.truncate(20 * 2**20)
     with pytest.raises(RaectlError, match="too large"):
         raectl.load(trained.path)
+
+
+def test_integers_of_64_bits_are_read_and_longer_ones_are_not() -> None:
+    assert reading.parse_json(f"[{2**64 - 1}, {-(2**63)}]") == [2**64 - 1, -(2**63)]
+    for text in (str(2**64), f"-{2**64}", "9" * 5000):
+        with pytest.raises(ValueError, match="too large a number"):
+            reading.parse_json(text)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_reader_that_met_a_replacement_reads_again(trained: Any, fails: bool) -> None:
+    directory, read = Directory(trained.path), []
+
+    def meet_it_once() -> str:
+        read.append(directory.config.read_bytes())
+        if len(read) == 1:
+            (trained.path / "new").write_bytes(read[0])
+            (trained.path / "new").replace(directory.config)
+            if fails:
+                raise RaectlError("half of it is new")
+        return "old and new" if len(read) == 1 else "new"
+
+    assert directory.settled(meet_it_once) == "new"
+    assert len(read) == 2
+
+
+def test_damage_that_nobody_replaces_is_met_once(trained: Any) -> None:
+    met = []
+
+    def meet() -> None:
+        met.append(1)
+        raise RaectlError("damaged")
+
+    with pytest.raises(RaectlError, match="damaged"):
+        Directory(trained.path).settled(meet)
+    assert met == [1]
 
 
 DENSITY_EDITS: dict[str, tuple[Any, str]] = {

@@ -65,6 +65,30 @@ def test_a_fit_by_parts_is_a_fixed_point_on_all_rows(covariance):
     assert result.history[-1] > whole.history[-1] - 0.05
 
 
+@pytest.mark.parametrize(("k", "d", "rows"), [(2, 1, 8192), (200, 1, 12_800), (2, 40, 10_240)])
+def test_kmeans_sees_enough_rows_for_its_centres_and_dimensions(monkeypatch, k, d, rows):
+    seen = []
+    monkeypatch.setattr(em, "kmeans", lambda x, k, generator: seen.append(len(x)) or x[:k])
+    z = overlapping(20_000, d)
+    kmeans_start(z, Frame.of(z), COVARIANCES["diag"], k, 0)
+    assert seen == [rows]
+
+
+@pytest.mark.parametrize(
+    ("tol", "max_iter", "iterations", "converged"), [(10, 9, 1, True), (0.3, 9, 3, True), (1e-9, 2, 2, False)]
+)
+def test_em_ends_with_the_first_iteration_that_gains_less_than_the_tolerance(tol, max_iter, iterations, converged):
+    values = [0.0, 1.0, 1.5, 1.75, 1.8]
+    result = climb(torch.zeros(1, 1), lambda z, i: (values[i], i + 1), 0, max_iter=max_iter, tol=tol)
+    assert (result.state, result.history) == (iterations, values[: iterations + 1])
+    assert result.report == {
+        "iterations": iterations,
+        "iterations_on_parts": 0,
+        "converged": converged,
+        "log_likelihood": values[iterations],
+    }
+
+
 def test_the_report_counts_the_iterations_on_parts():
     few, many = GMM(components=3).fit(overlapping(3000)), GMM(components=3).fit(overlapping())
     assert few.report["iterations_on_parts"] == 0 < many.report["iterations_on_parts"]
@@ -86,6 +110,12 @@ def test_kmeans_finds_clusters_and_survives_points_that_coincide():
     distances = torch.cdist(found, centres)
     assert sorted(distances.argmin(dim=1).tolist()) == [0, 1, 2] and float(distances.min(dim=1).values.max()) < 0.2
     assert kmeans(torch.ones(5, 2), 3, torch.Generator().manual_seed(0)).tolist() == [[1.0, 1.0]] * 3
+
+
+def test_kmeans_does_not_mind_the_units():
+    x = overlapping(500)
+    centres = kmeans(x, 6, torch.Generator().manual_seed(0))
+    assert torch.equal(kmeans(x / 1024, 6, torch.Generator().manual_seed(0)), centres / 1024)
 
 
 def test_a_fit_does_not_import_scikit_learn():

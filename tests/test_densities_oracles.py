@@ -128,7 +128,10 @@ def test_gaussian_is_the_closed_form():
     np.testing.assert_allclose(arrays["covariance"], covariance + 1e-6 * np.diag(covariance.diagonal()), rtol=1e-9)
     expected = stats.multivariate_normal(arrays["mean"], arrays["covariance"]).logpdf(z)
     np.testing.assert_allclose(gaussian.log_prob(z), expected, rtol=1e-6)
-    assert gaussian.report["log_likelihood"] == pytest.approx(expected.mean())
+    report = gaussian.report
+    assert report["log_likelihood"] == pytest.approx(expected.mean())
+    assert report["parameters"] == 3 + 6
+    assert report["bic"] == pytest.approx(9 * np.log(len(z)) - 2 * expected.sum())
 
 
 def test_latents_far_from_the_origin_keep_their_place():
@@ -223,7 +226,7 @@ def test_arrays_that_are_no_mixture_are_refused():
     gmm = GMM(components=2).fit(curved())
     arrays = gmm.to_arrays()
     skew, singular = arrays["covariances"].copy(), arrays["covariances"].copy()
-    skew[0, 0, 1] += 1
+    skew[0, 0, 1] += 1e-6
     singular[1] = 1.0
     changes = [
         ({"weights": np.array([0.7, 0.7])}, "sum to 1"),
@@ -250,6 +253,14 @@ def test_notices_say_what_the_user_should_know():
     assert GMM(components=2).fit(curved()).notices == []
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_full_covariances_need_latents_for_every_direction_of_every_component(kind):
+    notices = GMM(components=4, covariance=kind).fit(curved(n=20, d=8)).notices
+    assert [notice for notice in notices if "directions" in notice] == (
+        ["20 latents do not fix 32 directions of variance: reg_covar makes up the rest"] if kind == "full" else []
+    )
+
+
 def test_a_component_of_weight_zero_is_never_drawn():
     arrays = GMM(components=3).fit(clusters()).to_arrays()
     arrays["means"][1] = 1e9
@@ -272,5 +283,6 @@ def test_choose_components_finds_three_clusters():
 def test_choose_components_stays_within_the_latents():
     _, table = choose_components(clusters(n=8), clusters(seed=1), covariance="spherical")
     assert max(row["components"] for row in table) <= 5
+    assert choose_components(clusters(n=8), clusters(seed=1), candidates=(8, 9))[0].components == 8
     with pytest.raises(RaectlError, match="no candidate"):
         choose_components(clusters(n=8), clusters(), candidates=(9,))

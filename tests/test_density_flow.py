@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.datasets import make_moons
 
-from raectl.densities import GMM, Gaussian
+from raectl.densities import GMM, Gaussian, flow
 from raectl.densities.flow import Flow
 from raectl.errors import RaectlError, UsageError
 
@@ -137,9 +137,41 @@ def test_options_are_checked_before_work():
         {"transforms": 0},
         {"hidden": 0},
         {"bins": 1},
-        {"epochs": 0.5},
+        {"epochs": 0},
         {"batch_size": 0},
         {"lr": -1},
     ):
         with pytest.raises(UsageError, match=next(iter(wrong))):
             Flow(**wrong)
+    least = {"base": 1, "transforms": 1, "hidden": 1, "bins": 2, "epochs": 1, "batch_size": 1, "lr": 1e-9}
+    assert Flow(**least).options == least
+
+
+@pytest.mark.parametrize(("n", "epochs"), [(200, 6000), (1000, 2000)])
+def test_by_default_it_makes_six_thousand_steps(monkeypatch, n, epochs):
+    """Of 256 latents, or of all if there are fewer; a tenth is set aside."""
+    recipes = []
+
+    def fit_network(module, loss, x, held_out, recipe, seed, report):
+        recipes.append(recipe)
+        return {}
+
+    monkeypatch.setattr(flow, "fit_network", fit_network)
+    Flow(base=1).fit(moons(n))
+    assert [recipe.epochs for recipe in recipes] == [epochs]
+
+
+@pytest.mark.parametrize("transforms", [1, 2, 3])
+@pytest.mark.parametrize("d", [1, 2, 5])
+def test_the_number_of_parameters_is_that_of_its_networks(d, transforms):
+    untrained = Flow(transforms=transforms, hidden=3, bins=4)
+    networks = untrained._build(d, 0)
+    assert untrained._numbers(d) == sum(parameter.numel() for parameter in networks.parameters())
+
+
+@pytest.mark.parametrize("d", [4, 5])
+def test_the_halves_change_their_parts_and_then_come_others(d):
+    masks = [coupling.mask for coupling in Flow(transforms=4, hidden=2)._build(d, 0)]
+    assert torch.equal(masks[1], ~masks[0]) and torch.equal(masks[3], ~masks[2])
+    assert not torch.equal(masks[0], masks[2])
+    assert {int(mask.sum()) for mask in masks} == {d // 2, (d + 1) // 2}

@@ -7,6 +7,7 @@ from scipy.stats import t as student
 
 from raectl.densities import GMM
 from raectl.densities.student_t import StudentT
+from raectl.errors import RaectlError
 
 SHAPE = np.array([[2.0, 0.6], [0.6, 0.5]])
 
@@ -45,6 +46,20 @@ def test_each_iteration_is_likelier_and_the_last_beats_normals():
     assert values[-1] == pytest.approx(float(fits[-1].log_prob(z).mean()), abs=1e-5)
     normal = float(GMM(components=2).fit(z).log_prob(unseen).mean())
     assert float(fits[-1].log_prob(unseen).mean()) > normal + 0.05
+
+
+def test_bic_counts_every_number_that_is_fitted():
+    z = heavy(300)
+    report = StudentT(components=2, tol=1e-9).fit(z).report
+    assert report["parameters"] == 2 * 2 + 1 + 2 * 3 + 2  # means, weights, scale matrices, degrees of freedom
+    assert report["bic"] == pytest.approx(13 * np.log(300) - 600 * report["log_likelihood"])
+
+
+def test_degrees_of_freedom_below_one_are_refused():
+    density = StudentT(components=2).fit(heavy(300))
+    arrays = {**density.to_arrays(), "freedom": np.array([0.9, 6.0])}
+    with pytest.raises(RaectlError, match="below 1"):
+        StudentT.from_arrays(arrays, components=2)
 
 
 def test_samples_have_its_distribution():

@@ -143,13 +143,20 @@ def test_the_best_weights_are_kept_and_progress_is_told():
 
 
 def test_options_are_checked_before_work():
-    for wrong in ({"hidden": 0}, {"beta": 0}, {"epochs": 0.5}, {"batch_size": 0}, {"lr": -1}, {"components": 0}):
+    for wrong in ({"hidden": 0}, {"beta": 0}, {"epochs": 0}, {"batch_size": 0}, {"lr": math.inf}, {"components": 0}):
         with pytest.raises(UsageError, match=next(iter(wrong))):
             SecondStageVAE(**wrong)
+    least = {"components": 1, "hidden": 1, "beta": 1e-9, "epochs": 1, "batch_size": 1, "lr": 1e-9}
+    assert SecondStageVAE(**least).options == least
     with pytest.raises(RaectlError, match="more than the 5 latents"):
         SecondStageVAE(components=6, epochs=10**9).fit(two_humps(5))
     with pytest.raises(RaectlError, match="diverged"):
         SecondStageVAE(hidden=8, epochs=30, lr=1e30).fit(two_humps(100))
+
+
+def test_the_defaults_are_the_released_codes():
+    released = {"components": None, "hidden": 1024, "beta": 1.5e-3, "epochs": 100, "batch_size": 64, "lr": 1e-4}
+    assert SecondStageVAE().options == released
 
 
 def test_arrays_of_other_options_are_refused(fitted):
