@@ -15,6 +15,7 @@ Reference: Kusner, Paige, Hernández-Lobato, "Grammar Variational Autoencoder", 
 """
 
 import json
+import math
 from collections import Counter
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -37,6 +38,7 @@ _ROWS = 17  # stream of the permutation that chooses among the data
 _HELD_OUT = 10  # one of so many latents judges the surrogate
 _FEWEST = 20  # latents
 _DRAW = "mode"  # stream of the decoder's draws
+_FINDINGS = ("trace.jsonl", "best.txt", "plot.png")
 _NEEDED = ("botorch", "gpytorch", "matplotlib")
 
 
@@ -171,6 +173,9 @@ def optimize(
     with Lock(checkpoint.directory.path, report.note) as lock:
         lock.take()
         run = _Run(checkpoint, settings, objective, checkpoint.open_data(source, report), report)
+        if not overwrite:
+            run.take_up()
+        run.score_the_data()
         run.begin(overwrite=overwrite)
         run.go()
     return run.result
@@ -185,65 +190,87 @@ class _Run:
         self.checkpoint, self.settings, self.objective, self.report = checkpoint, settings, objective, report
         assert isinstance(checkpoint.modality, Strings), "asked before"
         self.modality = checkpoint.modality
-        rows = np.sort(noise.permutation(settings.seed, _ROWS, len(dataset))[: settings.points])
-        items = np.asarray(dataset.items[rows])
-        report.note(f"scoring {len(items):,} of {len(dataset):,} strings of the data, and encoding them")
-        # Encoded here and not kept: of a million strings, only these few thousand are looked at.
-        scores = objective(self.modality.shown(items).tolist())
-        z = checkpoint.encode(items).double().cpu().numpy()
-        known = np.isfinite(scores)
-        if known.sum() < _FEWEST or len(z) < _FEWEST:
-            message = f"{int(known.sum())} of {len(z)} strings of the data have a score: too few to learn from"
-            raise RaectlError(
-                message, f"other --data, or another --objective: {', '.join(registry.names('objective'))}"
-            )
-        lower = objective.lower_is_better
-        worst = (np.max if lower else np.min)(scores[known]) if objective.worst is None else objective.worst
-        self.data_z, self.data_scores = z, np.where(known, scores, worst)
-        self.low, self.high = z.min(axis=0), z.max(axis=0)
+        self.dataset = dataset
         self.identity = {
             "settings": json.dumps(settings.kept(), sort_keys=True),
             "weights": checkpoint.weights,
             "data": dataset.fingerprint,
         }
         path = checkpoint.directory.optimize / f"{settings.objective}-{settings.seed}"
-        best = float((np.min if lower else np.max)(self.data_scores))
-        self.result = Result(path, settings, objective, float(worst), best, z[:0], [], np.empty(0))
+        none = np.empty((0, checkpoint.config.latent_dim or 0))
+        self.result = Result(path, settings, objective, math.nan, math.nan, none, [], np.empty(0))
+
+    def score_the_data(self) -> None:
+        """What the surrogate knows to begin with."""
+        rows = np.sort(noise.permutation(self.settings.seed, _ROWS, len(self.dataset))[: self.settings.points])
+        items = np.asarray(self.dataset.items[rows])
+        self.report.note(f"scoring {len(items):,} of {len(self.dataset):,} strings of the data, and encoding them")
+        # Encoded here and not kept: of a million strings, only these few thousand are looked at.
+        scores = self.objective(self.modality.shown(items).tolist())
+        z = self.checkpoint.encode(items).double().cpu().numpy()
+        known = np.isfinite(scores)
+        if known.sum() < _FEWEST or len(z) < _FEWEST:
+            message = f"{int(known.sum())} of {len(z)} strings of the data have a score: too few to learn from"
+            raise RaectlError(
+                message, f"other --data, or another --objective: {', '.join(registry.names('objective'))}"
+            )
+        self.low, self.high = z.min(axis=0), z.max(axis=0)
+        if not (self.high > self.low).any() or not np.isfinite(z).all():
+            message = f"{self.checkpoint.directory.path} encodes all these strings alike: there is nothing to search"
+            raise RaectlError(message, "other --data, or a model that has learned to tell them apart")
+        lower, worst = self.objective.lower_is_better, self.objective.worst
+        self.result.worst = float((np.max if lower else np.min)(scores[known]) if worst is None else worst)
+        self.data_z, self.data_scores = z, np.where(known, scores, self.result.worst)
+        self.result.data_best = float((np.min if lower else np.max)(self.data_scores))
 
     @property
     def state(self) -> Path:
         """The file of the points so far."""
         return self.result.path / "state.safetensors"
 
-    def begin(self, *, overwrite: bool) -> None:
-        """Take up the points in the directory, or make it."""
+    def take_up(self) -> None:
+        """The points of a run that was stopped, if there is one."""
         self.checkpoint.directory.require_own()
-        path = self.result.path
-        with files.describing_os_errors(path):
-            path.mkdir(parents=True, exist_ok=True)
-            files.sweep(path)
-            if overwrite:
-                self.state.unlink(missing_ok=True)
         if not self.state.exists():
             return
-        arrays, metadata = files.read_arrays(self.state)
+        try:
+            arrays, metadata = files.read_arrays(self.state)
+        except RaectlError as error:
+            raise RaectlError(error.message, "begin again: --overwrite") from error
         if metadata != self.identity:
             parts = [name for name in self.identity if metadata.get(name) != self.identity[name]]
-            message = f"{path} was begun with other {', '.join(parts)}"
+            message = f"{self.result.path} was begun with other {', '.join(parts)}"
             raise UsageError(message, "begin again: --overwrite; or keep it and choose another --seed")
         self._take_up(arrays)
         done = len(self.result.strings) // self.settings.batch
         self.report.note(f"going on after round {done} of {max(done, self.settings.rounds)}")
 
+    def begin(self, *, overwrite: bool) -> None:
+        """Make the directory, or clear it."""
+        self.checkpoint.directory.require_own()
+        path = self.result.path
+        with files.describing_os_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+            files.sweep(path)
+            for name in (self.state.name, *_FINDINGS) if overwrite else ():
+                (path / name).unlink(missing_ok=True)
+
     def _take_up(self, arrays: dict[str, np.ndarray]) -> None:
         try:
             z, scores, text = arrays["z"], arrays["scores"], arrays["strings"]
             strings = json.loads(text.tobytes())
-            n, d = len(scores), self.data_z.shape[1]
-            if z.shape != (n, d) or len(strings) != n or n % self.settings.batch or not np.isfinite(z).all():
+            n, d = len(scores), self.result.z.shape[1]
+            if z.shape != (n, d) or scores.shape != (n,) or len(strings) != n or n % self.settings.batch:
                 raise ValueError("sizes differ")
-            if scores.dtype != np.float64 or z.dtype != np.float64 or not all(isinstance(t, str) for t in strings):
-                raise ValueError("types differ")
+            if type(strings) is not list or not all(isinstance(t, str) for t in strings):
+                raise ValueError("strings are expected")
+            if (
+                scores.dtype != np.float64
+                or z.dtype != np.float64
+                or np.isinf(scores).any()
+                or not np.isfinite(z).all()
+            ):
+                raise ValueError("finite numbers are expected")
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise RaectlError(f"{self.state} is damaged: {error}", "begin again: --overwrite") from error
         self.result.z, self.result.strings, self.result.scores = z, strings, scores
@@ -254,6 +281,7 @@ class _Run:
         for number in range(len(self.result.strings) // batch + 1, self.settings.rounds + 1):
             self._round(number)
             self._write_state()
+            self._write_findings()
             recent = self.result.scores[-batch:]
             valid, best = np.isfinite(recent).mean(), self.result.best()
             shown = f"best {best[0][0]:.4g}  {best[0][1]}" if best else "none is valid"
@@ -283,7 +311,8 @@ class _Run:
         strings = self._decode(found, len(result.strings))
         result.z = np.concatenate([result.z, found])
         result.strings = [*result.strings, *strings]
-        result.scores = np.concatenate([result.scores, self.objective(strings)])
+        scores = self.objective(strings)
+        result.scores = np.concatenate([result.scores, np.where(np.isinf(scores), np.nan, scores)])
 
     def _decode(self, z: np.ndarray, start: int) -> list[str]:
         """The string that each latent stands for: the most frequent valid one of some draws, or an empty one."""

@@ -39,6 +39,7 @@ _TRIED = 2000  # points that are tried before the best is refined
 _BEST, _REACH = 20, 0.1  # of the points seen, and how far around them half of the batch is sought, in sides of the box
 _REFINEMENTS = 150  # iterations
 _STREAM = 16  # of the permutation that chooses the inducing points
+_LEAST = 1e-10  # variance, below which gpytorch warns
 _START = -1.0  # log sigma
 
 
@@ -150,7 +151,7 @@ class SparseGP(Model):
             root = torch.linalg.solve_triangular(torch.linalg.cholesky(among).T, across, upper=True, left=False)
             variance = variance - (root * root).sum(-1)
         mean = w @ self._c
-        return GPyTorchPosterior(MultivariateNormal(mean, variance.clamp_min(1e-12)[..., None, None]))
+        return GPyTorchPosterior(MultivariateNormal(mean, variance.clamp_min(_LEAST)[..., None, None]))
 
 
 def propose(model: SparseGP, batch: int, seed: int, start: int) -> Tensor:

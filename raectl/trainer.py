@@ -191,9 +191,12 @@ class Run:
 
     def save(self) -> None:
         """Write the state to the directory, in one rename, and the best weights after it."""
-        if not self.directory.path.is_dir():
-            raise files.vanished(self.directory.path)
-        self._write_into(self.directory)
+        try:
+            self._write_into(self.directory)
+        except RaectlError as error:
+            if self.directory.path.is_dir():
+                raise
+            raise files.vanished(self.directory.path) from error
         self.saved = time.monotonic()
 
     def _write_into(self, directory: Directory) -> None:

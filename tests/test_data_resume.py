@@ -175,7 +175,7 @@ def test_helpers_give_the_same_bytes(tmp_path, cache, decoded, monkeypatch):
     decoded.clear()
     monkeypatch.setattr("raectl.data.crew._WORTH", 10)
     monkeypatch.setattr(parallel, "workers", lambda: 2)
-    started = []
+    started, tasks = [], []
 
     class Waiting(Crew):
         def start(self, count):
@@ -183,11 +183,15 @@ def test_helpers_give_the_same_bytes(tmp_path, cache, decoded, monkeypatch):
             super().start(count)
             ready(self)
 
+        def submit(self, *arguments):
+            tasks.append(super().submit(*arguments))
+            return tasks[-1]
+
     monkeypatch.setattr(listing, "Crew", Waiting)
     dataset = open_dataset(folder)
     assert entry(cache) == expected
     assert len(dataset.skipped) == 2
-    assert len(decoded) < len(FILES), "helpers did some"
+    assert any(task.helper for task in tasks), "helpers did some"
     (crew,) = started
     assert crew.helpers and all(one._process.returncode is not None for one in crew.helpers), "and have ended"
 
@@ -227,6 +231,22 @@ def test_a_helper_is_not_misled_by_modules_in_the_working_directory(tmp_path, mo
         ready(crew)
         task = crew.submit([png(noise(8, 8, 3))], DataOptions(8, "crop", "white", 3), lambda decoded: decoded)
         assert task.result()[1] == [(None, ((8, 8), False))]
+
+
+def test_a_helper_is_not_misled_by_whoever_prints(tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text("print('hello from here', flush=True)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr("raectl.data.crew._WORTH", 1)
+    with Crew() as crew:
+        crew.start(1)
+        assert crew
+        ready(crew)
+        task = crew.submit([png(noise(8, 8, 3))], DataOptions(8, "crop", "white", 3), lambda decoded: decoded)
+        assert task.helper and task.result()[1] == [(None, ((8, 8), False))]
+        for one in crew.helpers:
+            one._process.kill()
+            one.receive()
+        assert not crew, "then threads do the work"
 
 
 def test_a_helper_leaves_large_pictures_and_has_bounded_work(monkeypatch):

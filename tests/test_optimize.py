@@ -11,7 +11,8 @@ from cli_helpers import Cli, assert_clear_error, tree
 from string_helpers import GRAMMAR, lines, write_lines
 
 import raectl
-from raectl import optimizing
+from raectl import files, optimizing
+from raectl.errors import RaectlError
 from raectl.grammars.parser import parser_of
 from raectl.objectives.expressions import Expressions
 from raectl.optimizing import Settings, optimize
@@ -175,6 +176,8 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(whole, copied, monkeypatch, whe
     with pytest.raises(KeyboardInterrupt):
         optimize(checkpoint, settings)
     monkeypatch.setattr(optimizing._Run, where, usual)
+    found = copied / "optimize" / "expressions-0"
+    assert (found / "state.safetensors").exists() and (found / "best.txt").exists() == (where == "_round")
     again = optimize(checkpoint, settings)
     assert tree(again.path) == tree(whole.path)
 
@@ -222,7 +225,52 @@ def test_other_options_or_weights_do_not_go_on(cli: Cli, copied):
     cli("optimize", copied, "--objective", "expressions", *changed, "--overwrite")
     state = copied / "optimize" / "expressions-0" / "state.safetensors"
     state.write_bytes(state.read_bytes()[:-3])
-    assert_clear_error(cli.run("optimize", copied, "--objective", "expressions", *changed), 1, "state.safetensors")
+    damaged = cli.run("optimize", copied, "--objective", "expressions", *changed)
+    assert_clear_error(damaged, 1, "state.safetensors", "begin again: --overwrite")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scores": np.array([np.inf] * 4)},
+        {"scores": np.zeros(3)},
+        {"scores": np.zeros((4, 1))},
+        {"z": np.full((4, 4), np.nan)},
+        {"strings": np.frombuffer(b'{"a": 1, "b": 2, "c": 3, "d": 4}', np.uint8)},
+        {"strings": np.frombuffer(b"[1, 2, 3, 4]", np.uint8)},
+    ],
+)
+def test_a_state_that_makes_no_sense_is_refused(copied, change):
+    checkpoint, settings = raectl.load(copied), Settings("expressions", **{**SMALL, "rounds": 1})
+    state = optimize(checkpoint, settings).path / "state.safetensors"
+    arrays, metadata = files.read_arrays(state)
+    files.write_arrays(state, {**arrays, **change}, metadata)
+    with pytest.raises(RaectlError, match=r"is damaged: .*begin again: --overwrite"):
+        optimize(checkpoint, settings)
+
+
+def test_overwrite_leaves_nothing_of_another_run(copied, monkeypatch):
+    checkpoint, settings = raectl.load(copied), Settings("expressions", **{**SMALL, "rounds": 1})
+    path = optimize(checkpoint, settings).path
+    before = tree(path)
+    monkeypatch.setattr(optimizing._Run, "_round", lambda *_: pytest.fail("stop"))
+    monkeypatch.setattr(optimizing._Run, "score_the_data", lambda *_: (_ for _ in ()).throw(RaectlError("no data")))
+    with pytest.raises(RaectlError, match="no data"):
+        optimize(checkpoint, settings, overwrite=True)
+    assert tree(path) == before, "nothing is lost before there is something new"
+    monkeypatch.setattr(optimizing._Run, "score_the_data", lambda *_: None)
+    with pytest.raises(pytest.fail.Exception):
+        optimize(checkpoint, settings, overwrite=True)
+    assert tree(path) == {}
+
+
+def test_latents_that_are_all_alike_are_refused(tmp_path):
+    (tmp_path / "lines.txt").write_text("x+1\n" * 30)
+    config = raectl.Config(grammar="expressions", width=2, latent_dim=2, batch_size=10, epochs=1)
+    checkpoint = raectl.train(config, tmp_path / "lines.txt", tmp_path / "ckpt")
+    with pytest.raises(RaectlError, match="encodes all these strings alike"):
+        optimize(checkpoint, Settings("expressions", **SMALL))
+    assert not (tmp_path / "ckpt" / "optimize").exists()
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ class Crew:
 
     def __bool__(self) -> bool:
         """Whether there are helpers."""
-        return bool(self.helpers)
+        return any(not one.gone for one in self.helpers)
 
     def start(self, count: int) -> None:
         """Have helpers ready for so many pictures; to be called early, because they take a moment to start."""
@@ -104,20 +104,28 @@ class _Helper:
     def __init__(self) -> None:
         package = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-        # -P: Python would put the script's own folder first, in which modules have names of their own choice.
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", helper.__file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-        self._requests = cast(BinaryIO, self._process.stdin)
+        reading, writing = os.pipe()
         # Without a buffer: `poll` would know nothing of what it holds.
-        self._answers = cast(BinaryIO, io.FileIO(cast(BinaryIO, self._process.stdout).fileno(), closefd=False))
+        self._answers = cast(BinaryIO, io.FileIO(reading))
+        try:
+            # -P: Python would put the script's own folder first, in which modules have names of their own choice.
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", helper.__file__, str(writing)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,  # whoever prints when Python starts shall not be taken for an answer
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": path},
+                pass_fds=(writing,),
+            )
+        except OSError:
+            self._answers.close()
+            raise
+        finally:
+            os.close(writing)
+        self._requests = cast(BinaryIO, self._process.stdin)
         self._room = min(map(_widened, (self._requests, self._answers)))
         self._tasks: deque[Task[Any]] = deque()
-        self._ready = self._gone = False
+        self._ready = self.gone = False
         self._poll = select.poll()
         self._poll.register(self._answers, select.POLLIN)
 
@@ -126,7 +134,7 @@ class _Helper:
         self.look()
         # What is sent and not answered fits into the pipe, or each could wait for the other to read.
         sent = sum(len(data) for one in (*self._tasks, task) for data in one.files)
-        if self._gone or not self._ready or (self._tasks and (len(self._tasks) == _AHEAD or sent > self._room // 2)):
+        if self.gone or not self._ready or (self._tasks and (len(self._tasks) == _AHEAD or sent > self._room // 2)):
             return False
         self._tasks.append(task)
         task.helper = self
@@ -139,7 +147,7 @@ class _Helper:
 
     def look(self) -> None:
         """Take what answers there are."""
-        while (self._tasks or not self._ready) and not self._gone and self._poll.poll(0):
+        while (self._tasks or not self._ready) and not self.gone and self._poll.poll(0):
             self.receive()
 
     def receive(self) -> None:
@@ -158,14 +166,14 @@ class _Helper:
 
     def _give_up(self) -> None:
         """The process is gone: do here what it had to do."""
-        self._gone = True
+        self.gone = True
         while self._tasks:
             self._tasks.popleft().work()
 
     def end(self) -> None:
         """Whatever it is doing."""
         self._process.kill()
-        with contextlib.suppress(BrokenPipeError), self._process:  # closes the pipes and waits
+        with contextlib.suppress(BrokenPipeError), self._process, self._answers:  # closes the pipes and waits
             pass
 
 

@@ -1,11 +1,11 @@
 """A process that decodes small pictures for another one: Pillow holds Python's lock for most of what they take.
 
-    python helper.py
+    python helper.py FD
 
-Requests come on stdin, answers go to stdout. Both are frames: 4 bytes of length, a JSON object, and the bytes that it
-announces. `{}` says that the process is ready. `{"options", "most", "lengths"}` and image files are answered by
-`{"outcomes"}` and the rows of the good ones. The process ends when its stdin does, so it never outlives whoever
-started it.
+Requests come on stdin, answers go to the file descriptor FD, since anybody may print. Both are frames: 4 bytes of
+length, a JSON object, and the bytes that it announces. `{}` says that the process is ready. `{"options", "most",
+"lengths"}` and image files are answered by `{"outcomes"}` and the rows of the good ones. The process ends when its
+stdin does, so it never outlives whoever started it.
 """
 
 import io
@@ -59,14 +59,15 @@ def main() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started it
     warnings.simplefilter("ignore")
+    answers = open(int(sys.argv[1]), "wb")  # noqa: SIM115 (for as long as the process lives)
     try:
-        send(sys.stdout.buffer, {})
+        send(answers, {})
         while True:
             request = receive(sys.stdin.buffer)
             files = [bytes(exactly(sys.stdin.buffer, length)) for length in request["lengths"]]
             done = [*convert.squares(files, DataOptions(**request["options"]), request["most"])]
             rows = [image.tobytes() for image, _ in done if image is not None]
-            send(sys.stdout.buffer, {"outcomes": [outcome for _, outcome in done]}, *rows)
+            send(answers, {"outcomes": [outcome for _, outcome in done]}, *rows)
     except (EOFError, BrokenPipeError):
         return
 
