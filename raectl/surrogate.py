@@ -175,8 +175,8 @@ def propose(model: SparseGP, batch: int, seed: int, start: int) -> Tensor:
         improvement = LogExpectedImprovement(model, best)
         with torch.no_grad():
             first = tried[improvement(tried).argmax()][None]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", BotorchWarning)  # of a search that ended early: any point will do
+        with warnings.catch_warnings(record=True):  # a search that ended early: any point will do
+            warnings.simplefilter("always", BotorchWarning)  # as botorch sets it itself
             found, _ = gen_candidates_scipy(first, improvement, low, high, options={"maxiter": _REFINEMENTS})
         model.pending = torch.cat([model.pending, found[0].detach()])
     return model.pending

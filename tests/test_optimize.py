@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import warnings
 
 import gpytorch
 import numpy as np
 import pytest
 import torch
+from botorch.exceptions.warnings import OptimizationWarning
 from cli_helpers import Cli, assert_clear_error, tree
 from string_helpers import GRAMMAR, lines, write_lines
 
@@ -102,6 +104,18 @@ def test_a_batch_goes_to_the_hill_and_spreads():
     assert found.shape == (4, 3) and ((found >= 0) & (found <= 1)).all()
     assert (found[:, 0] - 0.7).abs().max() < 0.25
     assert (found[:, None] - found[None]).norm(dim=2).fill_diagonal_(1).min() > 1e-3
+
+
+def test_a_search_that_ends_early_is_no_news(monkeypatch, capsys):
+    def ending_early(first, *_, **__):
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", OptimizationWarning)  # as botorch does, whatever its caller set
+            warnings.warn("ABNORMAL", OptimizationWarning, stacklevel=1)
+        return first, None
+
+    monkeypatch.setattr("raectl.surrogate.gen_candidates_scipy", ending_early)
+    assert propose(SparseGP(*toy(), inducing=15), 2, seed=0, start=0).shape == (2, 3)
+    assert capsys.readouterr().err == ""
 
 
 # -- whole runs ----------------------------------------------------------------------------------------------------
