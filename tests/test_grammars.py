@@ -1,6 +1,8 @@
 """Grammars as data, and the parser against all strings that a grammar derives, and against none that it does not."""
 
 import itertools
+import tracemalloc
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -178,20 +180,87 @@ GRAMMARS = st.tuples(*[st.lists(RIGHT, min_size=1, max_size=3).map(" | ".join) f
 )
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
-@given(text=GRAMMARS)
-def test_any_grammar_derives_what_its_parser_finds(text):
+def assert_only_what_is_derived_is_found(text: str, longest: int) -> None:
+    """Of all strings of a and b up to a length; a file of a grammar that derives none is refused."""
     try:
         grammar = grammars.read(text)
-    except RaectlError:
-        return  # no string can be derived
+    except RaectlError as error:
+        assert "no string can be derived" in error.message or "no productions" in error.message
+        return
     parser = Parser(grammar)
-    for string in ("".join(c) for n in range(5) for c in itertools.product("ab", repeat=n)):
+    for string in ("".join(c) for n in range(longest + 1) for c in itertools.product("ab", repeat=n)):
         if derives(grammar, string):
             assert grammar.string(parser.derivation(string)) == string
         else:
-            with pytest.raises(ParseError):
+            with pytest.raises(ParseError, match=r"does not derive it|has no"):
                 parser.derivation(string)
+
+
+AWKWARD = {
+    "nothing before itself": "S -> A S | 'b' A\nA -> | 'a'",
+    "nothing after itself": "S -> S A | A 'b'\nA -> | 'a'",
+    "nothing on both sides": "S -> A S A | 'b'\nA -> | 'a'",
+    "nothing around a letter": "S -> A 'b' A | A S A\nA -> | A A",
+    "left recursion behind nothing": "S -> A B\nA -> | 'a' A\nB -> A S 'b' | 'b'",
+    "the other's left recursion": "S -> A 'a' | 'b'\nA -> B S | S 'b'\nB -> | B",
+    "itself": "S -> S | 'a' S | ",
+    "a cycle of three": "S -> A | 'a'\nA -> B | 'b' S\nB -> S | A A",
+    "a cycle that grows": "S -> S S | A\nA -> S | 'a' | ",
+    "only nothing": "S -> S S | A\nA ->",
+    "nothing at all": "S -> A S\nA -> | 'a'",
+    "nothing of a part": "S -> 'a' | A 'b'\nA -> A 'a' | B A\nB -> ",
+}
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_awkward_grammars_derive_what_their_parsers_find(name):
+    assert_only_what_is_derived_is_found(AWKWARD[name], 5)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(text=GRAMMARS)
+def test_any_grammar_derives_what_its_parser_finds(text):
+    assert_only_what_is_derived_is_found(text, 4)
+
+
+def test_grammars_with_much_of_nothing_derive_what_their_parsers_find():
+    random = Random(0)
+    symbols = ["", "", "'a'", "'b'", "S", "A", "B", "C"]
+    for _ in range(80):
+        rights = [[" ".join(random.choices(symbols, k=random.randint(0, 3))) for _ in range(3)] for _ in "SABC"]
+        text = "\n".join(f"{left} -> {' | '.join(right)}" for left, right in zip("SABC", rights, strict=True))
+        assert_only_what_is_derived_is_found(text, 3)
+
+
+def doubled(times: int, last: str) -> str:
+    """A grammar that needs two rules of each left side for one of that before."""
+    return "\n".join([f"A{n} -> A{n + 1} A{n + 1}" for n in range(times)] + [f"A{times} -> {last}"])
+
+
+ENDLESS = {
+    "nothing, long": (doubled(12, ""), "", "more than 4,096 rules"),
+    "nothing, longer than memory": (doubled(60, ""), "", "more than 4,096 rules|too ambiguous"),
+    "nothing between letters": ("S -> 'a' A0 S | 'a'\n" + doubled(10, ""), "aaaaaa", "more than 4,096 rules"),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_what_would_be_too_long_is_given_up_in_little_memory(name, monkeypatch):
+    monkeypatch.setattr("raectl.grammars.parser._STEPS", 100_000)
+    text, string, message = ENDLESS[name]
+    parser = Parser(grammars.read(text))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ParseError, match=message):
+            parser.derivation(string)
+        assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_longest_derivation_that_is_allowed_is_found():
+    grammar = grammars.read("S -> 'a' S | 'a'")
+    assert len(Parser(grammar).derivation("a" * LONGEST)) == LONGEST
 
 
 def test_of_an_ambiguous_string_one_derivation_is_found():

@@ -1,6 +1,7 @@
 """Molecules: files of them, what RDKit makes of them, and the way from a file to samples."""
 
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from rdkit import Chem, rdBase
 
 import raectl
 from raectl import grammars
-from raectl.data import DataOptions, open_dataset
+from raectl.data import DataOptions, open_dataset, text
 from raectl.errors import RaectlError, UsageError
 from raectl.extractors.molecules import Molecules
 from raectl.extractors.strings import Strings
+from raectl.grammars.parser import LONGEST
 from raectl.metrics.reference import Reference
 from raectl.metrics.strings import validity
 from raectl.modalities.strings import Strings as Modality
@@ -42,6 +44,29 @@ def test_what_is_no_molecule_is_named(tmp_path):
     assert smiles(dataset) == ["CCO", "CCN"]
     assert [name for name, _ in dataset.skipped] == ["line 1", "line 3", "line 4"]
     assert dataset.skipped[1][1] == "empty" and "no '9'" in dataset.skipped[2][1]
+
+
+def test_only_what_stands_before_the_space_is_read(tmp_path):
+    names = [b"", b" name\xe9", b"\t" + b"x" * 20_000, b" \xff" * 10_000, b" " * 40_000, b" " + b"y" * 10_000_000]
+    spaces = b" " * 16_384  # the end of what is read at once lies in the molecule after them
+    (tmp_path / "my.smi").write_bytes(b"".join(b"CCO" + n + b"\n" for n in names) + spaces + b"CCN name\xe9\r\nCC \xe9")
+    tracemalloc.start()
+    lines = list(text._read(tmp_path / "my.smi", first=True))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert lines == [("CCO", None)] * len(names) + [("CCN", None), ("CC", None)] and peak < 2**20
+    dataset = open_dataset(tmp_path / "my.smi")
+    assert smiles(dataset) == ["CCO"] * len(names) + ["CCN", "CC"] and dataset.notes == ()
+
+
+def test_what_stands_before_the_space_is_judged(tmp_path):
+    long = b"C" * (LONGEST + 1)
+    lines = [b"CCO", b"CC\xe9 name", long + b" name", long * 5 + b" name", b" \t", b"CC"]
+    (tmp_path / "my.smi").write_bytes(b"\n".join(lines))
+    dataset = open_dataset(tmp_path / "my.smi", DataOptions(max_bad=0.9))
+    assert smiles(dataset) == ["CCO", "CC"]
+    longer = f"longer than {LONGEST:,} characters"
+    assert [why for _, why in dataset.skipped] == ["no text in UTF-8", longer, longer, "empty"]
 
 
 def test_the_same_bytes_are_other_strings_in_a_txt(tmp_path):

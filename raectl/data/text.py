@@ -16,6 +16,9 @@ from raectl.grammars.parser import LONGEST
 Line = tuple[str, str | None]  # the string, and what is wrong with it
 
 _LARGEST = 4 * LONGEST + 2  # bytes of a line that may be looked at: UTF-8 takes four a character at most
+_SMI = (
+    "smi, 2"  # part of its keys: the same bytes are other strings in a .txt, and another way to read them others still
+)
 
 
 class Text(Source):
@@ -40,16 +43,9 @@ class Smi(Source):
 
     def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
         path = rules.absolute(spec)
-        # The same bytes are other strings in a .txt.
-        lines = Lines(str(path), _state(path), lambda: digest("smi", files.file_digest(path)),
-                      lambda: map(_first, _read(path)), "smiles")  # fmt: skip
+        lines = Lines(str(path), digest(_SMI, _state(path)), lambda: digest(_SMI, files.file_digest(path)),
+                      lambda: _read(path, first=True), "smiles")  # fmt: skip
         return open_strings(lines, options, progress)
-
-
-def _first(line: Line) -> Line:
-    """What stands before the first space."""
-    text, trouble = line
-    return next(iter(text.split(maxsplit=1)), ""), trouble
 
 
 def _state(path: Path) -> str:
@@ -57,21 +53,29 @@ def _state(path: Path) -> str:
     return digest(str(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-def _read(path: Path) -> Iterator[Line]:
-    """Each line without its end, and what is wrong with it; memory does not grow with a line."""
+def _read(path: Path, first: bool = False) -> Iterator[Line]:
+    """Each line without its end, or what stands before its first space, and what is wrong with that; memory does not
+    grow with a line."""
     try:
         with open(path, "rb") as file:
             mark = b"\xef\xbb\xbf"
             if file.read(len(mark)) != mark:
                 file.seek(0)
-            while line := file.readline(_LARGEST):
-                trouble = None
-                while not line.endswith(b"\n") and (rest := file.readline(_LARGEST)):
-                    trouble, line = f"longer than {LONGEST:,} characters", rest
-                try:
-                    text = "" if trouble else line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
-                except UnicodeDecodeError:
-                    text, trouble = "", "no text in UTF-8"
-                yield text, trouble
+            while part := file.readline(_LARGEST):
+                line = part.lstrip() if first else part
+                while not part.endswith(b"\n") and (part := file.readline(_LARGEST)):
+                    line = (line + part)[:_LARGEST]
+                    line = line.lstrip() if first else line
+                yield _text(next(iter(line.split(None, 1)), b"") if first else line)
     except OSError as error:
         raise RaectlError(f"cannot read {rules.shown(str(path))}: {error.strerror or error}") from error
+
+
+def _text(line: bytes) -> Line:
+    line = line.removesuffix(b"\n").removesuffix(b"\r")
+    if len(line) > 4 * LONGEST:
+        return "", f"longer than {LONGEST:,} characters"
+    try:
+        return line.decode("utf-8"), None
+    except UnicodeDecodeError:
+        return "", "no text in UTF-8"

@@ -22,6 +22,7 @@ from raectl.grammars.grammar import Grammar
 
 LONGEST = 4096  # characters of a string, and rules of a derivation
 _STEPS = 2_000_000  # edges that a string's graph may be searched along, a second's work
+_BYTES = 64  # of a derivation on an edge that count as a step, so that memory is bounded too
 _KEPT = 2**16  # steps that are remembered; then all are forgotten
 _END = "\0"
 _SHIFT, _ACCEPT, _ERROR, _MANY = -1, -2, -3, -4  # beside rules, which are reduced
@@ -60,9 +61,12 @@ class _Node:
 Merge = tuple[int, bytes, bytes]  # in the place of the last so many parts: they, with rules before and after them
 
 
+Step = tuple["_Stack", tuple[Merge, ...], int]  # where it leads, the merges of parts on the way, and how many rules
+
+
 class _Stack:
     """A state on the one stack, those below it, and where its steps lead: by the character read and the two after it,
-    the stack and the merges of parts until the next character is to be read."""
+    the stack, the merges and the rules until the next character is to be read."""
 
     __slots__ = ("above", "below", "state", "steps")
 
@@ -70,7 +74,7 @@ class _Stack:
         self.state = state
         self.below = below
         self.above: dict[_State, _Stack] = {}
-        self.steps: dict[str, tuple[_Stack, tuple[Merge, ...]]] = {}
+        self.steps: dict[str, Step] = {}
 
     def push(self, state: _State) -> "_Stack":
         """The stack with one more state on it, always the same object."""
@@ -121,15 +125,18 @@ class Parser:
     # -- one stack -------------------------------------------------------------------------------------------------
 
     def _by_one_stack(self, text: str) -> bytes | None:
-        """The derivation, or None where there is more than one choice."""
+        """The derivation, or None where there is more than one choice, or no end to reducing."""
         around = _END + text + 2 * _END
-        stack, parts = self._bottom, [b""]
+        stack, parts, reduced = self._bottom, [b""], 0
         for at in range(len(text) + 1):
             key = around[at : at + 3]
             step = stack.steps.get(key) or self._step(stack, key, text, at)
             if step is None:
                 return None
-            stack, merges = step
+            stack, merges, rules = step
+            reduced += rules
+            if reduced > LONGEST:
+                return None
             for count, before, after in merges:
                 if count == 1:
                     parts[-1] = before + parts[-1] + after
@@ -139,9 +146,10 @@ class Parser:
                     parts.append(before + after)
         return parts[-1]
 
-    def _step(self, stack: _Stack, key: str, text: str, at: int) -> tuple[_Stack, tuple[Merge, ...]] | None:
-        """Read a character, unless it is the start, and reduce until the next is to be read; None: many ways to go."""
-        start, pair = stack, key[1:]
+    def _step(self, stack: _Stack, key: str, text: str, at: int) -> Step | None:
+        """Read a character, unless it is the start, and reduce until the next is to be read; None: many ways to go, or
+        more rules than a derivation may have, as where what is nothing is put on the stack again and again."""
+        start, pair, reduced = stack, key[1:], 0
         if key[0] != _END:
             stack = stack.push(stack.state.moves.get(key[0]) or self._move(stack.state, key[0]))
         merges: list[Merge] = []
@@ -152,6 +160,9 @@ class Parser:
                 stack = stack.below
             stack = stack.push(stack.state.moves.get(left) or self._move(stack.state, left))
             _merge(merges, len(self.grammar.pushed[action]), rules)
+            reduced += 1
+            if reduced > LONGEST:
+                return None
         if action == _MANY:
             return None
         if action == _ERROR:
@@ -159,7 +170,7 @@ class Parser:
         self._kept += 1
         if self._kept > _KEPT:
             self._bottom, self._kept = _Stack(self._begin), 0
-        start.steps[key] = stack, tuple(merges)
+        start.steps[key] = stack, tuple(merges), reduced
         return start.steps[key]
 
     # -- many at once ----------------------------------------------------------------------------------------------
@@ -197,22 +208,18 @@ class Parser:
                     continue
                 count, left, rules = self._reductions[rule]
                 edges = {} if first is None or not count else {first: node.below[first]}
-                ways = [(node, b"")]
-                for _ in range(count):
-                    ways = [(to, part + parts) for at, parts in ways for to, part in (edges or at.below).items()]
-                    edges = {}
-                    steps -= len(ways)
-                    if steps < 0:
-                        raise ParseError("too ambiguous: there are too many ways to read it")
-                for base, parts in ways:
+                ways, steps = _ways(node, edges, count, steps)
+                for base, parts in ways.items():
                     target = base.state.moves.get(left) or self._move(base.state, left)
                     above = level.setdefault(target, _Node(target))
                     if base not in above.below:
-                        above.below[base] = rules + parts
+                        above.below[base] = (rules + parts)[: LONGEST + 1]
                         waiting.append((above, base))
                         # What was derived from nothing lies on nodes of this level, and may reach through the edge.
                         here = set(level.values())
-                        waiting += [(other, None) for other in here if not here.isdisjoint(other.below)]
+                        others = (o for o in level.values() if not o.below.keys().isdisjoint(here))
+                        waiting += [(other, None) for other in others]
+                        steps -= len(here) + len(parts) // _BYTES
         return steps
 
     # -- states, actions, lookahead --------------------------------------------------------------------------------
@@ -284,6 +291,30 @@ class Parser:
                         if isinstance(symbol, int):
                             grown[symbol] |= _joined([self._first_of(right[at + 1 :]), follow[left]])
         return self._first, follow
+
+
+def _ways(node: _Node, edges: dict[_Node, bytes], count: int, steps: int) -> tuple[dict[_Node, bytes], int]:
+    """The nodes so many edges below one, each with what lies between, read one way; the steps that are left.
+
+    Arguments:
+        edges: the first ones to take; all if empty.
+
+    Raises:
+        ParseError: no steps are left.
+    """
+    ways = {node: b""}
+    for _ in range(count):
+        below: dict[_Node, bytes] = {}
+        for at, parts in ways.items():
+            for to, part in (edges or at.below).items():
+                if to not in below:
+                    # A rule more than are allowed is enough; a few rules may make more of nothing than memory holds.
+                    below[to] = (part + parts)[: LONGEST + 1]
+                steps -= 1
+        ways, edges = below, {}
+    if steps < 0:
+        raise ParseError("too ambiguous: there are too many ways to read it")
+    return ways, steps
 
 
 def _joined(sets: list[set[str]]) -> set[str]:
