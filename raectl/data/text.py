@@ -16,9 +16,7 @@ from raectl.grammars.parser import LONGEST
 Line = tuple[str, str | None]  # the string, and what is wrong with it
 
 _LARGEST = 4 * LONGEST + 2  # bytes of a line that may be looked at: UTF-8 takes four a character at most
-_SMI = (
-    "smi, 2"  # part of its keys: the same bytes are other strings in a .txt, and another way to read them others still
-)
+_SMI = "smi, 2"  # part of its keys: the same bytes are other strings in a .txt; goes up when they are read otherwise
 
 
 class Text(Source):
