@@ -125,3 +125,14 @@ def test_a_fit_does_not_import_scikit_learn():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_start_is_in_the_frame_of_the_data():
+    """Its centres are those of the clusters, though one dimension is a hundred times as wide as the other."""
+    rng = np.random.default_rng(0)
+    clusters = np.array([[-3.0, 200.0], [3.0, -200.0], [3.0, 200.0]])
+    z = torch.from_numpy(clusters[rng.integers(0, 3, 3000)] + rng.normal(size=(3000, 2)) * [0.01, 1.0])
+    frame = Frame.of(z)
+    start = kmeans_start(z, frame, COVARIANCES["full"], 3, 0)
+    centres = start.means * frame.scale + frame.centre
+    assert torch.cdist(torch.from_numpy(clusters), centres).min(dim=1).values.max() < 1.0
