@@ -67,6 +67,7 @@ _TABLE: dict[str, dict[str, str]] = {
         "prdc": "raectl.metrics.manifold:prdc",
         "validity": "raectl.metrics.strings:validity",
         "score": "raectl.metrics.strings:score",
+        "score-of-valid": "raectl.metrics.strings:score_of_valid",
     },
     "extractor": {
         "efficientnet-lite0": "raectl.extractors.efficientnet_lite0:EfficientNetLite0",
@@ -75,6 +76,7 @@ _TABLE: dict[str, dict[str, str]] = {
         "strings": "raectl.extractors.strings:Strings",
         "expressions": "raectl.extractors.expressions:Expressions",
         "molecules": "raectl.extractors.molecules:Molecules",
+        "penalized-logp": "raectl.extractors.molecules:ScoredMolecules",
     },
     "objective": {
         "expressions": "raectl.objectives.expressions:Expressions",

@@ -10,7 +10,7 @@ from cli_helpers import Cli, assert_clear_error
 from rdkit import Chem, rdBase
 
 import raectl
-from raectl import grammars
+from raectl import grammars, registry
 from raectl.data import DataOptions, open_dataset, text
 from raectl.errors import RaectlError, UsageError
 from raectl.extractors.molecules import Molecules
@@ -19,6 +19,7 @@ from raectl.grammars.parser import LONGEST
 from raectl.metrics.reference import Reference
 from raectl.metrics.strings import validity
 from raectl.modalities.strings import Strings as Modality
+from raectl.objectives.penalized_logp import PenalizedLogP
 
 SMILES = grammars.read("smiles")
 CHAINS = ["C" * n + end for n in range(1, 9) for end in ("", "O", "N", "Cl", "(=O)O")]
@@ -169,3 +170,16 @@ def test_evaluation_without_rdkit(cli: Cli, trained, monkeypatch):
     assert_clear_error(cli.run("evaluate", trained, "--data", data), 1, "need RDKit", "raectl[molecules]")
     told = cli("evaluate", trained, "--data", data, "--features", "strings", "--json").json
     assert {line["metric"] for line in told["numbers"]} >= {"valid", "unique", "novel", "exact-match"}
+
+
+def test_the_score_of_the_valid():
+    extractor = registry.resolve("extractor", "penalized-logp")()
+    texts = np.array(["CCO", "c1ccccc1", "C1", ""])
+    features = extractor(texts)
+    expected = PenalizedLogP()(["CCO", "c1ccccc1"])
+    np.testing.assert_allclose(features[:, 3], [*expected, 0, 0], rtol=1e-6)
+    assert torch.equal(features[:, :3], Molecules()(texts))
+    measure = registry.resolve("measure", "score-of-valid")
+    found = measure(Reference(features), features)["score-of-valid"]
+    assert found.value == pytest.approx(expected.mean()) and found.se == pytest.approx(expected.std(ddof=1) / 2**0.5)
+    assert measure(Reference(features), extractor(np.array(["CCO", "C1"]))) == {}

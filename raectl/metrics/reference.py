@@ -29,6 +29,7 @@ LOWER_IS_BETTER = {
     "unique": False,
     "novel": False,
     "score": True,
+    "score-of-valid": False,
 }
 
 

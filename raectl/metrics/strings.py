@@ -52,6 +52,22 @@ def score(reference: Reference, features: Tensor) -> dict[str, Measured]:
     return {"score": Measured(float(scores.mean()), float(scores.std() / math.sqrt(len(scores))))}
 
 
+def score_of_valid(reference: Reference, features: Tensor) -> dict[str, Measured]:
+    """The mean score of the valid strings, where one that is not valid has none. Higher is better.
+
+    Left out where fewer than two are valid.
+
+    Arguments:
+        reference: features of real strings.
+        features: (M, 4).
+    """
+    features = reference.check(features)
+    scores = features[features[:, _VALID] > 0, _SCORE].double()
+    if len(scores) < 2:
+        return {}
+    return {"score-of-valid": Measured(float(scores.mean()), float(scores.std() / math.sqrt(len(scores))))}
+
+
 def _identities(features: Tensor) -> Tensor:
     """One whole number for each valid string."""
     high, low = features[features[:, _VALID] > 0, 1:3].long().unbind(dim=1)
