@@ -330,3 +330,11 @@ def test_every_model_goes_the_whole_way(data: Path, tmp_path: Path, model: str) 
     checkpoint.fit_density("gmm", components=2)
     assert checkpoint.sample(5).shape == (5, 3, 12, 12)
     assert checkpoint.log_prob(items).shape == (60,)
+
+
+def test_the_decoder_is_to_be_had(trained: Any) -> None:
+    checkpoint = raectl.load(trained.path, "cpu")
+    z = torch.randn(3, checkpoint.latent_dim)
+    assert isinstance(checkpoint.decoder, torch.nn.Module) and not checkpoint.decoder.training
+    with torch.no_grad():
+        torch.testing.assert_close(checkpoint.decoder(z).reshape(3, -1), checkpoint.decode(z).reshape(3, -1))

@@ -8,6 +8,7 @@ import torch
 
 from raectl import registry
 from raectl.densities import Density
+from raectl.densities.base import check_positive
 from raectl.errors import RaectlError, UsageError
 
 # Options that make a variant worth its own run of the contracts; a name that is absent runs with its defaults.
@@ -206,3 +207,10 @@ def test_hostile_arrays_are_clear_errors(name, options):
             type(density).from_arrays({k: a for k, a in arrays.items() if k != key}, **density.options)
     with pytest.raises(UsageError, match="unknown option"):
         type(density).from_arrays(arrays, **density.options, weight=1)
+
+
+@pytest.mark.parametrize("value", [0, -1.0, np.inf, np.nan, True, "1", None])
+def test_what_must_be_positive_is_also_finite(value):
+    with pytest.raises(UsageError, match="lr must be a finite number above 0"):
+        check_positive("lr", value)
+    assert check_positive("lr", np.float32(0.5)) == 0.5
