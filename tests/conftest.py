@@ -7,6 +7,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core, so a thread a process
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,3 +67,23 @@ def trained(original: Trained, tmp_path: Path) -> Trained:
 def world(original: Trained, tmp_path_factory: pytest.TempPathFactory) -> World:
     """Everything that can be wrong, `{w}` in the lists of mistakes; no test may change it."""
     return make_world(tmp_path_factory.mktemp("world"), original.path, original.data)
+
+
+def _memory(field: str) -> int:
+    """Bytes of memory that this process has in use, or had at most."""
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) * 1024
+
+
+@pytest.fixture
+def bounded_memory() -> Iterator[None]:
+    """No more than a gigabyte above what was in use before; on Linux, which keeps count."""
+    clear = Path("/proc/self/clear_refs")
+    if not clear.exists():
+        yield
+        return
+    clear.write_text("5")  # the peak starts anew
+    before = _memory("VmRSS")
+    yield
+    assert _memory("VmHWM") - before < 2**30

@@ -28,6 +28,7 @@ def _make(name: str, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if not kind.dangerous])
+@pytest.mark.usefixtures("bounded_memory")
 def test_hostile_data_are_skipped_or_refused(cli: Cli, tmp_path: Path, name: str) -> None:
     kind, source = KINDS[name], _make(name, tmp_path)
     train = ("train", "--dry-run", "--data", source)
