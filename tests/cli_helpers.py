@@ -252,3 +252,10 @@ def assert_mistake(cli: Cli, world: World, new: Path, command: str, code: int, f
     assert bool(result.lines("hint: ")) == bool(result.json["hint"])
     assert tree(world.path) == world.content, "what was there is as it was"
     assert tree(new) == {}, "nothing new"
+
+
+def memory(field: str) -> int:
+    """Bytes of memory that this process has in use, or had at most."""
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) * 1024

@@ -7,14 +7,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core, so a thread a process
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cli_helpers import Cli, World, make_world, write_pictures
+from cli_helpers import Cli, World, make_world, memory, write_pictures
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -69,13 +68,6 @@ def world(original: Trained, tmp_path_factory: pytest.TempPathFactory) -> World:
     return make_world(tmp_path_factory.mktemp("world"), original.path, original.data)
 
 
-def _memory(field: str) -> int:
-    """Bytes of memory that this process has in use, or had at most."""
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found
-    return int(found[1]) * 1024
-
-
 @pytest.fixture
 def bounded_memory() -> Iterator[None]:
     """No more than a gigabyte above what was in use before; on Linux, which keeps count."""
@@ -84,6 +76,6 @@ def bounded_memory() -> Iterator[None]:
         yield
         return
     clear.write_text("5")  # the peak starts anew
-    before = _memory("VmRSS")
+    before = memory("VmRSS")
     yield
-    assert _memory("VmHWM") - before < 2**30
+    assert memory("VmHWM") - before < 2**30

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_hostile_checkpoints import memory
+from cli_helpers import memory
 
 import raectl
 
