@@ -209,7 +209,7 @@ class _Run:
         scores = self.objective(self.modality.shown(items).tolist())
         z = self.checkpoint.encode(items).double().cpu().numpy()
         known = np.isfinite(scores)
-        if known.sum() < _FEWEST or len(z) < _FEWEST:
+        if known.sum() < _FEWEST:
             message = f"{int(known.sum())} of {len(z)} strings of the data have a score: too few to learn from"
             raise RaectlError(
                 message, f"other --data, or another --objective: {', '.join(registry.names('objective'))}"

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from raectl.data import DataOptions, convert
+
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
     """Random uint8 of a shape."""
@@ -43,3 +45,9 @@ def zipped(path: Path, files: dict[str, bytes]) -> Path:
 def pngs(count: int, size: int = 8, prefix: str = "") -> dict[str, bytes]:
     """Different colour PNGs by name."""
     return {f"{prefix}{index:04}.png": png(noise(size, size, 3, seed=index)) for index in range(count)}
+
+
+def squared(data: bytes, options: DataOptions) -> np.ndarray:
+    """An image file's bytes to (S, S, C) uint8, as a source makes them."""
+    pixels = np.asarray(convert.square(convert.open_picture(data), options))
+    return pixels.reshape(*pixels.shape[:2], -1)

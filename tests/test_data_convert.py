@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from data_helpers import encoded, noise, png
+from data_helpers import encoded, noise, png, squared
 from PIL import Image
 
 from raectl.data import DataOptions, convert
@@ -26,8 +26,8 @@ def test_exif_rotated_equals_upright(orientation, kind):
     turned = encoded(Image.fromarray(np.ascontiguousarray(stored)), kind, exif=exif)
     assert convert.header(convert.open_picture(turned)) == ((20, 12), False)
     for fit in ("crop", "pad", "stretch"):
-        expected = convert.picture(png(upright), options(16, fit))
-        assert np.array_equal(convert.picture(turned, options(16, fit)), expected)
+        expected = squared(png(upright), options(16, fit))
+        assert np.array_equal(squared(turned, options(16, fit)), expected)
 
 
 @pytest.mark.parametrize(("background", "behind"), [("white", 255), ("black", 0)])
@@ -36,14 +36,14 @@ def test_transparent_pixels_show_the_background(background, behind):
     rgba[0, :, 3], rgba[1, :, 3] = 0, 255
     alpha = rgba[..., 3:] / 255
     expected = np.rint(rgba[..., :3] * alpha + behind * (1 - alpha)).astype(np.uint8)
-    assert np.array_equal(convert.picture(png(rgba), options(16, background=background)), expected)
+    assert np.array_equal(squared(png(rgba), options(16, background=background)), expected)
     assert np.array_equal(convert.block(rgba[None], options(16, background=background))[0], expected)
 
 
 def test_grey_with_alpha_is_composited_and_stays_grey():
     picture = encoded(Image.fromarray(np.array([[[100, 0]] * 8, [[100, 255]] * 8] * 4, np.uint8), "LA"), "PNG")
     assert convert.header(convert.open_picture(picture)) == ((8, 8), True)
-    rows = convert.picture(picture, options(8, channels=1))[:, 0, 0]
+    rows = squared(picture, options(8, channels=1))[:, 0, 0]
     assert rows.tolist() == [255, 100] * 4
 
 
@@ -51,7 +51,7 @@ def test_grey_with_alpha_is_composited_and_stays_grey():
 def test_palette_with_transparency(kind):
     image = Image.fromarray(np.tile(np.array([0, 1, 2, 2], np.uint8), (8, 2)), "P")
     image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
-    row = convert.picture(encoded(image, kind, transparency=1), options(8, background="#102030"))[0, :4]
+    row = squared(encoded(image, kind, transparency=1), options(8, background="#102030"))[0, :4]
     assert row.tolist() == [[255, 0, 0], [16, 32, 48], [0, 0, 255], [0, 0, 255]]
 
 
@@ -59,37 +59,37 @@ def test_sixteen_bits_are_scaled_and_not_clipped():
     values = np.tile(np.array([0, 257, 128 * 257, 65535], np.uint16), (8, 2))
     picture = encoded(Image.fromarray(values), "PNG")
     assert convert.header(convert.open_picture(picture))[1]
-    assert convert.picture(picture, options(8, channels=1))[0, :4, 0].tolist() == [0, 1, 128, 255]
+    assert squared(picture, options(8, channels=1))[0, :4, 0].tolist() == [0, 1, 128, 255]
     as_int = encoded(Image.fromarray(values.astype(np.int32)), "TIFF")
-    assert convert.picture(as_int, options(8, channels=1))[0, :4, 0].tolist() == [0, 1, 128, 255]
+    assert squared(as_int, options(8, channels=1))[0, :4, 0].tolist() == [0, 1, 128, 255]
 
 
 def test_float_and_one_bit_and_cmyk():
     floats = encoded(Image.fromarray(np.tile(np.array([0, 1, 0.2, 0.6], np.float32), (8, 2))), "TIFF")
-    assert convert.picture(floats, options(8, channels=1))[0, :4, 0].tolist() == [0, 255, 51, 153]
+    assert squared(floats, options(8, channels=1))[0, :4, 0].tolist() == [0, 255, 51, 153]
     nan = encoded(Image.fromarray(np.full((8, 8), np.nan, np.float32)), "TIFF")
     with pytest.raises(convert.BadImageError, match="outside"):
-        convert.picture(nan, options(8, channels=1))
+        squared(nan, options(8, channels=1))
     bits = encoded(Image.fromarray(np.eye(8, dtype=bool)), "PNG")
-    assert np.array_equal(convert.picture(bits, options(8, channels=1))[..., 0], np.eye(8) * 255)
+    assert np.array_equal(squared(bits, options(8, channels=1))[..., 0], np.eye(8) * 255)
     cmyk = encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "TIFF")
-    assert convert.picture(cmyk, options(8))[0, 0].tolist() == [255, 0, 0]
+    assert squared(cmyk, options(8))[0, 0].tolist() == [255, 0, 0]
 
 
 def test_animation_gives_its_first_frame():
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     for kind in ("GIF", "PNG", "WEBP"):
         animated = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
-        assert np.allclose(convert.picture(animated, options(8))[0, 0], [255, 0, 0], atol=2)
+        assert np.allclose(squared(animated, options(8))[0, 0], [255, 0, 0], atol=2)
 
 
 def test_pad_keeps_small_pixels_and_shrinks_large_ones():
     small = noise(28, 28)
     expected = np.pad(small, 2)[..., None]
     padded = options(32, "pad", "black", 1)
-    assert np.array_equal(convert.picture(png(small), padded), expected)
+    assert np.array_equal(squared(png(small), padded), expected)
     assert np.array_equal(convert.block(small[None, ..., None], padded)[0], expected)
-    wide = convert.picture(png(np.full((32, 64, 3), 7, np.uint8)), options(32, "pad"))
+    wide = squared(png(np.full((32, 64, 3), 7, np.uint8)), options(32, "pad"))
     assert (wide[8:24] == 7).all()
     assert (wide[:8] == 255).all()
     assert (wide[24:] == 255).all()
@@ -101,21 +101,21 @@ def test_pad_keeps_small_pixels_and_shrinks_large_ones():
 def test_pictures_and_arrays_agree(fit, channels, shape):
     pixels = noise(*shape)
     wanted = options(16, fit, "#204060", channels)
-    picture = convert.picture(png(pixels[..., 0] if shape[2] == 1 else pixels), wanted)
+    picture = squared(png(pixels[..., 0] if shape[2] == 1 else pixels), wanted)
     assert picture.shape == (16, 16, channels)
     assert np.array_equal(convert.block(pixels[None], wanted)[0], picture)
 
 
 def test_crop_is_centred_and_exact():
     pixels = noise(16, 40, 3)
-    assert np.array_equal(convert.picture(png(pixels), options(16)), pixels[:, 12:28])
+    assert np.array_equal(squared(png(pixels), options(16)), pixels[:, 12:28])
 
 
 def test_a_large_jpeg_is_drafted_without_visible_change():
     ramp = np.tile(np.linspace(0, 255, 800).astype(np.uint8)[None, :, None], (600, 1, 3))
     for fit in ("pad", "crop", "stretch"):
         jpeg, lossless = (encoded(Image.fromarray(ramp), kind) for kind in ("JPEG", "PNG"))
-        difference = convert.picture(jpeg, options(32, fit)).astype(int) - convert.picture(lossless, options(32, fit))
+        difference = squared(jpeg, options(32, fit)).astype(int) - squared(lossless, options(32, fit))
         assert abs(difference).max() <= 4
 
 
@@ -124,7 +124,7 @@ def test_bad_images_have_a_short_reason(monkeypatch):
     whole = png(noise(64, 64, 3))
     for data in (b"not an image at all", b"", whole[: len(whole) // 2], b"%!PS-Adobe-3.0 EPSF-3.0\n" + b" " * 99):
         with pytest.raises(convert.BadImageError) as caught:
-            convert.picture(data, options(8))
+            squared(data, options(8))
         assert 0 < len(str(caught.value)) <= 80
         assert "\n" not in str(caught.value)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)

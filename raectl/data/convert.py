@@ -107,17 +107,6 @@ def square(image: Image.Image, options: DataOptions) -> Image.Image:
         raise BadImageError(reason(error)) from error
 
 
-def picture(data: bytes, options: DataOptions) -> "np.ndarray":
-    """An image file's bytes to (S, S, C) uint8.
-
-    Raises:
-        BadImageError: as `open_picture` and `square`.
-    """
-    import numpy as np
-
-    return np.asarray(square(open_picture(data), options)).reshape(rules.item_shape(options))
-
-
 class Outcome(NamedTuple):
     """What became of an image file: why it is bad, if it is, and its header, if it has one."""
 
