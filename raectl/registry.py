@@ -29,6 +29,7 @@ _TABLE: dict[str, dict[str, str]] = {
         "conv64": "raectl.architectures.convolutional:Conv64",
         "mlp": "raectl.architectures.mlp:MLP",
         "conv-gru": "raectl.architectures.recurrent:ConvGRU",
+        "conv-gru-medium": "raectl.architectures.recurrent:ConvGRUMedium",
         "conv-gru-large": "raectl.architectures.recurrent:ConvGRULarge",
     },
     "density": {

@@ -14,7 +14,7 @@ from raectl.regularizers.base import kernels
 from raectl.regularizers.spectral_norm import SpectralNorm
 from raectl.tangent import Trace
 
-NAMES = ("conv-gru", "conv-gru-large")
+NAMES = ("conv-gru", "conv-gru-medium", "conv-gru-large")
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +36,7 @@ def sizes(module: nn.Module, kind: type[nn.Module]) -> list[tuple[int, ...]]:
     ("name", "shape", "latent_dim", "convolutions", "dense", "units", "norms"),
     [
         ("conv-gru", (15, 12), 25, [(2, 12, 2), (3, 2, 3), (4, 3, 4)], (100, 36), 100, [(2,), (3,), (4,), (25,)]),
+        ("conv-gru-medium", (170, 76), 56, [(9, 76, 9), (9, 9, 9), (10, 9, 11)], (222, 1440), 256, []),
         ("conv-gru-large", (277, 76), 56, [(9, 76, 9), (9, 9, 9), (10, 9, 11)], (435, 2510), 501, []),
     ],
 )

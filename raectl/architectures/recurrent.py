@@ -1,8 +1,9 @@
 """The Grammar VAE's nets for derivations (T, D): convolutions over time, and a recurrent decoder without its own past.
 
-    net             encoder: filters of kernel, 'valid'     dense  d   decoder: dense to d, repeated T times
-    conv-gru        (2, 2) (3, 3) (4, 4), BN after each     100    25  BN before it; 3 GRU of 100, dense to D
-    conv-gru-large  (9, 9) (9, 9) (10, 11)                  435    56  3 GRU of 501, dense to D
+    net              encoder: filters of kernel, 'valid'     dense  d   decoder: dense to d, repeated T times
+    conv-gru         (2, 2) (3, 3) (4, 4), BN after each     100    25  BN before it; 3 GRU of 100, dense to D
+    conv-gru-large   (9, 9) (9, 9) (10, 11)                  435    56  3 GRU of 501, dense to D
+    conv-gru-medium  the same                                222    56  3 GRU of 256, dense to D: ours, for a CPU
 
 These sizes are those of width 32; dense layers and GRUs grow with the width, filters do not. A derivation shorter than
 the kernels take is padded at its end. The decoder ends with a softmax over all D rules; those that do not apply are
@@ -120,3 +121,4 @@ def recurrent(
 
 ConvGRU = partial(recurrent, convolutions=((2, 2), (3, 3), (4, 4)), dense=100, units=100, batch_norm=True)
 ConvGRULarge = partial(recurrent, convolutions=((9, 9), (9, 9), (10, 11)), dense=435, units=501, batch_norm=False)
+ConvGRUMedium = partial(ConvGRULarge, dense=222, units=256)
