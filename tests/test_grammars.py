@@ -275,6 +275,30 @@ def test_too_ambiguous_a_string_is_given_up():
         Parser(grammars.read("S -> S S S | S S | 'a'")).derivation("a" * 400)
 
 
+def test_states_do_not_add_up_over_strings(monkeypatch):
+    # Whether the tenth letter from the end is an a: a state has to know of each of the last ten.
+    grammar = grammars.read("S -> 'a' S | 'b' S | 'a' A9\n" + "".join(f"A{n} -> 'a' A{n - 1} | 'b' A{n - 1}\n"
+                            for n in range(9, 0, -1)) + "A0 -> ")  # fmt: skip
+    monkeypatch.setattr("raectl.grammars.parser._STATES", 50)
+    parser, random, seen = Parser(grammar), Random(0), 0
+    for _ in range(40):
+        text = "".join(random.choices("ab", k=30)) + "a" + "".join(random.choices("ab", k=9))
+        assert grammar.string(parser.derivation(text)) == text
+        with pytest.raises(ParseError, match="does not derive it"):
+            parser.derivation(text[:-10] + "b" + text[-9:])
+        seen = max(seen, len(parser._states))
+    assert seen < 200  # of more than 700
+
+
+def test_long_right_sides_of_nothing_are_looked_ahead_of_in_bounded_work():
+    nothing = "A -> \n" + "\n".join(f"A -> '{letter}'" for letter in "abcdefghijklmnopqrstuvwxyz")
+    wide = grammars.read(f"S -> {'A ' * 200}\n{nothing}")
+    assert wide.string(Parser(wide).derivation("ab")) == "ab"
+    chain = "".join(f"B{n} -> B{n + 1} {'A ' * 200}\n" for n in range(150))
+    with pytest.raises(RaectlError, match="the grammar is too ambiguous"):
+        Parser(grammars.read(f"{chain}B150 -> 'a'\n{nothing}"))
+
+
 @pytest.mark.parametrize("rules", [[0, 3, 8], [3, 3], [3, 7, 7], [3, 7, 11, 3], [11], [12], []])
 def test_no_derivation_has_no_string(rules):
     assert EXPRESSIONS.string(rules) is None

@@ -15,21 +15,21 @@ parts'. So nothing recurses, however deep the string.
 Reference: M. Tomita, "An Efficient Augmented-Context-Free Parsing Algorithm", Computational Linguistics 13, 1987.
 """
 
-from collections.abc import Iterable
 from functools import lru_cache
 
 from raectl.grammars.grammar import Grammar
+from raectl.grammars.lookahead import Lookahead, Symbols
 
 LONGEST = 4096  # characters of a string, and rules of a derivation
 _STEPS = 2_000_000  # edges that a string's graph may be searched along, a second's work
 _BYTES = 64  # of a derivation on an edge that count as a step, so that memory is bounded too
 _KEPT = 2**16  # steps that are remembered; then all are forgotten
+_STATES = 2**12  # that are kept for the next string; some grammars have exponentially many
 _END = "\0"
 _SHIFT, _ACCEPT, _ERROR, _MANY = -1, -2, -3, -4  # beside rules, which are reduced
 _START = -1  # the rule that has the start on its right
 
 Item = tuple[int, int]  # rule, and how many of its symbols have been read
-Symbols = tuple[int | str, ...]  # left sides by index, text by character
 
 
 class ParseError(ValueError):
@@ -97,10 +97,9 @@ class Parser:
             if grammar.is_applied(production):
                 parts = (s.text if s.is_text else (grammar.lefts.index(s.text),) for s in production.right)
                 self._right[rule] = tuple(symbol for part in parts for symbol in part)
-        self._first, self._follow = self._lookahead()
-        self._states: dict[frozenset[Item], _State] = {}
-        self._begin = self._state(frozenset({(_START, 0)}))
-        self._bottom, self._kept = _Stack(self._begin), 0
+        left = {rule: grammar.left[rule] for rule in self._right if rule != _START}
+        self._lookahead = Lookahead(self._right, left | {_START: len(grammar.lefts)}, 2 * _END)
+        self._forget()
         # rule => its number of symbols, its left side, its derivation without its parts
         self._reductions = {r: (len(self._right[r]), grammar.left[r], bytes([r])) for r in self._right if r != _START}
 
@@ -115,6 +114,8 @@ class Parser:
         if not self.grammar.alphabet.issuperset(text):
             at = next(at for at, character in enumerate(text) if character not in self.grammar.alphabet)
             raise ParseError(f"the grammar has no {text[at]!r}, character {at + 1}")
+        if len(self._states) > _STATES:
+            self._forget()
         rules = self._by_one_stack(text)
         if rules is None:
             rules = self._by_a_graph(text)
@@ -222,7 +223,12 @@ class Parser:
                         steps -= len(here) + len(parts) // _BYTES
         return steps
 
-    # -- states, actions, lookahead --------------------------------------------------------------------------------
+    # -- states and actions ----------------------------------------------------------------------------------------
+
+    def _forget(self) -> None:
+        self._states: dict[frozenset[Item], _State] = {}
+        self._begin = self._state(frozenset({(_START, 0)}))
+        self._bottom, self._kept = _Stack(self._begin), 0
 
     def _state(self, kernel: frozenset[Item]) -> _State:
         if kernel not in self._states:
@@ -258,39 +264,16 @@ class Parser:
         """What may be done in a state, and before which two characters."""
         found: dict[int, set[str]] = {}
         for rule, read in state.items:
-            right = self._right[rule]
-            follow = {2 * _END} if rule == _START else self._follow[self.grammar.left[rule]]
-            if read == len(right):
-                found[_ACCEPT if rule == _START else rule] = follow
+            pairs = self._lookahead.of(rule, read)
+            if read == len(self._right[rule]):
+                found[_ACCEPT if rule == _START else rule] = pairs
             # Asked of what is half read, not of the items that follow from it: it knows better what comes after.
             elif read or rule == _START:
-                found[_SHIFT] = found.get(_SHIFT, set()) | _joined([self._first_of(right[read:]), follow])
+                found[_SHIFT] = found.get(_SHIFT, set()) | pairs
         readable = {self._right[rule][read] for rule, read in state.items if read < len(self._right[rule])}
         if _SHIFT in found:
             found[_SHIFT] = {pair for pair in found[_SHIFT] if pair[0] in readable}
         return found
-
-    def _first_of(self, symbols: Iterable[int | str]) -> set[str]:
-        return _joined([{symbol} if isinstance(symbol, str) else self._first[symbol] for symbol in symbols])
-
-    def _lookahead(self) -> tuple[list[set[str]], list[set[str]]]:
-        """Of each left side, how its strings begin, and what comes after them: two characters, or all there are."""
-        lefts = len(self.grammar.lefts)
-        self._first = [set() for _ in range(lefts)]
-        follow: list[set[str]] = [set() for _ in range(lefts)]
-        follow[0] = {2 * _END}
-        rules = [(self.grammar.left[r], right) for r, right in self._right.items() if r != _START]
-        for grown in (self._first, follow):
-            before = -1
-            while before != (before := sum(map(len, grown))):
-                for left, right in rules:
-                    if grown is self._first:
-                        grown[left] |= self._first_of(right)
-                        continue
-                    for at, symbol in enumerate(right):
-                        if isinstance(symbol, int):
-                            grown[symbol] |= _joined([self._first_of(right[at + 1 :]), follow[left]])
-        return self._first, follow
 
 
 def _ways(node: _Node, edges: dict[_Node, bytes], count: int, steps: int) -> tuple[dict[_Node, bytes], int]:
@@ -315,16 +298,6 @@ def _ways(node: _Node, edges: dict[_Node, bytes], count: int, steps: int) -> tup
     if steps < 0:
         raise ParseError("too ambiguous: there are too many ways to read it")
     return ways, steps
-
-
-def _joined(sets: list[set[str]]) -> set[str]:
-    """The first two characters of whatever is joined of one string of each set."""
-    found = {""}
-    for strings in sets:
-        if all(len(start) == 2 for start in found):
-            break
-        found = {(start + string)[:2] for start in found for string in strings}
-    return found
 
 
 def _merge(merges: list[Merge], count: int, before: bytes, after: bytes = b"") -> None:
