@@ -1,6 +1,8 @@
 """Strings as data: the expressions of the Grammar VAE, text files however odd, the molecules of a package."""
 
+import errno
 import gzip
+import itertools
 import tracemalloc
 from collections import Counter
 
@@ -157,6 +159,22 @@ def test_a_long_line_takes_no_memory(write):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(lines) == 2 and peak < 2**20
+
+
+def test_many_derivations_go_to_a_temporary_file(write, monkeypatch, tmp_path):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    many = write("".join(f"{line}\n" for line in itertools.islice(expressions(), 9000)).encode())
+    in_memory = open_dataset(many, OPTIONS).items[:]
+    monkeypatch.setattr("raectl.data.strings._HELD", 100)
+    monkeypatch.setenv("RAECTL_CACHE", str(tmp_path / "another"))
+    assert np.array_equal(open_dataset(many, OPTIONS).items, in_memory)
+    monkeypatch.setenv("RAECTL_CACHE", str(tmp_path / "a third"))
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with pytest.raises(RaectlError, match=r"no room for the derivations of .*: no space left") as error:
+        open_dataset(many, OPTIONS)
+    assert "TMPDIR" in error.value.hint and not [*(tmp_path / "a third").rglob("*")]
 
 
 # -- molecules -----------------------------------------------------------------------------------------------------

@@ -1,7 +1,11 @@
 """Strings that come as lines: each becomes its leftmost derivation, padded to one length, and is kept in the cache."""
 
-from collections.abc import Callable, Generator, Iterator
+import tempfile
+from array import array
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import IO
 
 import numpy as np
 
@@ -13,12 +17,13 @@ from raectl.data.options import DataOptions
 from raectl.data.packing import Job, packed
 from raectl.data.partial import Block
 from raectl.errors import RaectlError, UsageError
-from raectl.grammars.grammar import padded
+from raectl.grammars.grammar import Grammar, padded
 from raectl.grammars.parser import LONGEST, ParseError, parser_of
 
 _BLOCK = 4096  # derivations padded at a time
 _OFTEN = 1000  # lines between two words of progress, and bad ones between two looks at whether they are too many
 _WHAT = "lines"
+_HELD = 2**24  # bytes of derivations that are held in memory; more go to a temporary file
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,8 @@ def open_strings(lines: Lines, options: DataOptions, progress: Progress) -> Data
     asked = DataOptions(
         grammar=grammars.canonical(given), max_rules=options.max_rules, max_bad=options.max_bad, strict=options.strict
     )
-    result = packed(lines.state, asked, lambda: _prepare(lines, asked, progress))
+    with tempfile.SpooledTemporaryFile(_HELD) as spool:
+        result = packed(lines.state, asked, lambda: _prepare(lines, asked, progress, spool))
     return Dataset(
         items=result.items,
         modality="strings",
@@ -67,15 +73,34 @@ def open_strings(lines: Lines, options: DataOptions, progress: Progress) -> Data
     )
 
 
-def _prepare(lines: Lines, options: DataOptions, progress: Progress) -> Job:
+def _prepare(lines: Lines, options: DataOptions, progress: Progress, spool: IO[bytes]) -> Job:
     assert options.grammar is not None
     grammar = grammars.read(options.grammar)
-    parser = parser_of(grammar)
     total = sum(1 for _ in lines.read())
     if total == 0:
         raise RaectlError(f"{rules.shown(lines.source)} is empty", "one string a line is needed")
+    ends, bad = _parse(lines, grammar, total, options, progress, spool)
+    longest = max((end - start for start, end in pairwise(ends)), default=0)
+    length = options.max_rules or min(LONGEST, 1 + longest)
+
+    def blocks(first: int) -> Generator[Block, None, None]:
+        spool.seek(ends[first])
+        for at in range(first, len(ends) - 1, _BLOCK):
+            parts = (spool.read(end - start) for start, end in pairwise(ends[at : at + _BLOCK + 1]))
+            rows = b"".join(padded(part, length, grammar.padding) for part in parts)
+            yield Block(np.frombuffer(rows, np.uint8).reshape(-1, length))
+
+    resolved = replace(options, max_rules=length)
+    return Job(lines.source, lines.content(), resolved, (length,), total, blocks, tuple(bad), what=_WHAT)
+
+
+def _parse(
+    lines: Lines, grammar: Grammar, total: int, options: DataOptions, progress: Progress, spool: IO[bytes]
+) -> tuple[Sequence[int], list[rules.Bad]]:
+    """Write all derivations behind each other; 0 and where each ends, and the lines that have none."""
+    parser = parser_of(grammar)
     most = options.max_rules or LONGEST
-    derivations: list[bytes] = []
+    ends = array("Q", [0])
     bad: list[rules.Bad] = []
     for number, (line, trouble) in enumerate(lines.read(), 1):
         try:
@@ -84,19 +109,15 @@ def _prepare(lines: Lines, options: DataOptions, progress: Progress) -> Job:
             derivation = parser.derivation(line)
             if len(derivation) > most:
                 raise ParseError(f"its {len(derivation)} rules are more than {most}")
-            derivations.append(derivation)
+            spool.write(derivation)
+            ends.append(ends[-1] + len(derivation))
         except ParseError as error:
             bad.append((f"line {number}", str(error) if line or trouble else "empty"))
             if len(bad) % _OFTEN == 0:  # nothing is gained by reading on
                 rules.tolerate(bad, total, lines.source, options, _WHAT)
+        except OSError as error:
+            message = f"no room for the derivations of {rules.shown(lines.source)}: {error.strerror or error}"
+            raise RaectlError(message, "free some space in the temporary directory, or set TMPDIR") from error
         if number % _OFTEN == 0:
             progress("parsing", number, total)
-    length = options.max_rules or min(LONGEST, 1 + max(map(len, derivations), default=0))
-    resolved = replace(options, max_rules=length)
-
-    def blocks(first: int) -> Generator[Block, None, None]:
-        for start in range(first, len(derivations), _BLOCK):
-            rows = b"".join(padded(rules, length, grammar.padding) for rules in derivations[start : start + _BLOCK])
-            yield Block(np.frombuffer(rows, np.uint8).reshape(-1, length))
-
-    return Job(lines.source, lines.content(), resolved, (length,), total, blocks, tuple(bad), what=_WHAT)
+    return ends, bad

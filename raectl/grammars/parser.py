@@ -99,6 +99,7 @@ class Parser:
                 self._right[rule] = tuple(symbol for part in parts for symbol in part)
         left = {rule: grammar.left[rule] for rule in self._right if rule != _START}
         self._lookahead = Lookahead(self._right, left | {_START: len(grammar.lefts)}, 2 * _END)
+        self._kept = 0
         self._forget()
         # rule => its number of symbols, its left side, its derivation without its parts
         self._reductions = {r: (len(self._right[r]), grammar.left[r], bytes([r])) for r in self._right if r != _START}
@@ -228,7 +229,7 @@ class Parser:
     def _forget(self) -> None:
         self._states: dict[frozenset[Item], _State] = {}
         self._begin = self._state(frozenset({(_START, 0)}))
-        self._bottom, self._kept = _Stack(self._begin), 0
+        self._bottom = _Stack(self._begin)
 
     def _state(self, kernel: frozenset[Item]) -> _State:
         if kernel not in self._states:
