@@ -94,7 +94,11 @@ def _next_order(directory: Directory) -> int:
 
 
 def _read(path: Path) -> Stored:
-    record = reading.read_json(path / "density.json")
+    hint = f"fit the density again, or remove it: {command('rm', '-r', path)}"
+    try:
+        record = reading.read_json(path / "density.json")
+    except RaectlError as error:
+        raise RaectlError(error.message, error.hint or hint) from error
     try:
         density = Stored(name=path.name, **record)
         for name, kinds in _TYPES.items():
@@ -105,8 +109,8 @@ def _read(path: Path) -> Stored:
                 raise TypeError("nats_per_dimension has another type")
         registry.check("density", density.kind)
     except (TypeError, KeyError, RaectlError) as error:
-        hint = f"fit the density again, or remove it: {command('rm', '-r', path)}"
-        raise RaectlError(f"{path / 'density.json'} is damaged: {error}", hint) from error
+        trouble = error.message if isinstance(error, RaectlError) else error
+        raise RaectlError(f"{path / 'density.json'} is damaged: {trouble}", hint) from error
     return density
 
 
