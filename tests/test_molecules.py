@@ -133,7 +133,7 @@ def test_features_have_no_weights(tmp_path):
 
 
 def test_molecules_are_judged_by_chemistry_and_others_are_not():
-    assert Modality(SMILES.text()).extractors == ("molecules", "strings")
+    assert Modality(SMILES.text()).extractors == ("molecules", "penalized-logp", "strings")
     assert Modality(grammars.read("expressions").text()).extractors == ("expressions", "strings")
 
 
@@ -170,6 +170,16 @@ def test_evaluation_without_rdkit(cli: Cli, trained, monkeypatch):
     assert_clear_error(cli.run("evaluate", trained, "--data", data), 1, "need RDKit", "raectl[molecules]")
     told = cli("evaluate", trained, "--data", data, "--features", "strings", "--json").json
     assert {line["metric"] for line in told["numbers"]} >= {"valid", "unique", "novel", "exact-match"}
+
+
+def test_evaluation_by_score(cli: Cli, trained):
+    data = trained.parent / "my.smi"
+    told = cli("evaluate", trained, "--data", data, "--features", "penalized-logp", "--json").json
+    numbers = {(line["of"], line["metric"]): line["value"] for line in told["numbers"]}
+    cli("sample", trained, "-n", len(CHAINS), "-o", trained.parent / "scored.txt")
+    scores = PenalizedLogP()((trained.parent / "scored.txt").read_text().splitlines())
+    assert numbers["gaussian", "score-of-valid"] == pytest.approx(scores[np.isfinite(scores)].mean())
+    assert numbers["gaussian", "valid"] == np.isfinite(scores).mean()
 
 
 def test_the_score_of_the_valid():

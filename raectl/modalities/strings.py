@@ -23,7 +23,8 @@ from raectl.modalities.base import Modality
 _LONG = 64  # rules; the nets for molecules beyond
 _LEAST = 1e-7  # probability whose logarithm is taken; Keras's
 _TINY = 1e-30  # that no rule which applies falls below
-_EXTRACTORS = {"expressions": "expressions", "smiles": "molecules"}  # of the built-in grammars that have their own
+# Of the built-in grammars that have their own; the first is the default.
+_EXTRACTORS = {"expressions": ("expressions",), "smiles": ("molecules", "penalized-logp")}
 
 
 class Strings(Modality):
@@ -60,10 +61,10 @@ class Strings(Modality):
 
     @property
     def extractors(self) -> tuple[str, ...]:  # type: ignore[override]
-        """That of the built-in grammar which this is, if there is one, and what holds for all."""
-        known = {grammars.read(grammar): name for grammar, name in _EXTRACTORS.items()}
-        own = known.get(self.grammar)
-        return ("strings", *sorted(known.values())) if own is None else (own, "strings")
+        """Those of the built-in grammar which this is, if there is one, and what holds for all."""
+        known = {grammars.read(grammar): names for grammar, names in _EXTRACTORS.items()}
+        others = sorted(name for names in known.values() for name in names)
+        return (*known[self.grammar], "strings") if self.grammar in known else ("strings", *others)
 
     def default_architecture(self, item_shape: tuple[int, ...]) -> str:
         return "conv-gru" if item_shape[0] <= _LONG else "conv-gru-large"
