@@ -24,6 +24,7 @@ set is a random tenth, and not the last, which holds quotients only.
 
 from typing import Any, NamedTuple
 
+from raectl import registry
 from raectl.errors import UsageError
 
 
@@ -151,6 +152,22 @@ def options(name: str) -> dict[str, Any]:
     gain = 1e-4 * _UNITS.get(name, units)
     own = {"model": row.model, "beta": row.beta, "reg": row.reg, "epochs": row.epochs, "lr": row.lr}
     return {**_COMMON, **OTHER.get(name, {}), **_DATA[family], **own, "plateau_gain": gain}
+
+
+def source(name: str) -> str:
+    """The data of a preset, where they come with raectl.
+
+    Raises:
+        UsageError: they do not; other data would not be what the settings were found for, and must be named.
+
+    Example:
+        >>> source("expressions/grae")
+        'expressions'
+    """
+    family = name.partition("/")[0]
+    if family not in registry.names("source"):
+        raise UsageError(f"--preset {name} needs data: they were found for {family}", "name them: --data SOURCE")
+    return family
 
 
 def matching(start: str) -> list[str]:

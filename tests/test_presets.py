@@ -246,3 +246,12 @@ def test_training_a_preset_names_the_density_that_completes_it(cli: Cli, tmp_pat
     (tmp_path / "options.toml").write_text('preset = "mnist/2svae"')
     result = cli("train", "--config", tmp_path / "options.toml", *small, "--out", tmp_path / "out")
     assert result.err.splitlines()[-1].endswith("--density vae --option beta=0.0015")
+
+
+def test_a_preset_trains_on_its_own_data_or_on_those_that_are_named(cli: Cli, tmp_path):
+    assert cli("train", "--preset", "expressions/grae", "--dry-run").json["data"]["source"] == "expressions"
+    told = cli.run("train", "--preset", "mnist/rae-l2", "--dry-run")
+    assert_clear_error(told, 2, "--preset mnist/rae-l2 needs data", "--data SOURCE")
+    data = write_pictures(tmp_path / "images", 20, grey=True)
+    named = cli("train", "--preset", "expressions/grae", "--data", data, "--dry-run").json["data"]
+    assert named["source"] == str(data)

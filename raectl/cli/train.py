@@ -202,6 +202,8 @@ def _merge(
     preset = preset or in_file
     given: dict[str, Any] = {**(presets.options(preset) if preset else {}), **read, **typed}
     given |= {name: local[name] for name in REGULARIZER_OPTIONS if local[name] is not None}
+    if preset and "data" not in given and not local["resume"]:
+        given["data"] = presets.source(preset)
     return given, presets.PRESETS[preset].density if preset else {}
 
 
