@@ -1,6 +1,7 @@
 """A trained autoencoder, opened from its directory: encode, decode, fit a density to its latents, sample."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,15 +122,26 @@ class Checkpoint:
 
     # -- densities -----------------------------------------------------------------------------------------------
 
-    def open_data(self, source: str | Path | np.ndarray | None = None, report: Report | None = None) -> Dataset:
+    def open_data(
+        self,
+        source: str | Path | np.ndarray | None = None,
+        report: Report | None = None,
+        max_bad: float | None = None,
+    ) -> Dataset:
         """A data set as this model takes it; by default the one it was trained on, if that has not changed.
+
+        Arguments:
+            source: the data; None for those of the training.
+            report: receives progress and notes.
+            max_bad: share of the items of a source that may be bad and are skipped; None for that of the training.
 
         Raises:
             RaectlError: the recorded data are not what they were, or the data do not suit the model.
         """
         report = report or Report()
         if source is not None:
-            dataset = open_dataset(source, self.data.options, report.progress)
+            options = self.data.options if max_bad is None else replace(self.data.options, max_bad=max_bad)
+            dataset = open_dataset(source, options, report.progress)
             for note in dataset.notes:
                 report.note(note)
             if dataset.modality != self.data.modality:
@@ -220,9 +232,17 @@ class Checkpoint:
         """Log-density of each item's code under a fitted density: (N,), in nats. Low is odd."""
         return self.density(density).log_prob(self.encode(items))
 
-    def write(self, x: Tensor | Iterable[Tensor], out: str | Path) -> None:
-        """Write items as a picture, an archive or a directory of files, by the suffix of `out`."""
-        items = self.modality.to_items(x if isinstance(x, Tensor) else torch.cat(list(x)))
+    def write(self, x: np.ndarray | Tensor | Iterable[Tensor], out: str | Path) -> None:
+        """Write items as a picture, an archive or a directory of files, by the suffix of `out`.
+
+        Arguments:
+            x: what a decoder gave, (N, *item_shape), or blocks of it; or items as a data set has them, uint8.
+        """
+        if isinstance(x, np.ndarray) and x.dtype == np.uint8:
+            items = x
+        else:
+            blocks = [x] if isinstance(x, Tensor) else map(torch.as_tensor, x)
+            items = np.concatenate([self.modality.to_items(block) for block in blocks])
         self.modality.write(Path(out), [items], len(items))
 
 

@@ -69,6 +69,7 @@ class Evaluation:
         densities: names of fitted densities; by default all that belong to these weights.
         kind: of interpolation, `linear` or `spherical`.
         seed: of samples, pairs and choices.
+        max_bad: share of the real items that may be bad and are skipped.
         report: receives progress and warnings.
 
     Raises:
@@ -91,6 +92,7 @@ class Evaluation:
         densities: Sequence[str] = (),
         kind: str = "spherical",
         seed: int = 0,
+        max_bad: float | None = None,
         report: Report | None = None,
     ) -> None:
         if n < _FEWEST:
@@ -100,7 +102,7 @@ class Evaluation:
         self.checkpoint, self.seed, self.n = checkpoint, noise.check_seed(seed), n
         name = _suitable(checkpoint, features)
         self.extractor: Extractor = resolve("extractor", name)(weights=weights, device=checkpoint.device)
-        self.dataset = checkpoint.open_data(source, self.report)
+        self.dataset = checkpoint.open_data(source, self.report, max_bad)
         if len(self.dataset) < _FEWEST:
             raise RaectlError(f"{self.dataset.source}: {len(self.dataset)} items are too few", "give more --data")
         self.training = self._open_training()

@@ -135,6 +135,12 @@ class Result:
         best = np.minimum if self.objective.lower_is_better else np.maximum
         return best.accumulate(self.counted)
 
+    @property
+    def beats_the_data(self) -> bool:
+        """Whether a point has a better score than all of the data that the surrogate saw."""
+        last = self.best_so_far[-1]
+        return bool(last < self.data_best if self.objective.lower_is_better else last > self.data_best)
+
     def best(self) -> list[tuple[float, str]]:
         """Scores and strings, the best first, each string once."""
         found = {text: float(y) for text, y in zip(self.strings, self.scores, strict=True) if np.isfinite(y)}

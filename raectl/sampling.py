@@ -10,6 +10,7 @@ from raectl import files, store
 from raectl.checkpoint import BLOCK, Checkpoint
 from raectl.directory import Directory
 from raectl.errors import RaectlError, UsageError, command
+from raectl.reporting import Report
 
 _LATENTS = ".npy"
 _PRIOR = "prior"
@@ -24,6 +25,7 @@ def write_samples(
     seed: int = 0,
     batch_size: int = 1024,
     device: str = "auto",
+    report: Report | None = None,
 ) -> str:
     """Draw n samples and write them; sample i depends on the seed and i alone.
 
@@ -32,6 +34,7 @@ def write_samples(
         out: where to; `.npy` takes the latents, (n, d) float32, and needs no decoder.
         density: name or kind; None for the last one fitted, or the model's prior.
         batch_size: items held at a time, where the form of `out` allows.
+        report: receives what there is to remark on the samples.
 
     Returns:
         Name of the density that was drawn from.
@@ -57,7 +60,9 @@ def write_samples(
     else:
         checkpoint.modality.check_out(out)
         batches = _batches(checkpoint, n, seed, density, max(1, batch_size // BLOCK))
-        checkpoint.modality.write(out, batches, n)
+        remark = checkpoint.modality.write(out, batches, n)
+        if remark and report:
+            report.note(remark)
     return found.name if found else _PRIOR
 
 

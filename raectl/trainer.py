@@ -133,7 +133,8 @@ class Run:
         self.device = torch.device(config.device)
         self.train_rows, self.val_rows = split(len(dataset), config.val_fraction, config.seed)
         if len(self.train_rows) < 2:
-            raise RaectlError(f"{dataset.source}: {len(dataset)} item(s) are too few to train on", "two are needed")
+            message = f"{dataset.source}: {len(dataset)} item(s) are too few to train on"
+            raise RaectlError(message, "two are needed, besides those that --val-fraction holds out")
         model, penalties = build(config, self.modality.item_shape(self.summary.shape))
         # oneDNN and cuDNN are fastest with the channels last, which is also how images are stored.
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -148,7 +148,11 @@ WRONG = {
     "sample {c} -o {n}": (2, ["cannot write items", "supported: .txt"]),
     "evaluate {c} --data {d} --features pixels": (2, ["no features pixels of strings", "expressions, strings"]),
     "evaluate {c} --data digits": (1, ["digits: these are images, the model is for strings"]),
-    "reconstruct {c} --data {l} -o {n}.txt": (1, ["line 2 (its 12 rules are more than 9)"]),
+    "reconstruct {c} --data {l} -o {n}.txt": (
+        1,
+        ["line 2 (1+2+3+x+x+1: its 12 rules are more than 9)", "rules 9 lists"],
+    ),
+    "reconstruct {c} --data {l} --max-bad 0.5 -o {n}.txt": (1, ["6 of 7 lines"]),
 }
 
 
@@ -161,6 +165,32 @@ def test_mistakes(cli: Cli, command: str, trained, data, tmp_path) -> None:
     result = cli.run(*[word.format(**names) for word in command.split()])
     assert_clear_error(result, code, *fragments)
     assert tree(trained) == before and {path.name for path in tmp_path.iterdir()} <= {"long.txt"}
+
+
+def test_too_many_strings_that_are_too_long_may_be_skipped(cli: Cli, trained, tmp_path) -> None:
+    (tmp_path / "long.txt").write_text("x\n1+x\n" * 20 + "1+2+3+x+x+1\n" * 60)
+    given = ("--data", tmp_path / "long.txt", "--max-bad", "0.9")
+    assert cli("reconstruct", trained, *given, "-o", tmp_path / "pairs.txt", "--json").json["n"] == 40
+    assert len((tmp_path / "pairs.txt").read_text().splitlines()) == 40
+    cli("interpolate", trained, *given, "--pairs", 1, "-o", tmp_path / "walk.txt")
+    told = cli("evaluate", trained, *given, "--json").json["numbers"]
+    assert {line["n"] for line in told if line["of"] == "reconstruction"} == {40}
+
+
+def test_samples_that_came_to_no_end_are_counted(cli: Cli, data, tmp_path) -> None:
+    given = ("--data", data, "--grammar", "expressions", "--width", 2, "--epochs", 1, "--lr", 1e-6, "--seed", 2)
+    cli("train", *given, "--out", tmp_path / "ckpt")
+    cli("fit-density", tmp_path / "ckpt", "--density", "gaussian")
+    told = cli("sample", tmp_path / "ckpt", "-n", 300, "-o", tmp_path / "s.smi").err
+    lines = (tmp_path / "s.smi").read_text().split("\n")[:-1]
+    assert len(lines) == 300 and lines.count("") > 0
+    assert f"{lines.count('')} of 300 strings came to no end and are empty lines" in told
+
+
+def test_items_of_the_data_are_written_as_they_are(trained, data, tmp_path) -> None:
+    checkpoint = raectl.load(trained)
+    checkpoint.write(checkpoint.open_data().items[:5], tmp_path / "s.txt")
+    assert (tmp_path / "s.txt").read_text().splitlines() == data.read_text().splitlines()[:5]
 
 
 DAMAGED = ["S -> S", 3, "expressions", "/dev/stdin"]
@@ -186,7 +216,7 @@ def test_a_damaged_grammar_is_told_in_one_short_line(cli: Cli, trained, tmp_path
     record["config"]["grammar"] = record["data"]["options"]["grammar"] = "S -> 'x'\n" + "S' " * 1000
     files.write_json(tmp_path / "ckpt" / "config.json", record)
     result = cli.run("sample", tmp_path / "ckpt", "-o", tmp_path / "s.txt")
-    assert_clear_error(result, 1, "config.json is damaged: the grammar, line 2: ", "has no left side")
+    assert_clear_error(result, 1, "config.json is damaged: the grammar, line 2: ", "has no ->")
     assert len(result.err) < 400
 
 

@@ -126,7 +126,7 @@ def test_a_line_that_is_not_derived_is_skipped_counted_and_named(line, write):
 def test_lines_that_need_more_rules_than_the_model_has_are_skipped(write):
     dataset = open_dataset(write(b"x\n1+x+2\n3\n"), DataOptions(grammar="expressions", max_rules=4))
     assert strings(dataset) == ["x", "3"] and dataset.items.shape == (2, 4)
-    assert "line 2 (its 6 rules are more than 4)" in dataset.notes[0]
+    assert "line 2 (1+x+2: its 6 rules are more than 4)" in dataset.notes[0]
 
 
 def test_bad_lines_are_named_in_their_order(write):

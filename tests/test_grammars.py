@@ -328,6 +328,7 @@ WRONG = {
     "S -> 'x'\n'y' -> 'x'": "line 2",
     "S -> T": "no productions for 'T'",
     "S -> S": "no string can be derived from 'S'",
+    "S -> 'x'\nS ::= 'y'": "has no ->",
     "T\nS -> T": "no string can be derived from 'S'",
     "T\nS -> 'x'\nT -> 'y'": "declares 'T'",
     "S -> 'x'\nNothing -> 'y'": "uses Nothing",

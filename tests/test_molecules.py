@@ -43,8 +43,8 @@ def test_what_is_no_molecule_is_named(tmp_path):
     (tmp_path / "my.smi").write_text("smiles name\nCCO 1\n\nC9CC9 2\nCCN\n")
     dataset = open_dataset(tmp_path / "my.smi")
     assert smiles(dataset) == ["CCO", "CCN"]
-    assert [name for name, _ in dataset.skipped] == ["line 1", "line 3", "line 4"]
-    assert dataset.skipped[1][1] == "empty" and "no '9'" in dataset.skipped[2][1]
+    assert [name for name, _ in dataset.skipped] == ["line 1", "line 4"]
+    assert dataset.skipped[1][1].startswith("C9CC9: ") and "no '9'" in dataset.skipped[1][1]
 
 
 def test_only_what_stands_before_the_space_is_read(tmp_path):
@@ -62,12 +62,13 @@ def test_only_what_stands_before_the_space_is_read(tmp_path):
 
 def test_what_stands_before_the_space_is_judged(tmp_path):
     long = b"C" * (LONGEST + 1)
-    lines = [b"CCO", b"CC\xe9 name", long + b" name", long * 5 + b" name", b" \t", b"CC"]
+    lines = [b"CCO", b"CC\xe9 name", b" \t", long + b" name", long * 5 + b" name", b"", b"CC"]
     (tmp_path / "my.smi").write_bytes(b"\n".join(lines))
     dataset = open_dataset(tmp_path / "my.smi", DataOptions(max_bad=0.9))
     assert smiles(dataset) == ["CCO", "CC"]
     longer = f"longer than {LONGEST:,} characters"
-    assert [why for _, why in dataset.skipped] == ["no text in UTF-8", longer, longer, "empty"]
+    assert [name for name, _ in dataset.skipped] == ["line 2", "line 4", "line 5"]
+    assert [why for _, why in dataset.skipped] == ["no text in UTF-8", f"{'C' * 24}...: {longer}", longer]
 
 
 def test_the_same_bytes_are_other_strings_in_a_txt(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import shutil
 import warnings
+from dataclasses import replace
 
 import gpytorch
 import numpy as np
@@ -162,6 +163,7 @@ def test_the_figures(whole):
     )
     assert whole.mean_of_others == pytest.approx(np.mean([score for score in counted if score != whole.worst]))
     assert [*whole.best_so_far] == [min(counted[: index + 1]) for index in range(8)]
+    assert replace(whole, data_best=10.0).beats_the_data and not replace(whole, data_best=0.0).beats_the_data
 
 
 def test_the_files(whole):
@@ -225,6 +227,7 @@ def test_the_command(cli: Cli, copied, whole):
     assert [(line["score"], line["string"]) for line in told["best"]] == whole.best()[:10]
     assert tree(copied / "optimize" / "expressions-0") == tree(whole.path)
     result = cli("optimize", copied, "--objective", "expressions", *TYPED)
+    assert ("none is better than the best of the data" in result.err) != whole.beats_the_data
     assert "going on after round 2 of 2" in result.err and whole.best()[0][1] in result.out
     cli("info", copied)
     cli("train", "--resume", "--out", copied, "--epochs", 4)

@@ -31,6 +31,7 @@ def compare(
     ] = None,
     n: Annotated[int, typer.Option("-n", min=2, rich_help_panel=o.OUTPUT, help="Items in a row of the picture.")] = 10,
     seed: o.Seed = 0,
+    max_bad: o.MaxBad = None,
     device: o.Device = "auto",
     as_json: o.Json = False,
     debug: o.Debug = False,
@@ -54,7 +55,7 @@ def compare(
         comparing.require_alike(checkpoints)
         checkpoints[0].modality.check_out(out)
         with Progressing() as report:
-            dataset = checkpoints[0].open_data(data, report)
+            dataset = checkpoints[0].open_data(data, report, max_bad)
         require_outside(out, dataset.source)
         comparing.write_picture(checkpoints, dataset, out, n, seed)
     names = comparing.labels(checkpoints)

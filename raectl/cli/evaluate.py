@@ -50,6 +50,7 @@ def evaluate(
         str, typer.Option(rich_help_panel=o.MODEL, help="Of interpolation: linear or spherical.")
     ] = "spherical",
     seed: o.Seed = 0,
+    max_bad: o.MaxBad = None,
     device: o.Device = "auto",
     as_json: o.Json = False,
     debug: o.Debug = False,
@@ -74,6 +75,7 @@ def evaluate(
             densities=density or (),
             kind=kind,
             seed=seed,
+            max_bad=max_bad,
             report=report,
         )
         results = list(evaluation)

@@ -28,6 +28,7 @@ def interpolate(
         str, typer.Option(help="linear, or spherical: by equal angles.", rich_help_panel=o.MODEL)
     ] = "linear",
     seed: o.Seed = 0,
+    max_bad: o.MaxBad = None,
     device: o.Device = "auto",
     as_json: o.Json = False,
     debug: o.Debug = False,
@@ -48,7 +49,7 @@ def interpolate(
     checkpoint = load(ckpt, device)
     checkpoint.modality.check_out(out)
     with Progressing() as report:
-        dataset = checkpoint.open_data(data, report)
+        dataset = checkpoint.open_data(data, report, max_bad)
     require_outside(out, dataset.source)
     if between:
         chosen = interpolation.named_pair(dataset, *between)

@@ -51,7 +51,7 @@ def optimize(
 
 
 def _print(result: Any, *, as_json: bool) -> None:
-    from raectl.cli.output import emit, emit_table, number
+    from raectl.cli.output import emit, emit_table, number, say
 
     best = result.best()[:_SHOWN]
     settings = {**result.settings.kept(), "rounds": len(result.strings) // result.settings.batch}
@@ -68,10 +68,13 @@ def _print(result: Any, *, as_json: bool) -> None:
     better = "lower" if result.objective.lower_is_better else "higher"
     rows = {
         "out": result.path,
-        "proposed": f"{len(result.strings):,} points in {settings['rounds']} rounds, valid {result.valid:.3f}",
-        "mean score": f"{number(result.mean)}; of those that do not score the worst {number(result.mean_of_others)}",
+        "points": f"{len(result.strings):,} in rounds of {settings['batch']}",
+        "valid": f"{result.valid:.3f}",
+        "mean score": f"{number(result.mean)}, without the worst {number(result.mean_of_others)}",
         "best of the data": number(result.data_best),
     }
     emit(values, rows, as_json=as_json)
     if not as_json:
         emit_table("", [f"score, {better} is better", "string"], [[number(score), text] for score, text in best])
+    if not result.beats_the_data:
+        say("note: none is better than the best of the data; a model that is trained longer may know others")

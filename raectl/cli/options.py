@@ -83,7 +83,7 @@ MaxBad = Annotated[
     float | None,
     typer.Option(
         metavar="SHARE",
-        show_default="0.01",
+        show_default="0.01, or the training's",
         rich_help_panel=DATA,
         help="Share of items that may be bad and are skipped; up to 5 always may.",
     ),

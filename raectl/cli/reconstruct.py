@@ -22,6 +22,7 @@ def reconstruct(
             help="How many to write, the first of the data; the numbers are over all.",
         ),
     ] = None,
+    max_bad: o.MaxBad = None,
     device: o.Device = "auto",
     as_json: o.Json = False,
     debug: o.Debug = False,
@@ -38,7 +39,7 @@ def reconstruct(
     checkpoint = load(ckpt, device)
     checkpoint.modality.check_out(out)
     with Progressing() as report:
-        dataset = checkpoint.open_data(data, report)
+        dataset = checkpoint.open_data(data, report, max_bad)
         means, written = reconstruct_source(checkpoint, dataset, out, n, report)
     emit(
         {"out": str(out), "written": written, "n": len(dataset), "source": dataset.source, **means},

@@ -23,8 +23,12 @@ def sample(
     Example: [bold]raectl sample ckpt -n 64 -o samples.png[/]
     """
     from raectl.cli.output import emit
+    from raectl.cli.progress import Progressing
     from raectl.sampling import write_samples
 
-    name = write_samples(ckpt, out, n, density=density, seed=seed, batch_size=batch_size, device=device)
+    with Progressing() as report:
+        name = write_samples(
+            ckpt, out, n, density=density, seed=seed, batch_size=batch_size, device=device, report=report
+        )
     values = {"out": str(out), "n": n, "density": name, "seed": seed}
     emit(values, {"samples": out, "n": n, "density": name, "seed": seed}, as_json=as_json)

@@ -60,7 +60,10 @@ def _kind(spec: str) -> type[Source]:
 
 
 def _unrecognised(spec: str) -> RaectlError:
-    kinds = "a SOURCE is a folder of images, a .zip, .npy or .npz, IDX files, a .txt or .smi, or `digits`"
+    kinds = (
+        "a SOURCE is a folder of images, a .zip, .npy or .npz, IDX files, a .txt of strings or .smi of molecules, one "
+        "a line, or digits, expressions or molecules"
+    )
     if not os.path.lexists(spec):
         return RaectlError(f"{rules.shown(spec)} does not exist", kinds)
     if rules.is_image_name(spec):

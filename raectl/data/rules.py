@@ -147,8 +147,10 @@ def by_number(bad: Bad) -> list[tuple[bool, int, str]]:
     return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", bad[0])]
 
 
-def tolerate(bad: Sequence[Bad], total: int, where: str, options: DataOptions, what: str = "images") -> tuple[str, ...]:
-    """A note on the items that had to be skipped, empty if there were none.
+def tolerate(
+    bad: Sequence[Bad], total: int, where: str, options: DataOptions, what: str = "images", *, so_far: bool = False
+) -> tuple[str, ...]:
+    """A note on the items that had to be skipped, empty if there were none; `so_far`, others may be bad too.
 
     Raises:
         BadItemsError: there are too many.
@@ -161,9 +163,11 @@ def tolerate(bad: Sequence[Bad], total: int, where: str, options: DataOptions, w
         if len(bad) == total:
             message = f"none of the {total} {what} in {shown(where)} could be read: {named}"
             raise BadItemsError(message, None, bad, total)
-        message = f"{len(bad)} of {total} {what} in {shown(where)} could not be read: {named}"
+        least = "at least " if so_far and len(bad) < total else ""
+        message = f"{least}{len(bad)} of {total} {what} in {shown(where)} could not be read: {named}"
         allowed = "none is allowed" if options.strict else f"up to {NAMED} are skipped, or {100 * options.max_bad:g} %"
-        listed = f"{command('raectl', 'check', where)} lists them"
+        rules = () if options.max_rules is None else ("--max-rules", str(options.max_rules))
+        listed = f"{command('raectl', 'check', where, *rules)} lists them"
         raise BadItemsError(message, f"repair or remove them: {allowed} (--max-bad); {listed}", bad, total)
     was = "was" if len(bad) == 1 else "were"
     return (f"{len(bad)} of {total} {what} could not be read and {was} skipped: {named}",)

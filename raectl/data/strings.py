@@ -23,6 +23,7 @@ from raectl.grammars.parser import LONGEST, ParseError, parser_of
 _BLOCK = 4096  # derivations padded at a time
 _OFTEN = 1000  # lines between two words of progress, and bad ones between two looks at whether they are too many
 _WHAT = "lines"
+_SHOWN = 24  # characters of a bad line
 _HELD = 2**24  # bytes of derivations that are held in memory; more go to a temporary file
 
 
@@ -34,14 +35,14 @@ class Lines:
         source: as `open_dataset` takes it.
         state: a digest that changes whenever they do, told cheaply.
         content: gives the digest of their bytes.
-        read: gives them from the start, each with what is wrong with it, or None.
+        read: gives them from the start, each with what is wrong with it, or None; None for a line that does not count.
         grammar: name of the grammar where the user gave none; None if one must be given.
     """
 
     source: str
     state: str
     content: Callable[[], str]
-    read: Callable[[], Iterator[tuple[str, str | None]]]
+    read: Callable[[], Iterator[tuple[str, str | None] | None]]
     grammar: str | None = None
 
 
@@ -76,7 +77,7 @@ def open_strings(lines: Lines, options: DataOptions, progress: Progress) -> Data
 def _prepare(lines: Lines, options: DataOptions, progress: Progress, spool: IO[bytes]) -> Job:
     assert options.grammar is not None
     grammar = grammars.read(options.grammar)
-    total = sum(1 for _ in lines.read())
+    total = sum(line is not None for line in lines.read())
     if total == 0:
         raise RaectlError(f"{rules.shown(lines.source)} is empty", "one string a line is needed")
     ends, bad = _parse(lines, grammar, total, options, progress, spool)
@@ -102,7 +103,10 @@ def _parse(
     most = options.max_rules or LONGEST
     ends = array("Q", [0])
     bad: list[rules.Bad] = []
-    for number, (line, trouble) in enumerate(lines.read(), 1):
+    for number, found in enumerate(lines.read(), 1):
+        if found is None:
+            continue
+        line, trouble = found
         try:
             if trouble:
                 raise ParseError(trouble)
@@ -112,12 +116,16 @@ def _parse(
             spool.write(derivation)
             ends.append(ends[-1] + len(derivation))
         except ParseError as error:
-            bad.append((f"line {number}", str(error) if line or trouble else "empty"))
+            bad.append((f"line {number}", f"{_cut(line)}: {error}" if line else trouble or "empty"))
             if len(bad) % _OFTEN == 0:  # nothing is gained by reading on
-                rules.tolerate(bad, total, lines.source, options, _WHAT)
+                rules.tolerate(bad, total, lines.source, options, _WHAT, so_far=True)
         except OSError as error:
             message = f"no room for the derivations of {rules.shown(lines.source)}: {error.strerror or error}"
             raise RaectlError(message, "free some space in the temporary directory, or set TMPDIR") from error
         if number % _OFTEN == 0:
             progress("parsing", number, total)
     return ends, bad
+
+
+def _cut(line: str) -> str:
+    return rules.shown(line if len(line) <= _SHOWN else line[:_SHOWN] + "...")

@@ -13,10 +13,10 @@ from raectl.data.strings import Lines, open_strings
 from raectl.errors import RaectlError
 from raectl.grammars.parser import LONGEST
 
-Line = tuple[str, str | None]  # the string, and what is wrong with it
+Line = tuple[str, str | None]  # the string, and what is wrong with it; a line without one does not count
 
 _LARGEST = 4 * LONGEST + 2  # bytes of a line that may be looked at: UTF-8 takes four a character at most
-_SMI = "smi, 2"  # part of its keys: the same bytes are other strings in a .txt; goes up when they are read otherwise
+_SMI = "smi, 3"  # part of its keys: the same bytes are other strings in a .txt; goes up when they are read otherwise
 
 
 class Text(Source):
@@ -33,7 +33,10 @@ class Text(Source):
 
 
 class Smi(Source):
-    """A `.smi`: a molecule a line, its SMILES and, after a space or a tab, whatever else; the grammar is `smiles`."""
+    """A `.smi`: a molecule a line, its SMILES and, after a space or a tab, whatever else; the grammar is `smiles`.
+
+    Blank lines do not count.
+    """
 
     @classmethod
     def recognises(cls, spec: str) -> bool:
@@ -51,9 +54,9 @@ def _state(path: Path) -> str:
     return digest(str(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-def _read(path: Path, first: bool = False) -> Iterator[Line]:
+def _read(path: Path, first: bool = False) -> Iterator[Line | None]:
     """Each line without its end, or what stands before its first space, and what is wrong with that; memory does not
-    grow with a line."""
+    grow with a line. Where the first word is asked for, a blank line is None."""
     try:
         with open(path, "rb") as file:
             mark = b"\xef\xbb\xbf"
@@ -64,7 +67,8 @@ def _read(path: Path, first: bool = False) -> Iterator[Line]:
                 while not part.endswith(b"\n") and (part := file.readline(_LARGEST)):
                     line = (line + part)[:_LARGEST]
                     line = line.lstrip() if first else line
-                yield _text(next(iter(line.split(None, 1)), b"") if first else line)
+                words = line.split(None, 1) if first else [line]
+                yield _text(words[0]) if words else None
     except OSError as error:
         raise RaectlError(f"cannot read {rules.shown(str(path))}: {error.strerror or error}") from error
 

@@ -89,7 +89,8 @@ def _parsed(text: str, where: str) -> Grammar:
         if content and not content.startswith("#"):
             left, arrow, right = (part.strip() for part in content.partition("->"))
             if not re.fullmatch(r"[^\s|'\"]+", left) or "\0" in content:
-                raise RaectlError(f"{where}, line {number}: {_cut(line)} has no left side", _HINT)
+                lacks = "left side" if arrow else "->"
+                raise RaectlError(f"{where}, line {number}: {_cut(line)} has no {lacks}", _HINT)
             if not arrow:
                 unused.append(left)
             elif (left, right) != (PADDING, "None"):

@@ -95,8 +95,8 @@ class Modality(ABC):
         return items
 
     @abstractmethod
-    def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> None:
-        """Write generated items, whole or not at all.
+    def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> str | None:
+        """Write generated items, whole or not at all; what there is to remark on them, or None.
 
         Arguments:
             out: the file or directory; its suffix chooses the form.

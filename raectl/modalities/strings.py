@@ -6,7 +6,7 @@ So a string that is finished after T rules belongs to the grammar. One that is n
 Reference: Kusner, Paige, Hernández-Lobato, "Grammar Variational Autoencoder", ICML 2017.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Strings(Modality):
     """
 
     measures = ("exact-match", "rule-accuracy")
-    suffixes = (".txt",)
+    suffixes = (".txt", ".smi")
     picture_suffixes = ()
     writes_directories = False
 
@@ -149,10 +149,22 @@ class Strings(Modality):
         """The strings themselves, empty where they are not finished: (B, T) uint8 => (B,) text."""
         return np.array([self.grammar.string(rules) or "" for rules in items.tolist()], np.str_)
 
-    def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> None:
-        """A string a line."""
+    def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> str | None:
+        """A string a line; the remark tells of those that are not finished."""
         self.check_out(out)
-        _write(out, ((text,) for batch in batches for text in self.shown(batch)), total)
+        unfinished = 0
+
+        def lines() -> Iterator[tuple[str]]:
+            nonlocal unfinished
+            for batch in batches:
+                texts = [self.grammar.string(rules) for rules in batch.tolist()]
+                unfinished += texts.count(None)
+                yield from ((text or "",) for text in texts)
+
+        _write(out, lines(), total)
+        if not unfinished:
+            return None
+        return f"{unfinished:,} of {total:,} strings came to no end and are empty lines; more training makes them rarer"
 
     def write_pairs(
         self, out: Path, originals: np.ndarray, reconstructions: np.ndarray, names: Sequence[str] = ()
