@@ -53,16 +53,15 @@ def emit(values: Mapping[str, Any], rows: Mapping[str, object] | None = None, *,
 def emit_table(title: str, columns: list[str], rows: list[list[object]], *, gap: int = 2) -> None:
     """A table for a person, on stdout, with so many blanks between columns.
 
-    Nothing is cut off: where the terminal is too narrow, headers are folded, and if that is not enough, the columns
-    stand in several tables, the first one in each. Only a cell that does not fit beside the first is folded.
+    Nothing is cut off: where the terminal is too narrow, the columns stand in several tables, the first one in each, of
+    which folded headers may save some. Only a cell that does not fit beside the first is folded.
     """
     console = _stdout()
     cells = [[plain(value) for value in column] for column in zip(*rows, strict=True)] or [[] for _ in columns]
-    headers = columns
-    if sum(widths := _widths(headers, cells)) + gap * (len(widths) - 1) > console.width:
-        headers = [_folded(header, column) for header, column in zip(columns, cells, strict=True)]
-        widths = _widths(headers, cells)
-    for number, chosen in enumerate(_tables(widths, console.width, gap)):
+    folded = [_folded(header, column) for header, column in zip(columns, cells, strict=True)]
+    ways = [(headers, _tables(_widths(headers, cells), console.width, gap)) for headers in (columns, folded)]
+    headers, tables = min(ways, key=lambda way: len(way[1]))
+    for number, chosen in enumerate(tables):
         if number:
             console.print()
         padding = (0, gap, 0, 0)
@@ -82,7 +81,7 @@ def _widths(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]
 
 def _folded(header: str, cells: Sequence[str]) -> str:
     """A header in lines of whole words, no wider than its column must be."""
-    return "\n".join(wrap(header, max(map(cell_len, (*header.split(), *cells)), default=1), break_on_hyphens=False))
+    return "\n".join(wrap(header, max(1, *map(cell_len, (*header.split(), *cells))), break_on_hyphens=False))
 
 
 def _tables(widths: Sequence[int], room: int, gap: int) -> list[list[int]]:
@@ -112,6 +111,19 @@ def _cell(value: object) -> Any:
 def _stdout() -> Console:
     # A pipe has no width: 80 columns would fold paths that another program reads.
     return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+
+
+def size(count: int) -> str:
+    """So many bytes.
+
+    Example:
+        >>> size(160), size(15_000), size(2_500_000_000)
+        ('160 bytes', '15.0 KB', '2.5 GB')
+    """
+    for unit, power in (("GB", 9), ("MB", 6), ("KB", 3)):
+        if count >= 10**power:
+            return f"{count / 10**power:,.1f} {unit}"
+    return f"{count} bytes"
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -123,11 +123,14 @@ def resolve(
 
 
 class BadItemsError(RaectlError):
-    """Too many items are bad; has the names and reasons of those found so far, and the number of all items."""
+    """Too many items are bad; has the names and reasons of those found so far, and the number of all items.
 
-    def __init__(self, message: str, hint: str | None, bad: Sequence[Bad], total: int) -> None:
-        super().__init__(message, hint)
-        self.bad, self.total = tuple(bad), total
+    Its message is the `summary`, which names none, and the first of them.
+    """
+
+    def __init__(self, summary: str, named: str, hint: str | None, bad: Sequence[Bad], total: int) -> None:
+        super().__init__(f"{summary}: {named}", hint)
+        self.summary, self.bad, self.total = summary, tuple(bad), total
 
 
 def too_many(bad: int, total: int, options: DataOptions) -> bool:
@@ -159,11 +162,11 @@ def tolerate(bad: Sequence[Bad], total: int, where: str, options: DataOptions, w
     named += f", and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
     if too_many(len(bad), total, options):
         if len(bad) == total:
-            message = f"none of the {total} {what} in {shown(where)} could be read: {named}"
-            raise BadItemsError(message, None, bad, total)
-        message = f"{len(bad)} of {total} {what} in {shown(where)} could not be read: {named}"
+            summary = f"none of the {total} {what} in {shown(where)} could be read"
+            raise BadItemsError(summary, named, None, bad, total)
+        summary = f"{len(bad)} of {total} {what} in {shown(where)} could not be read"
         allowed = "none is allowed" if options.strict else f"up to {NAMED} are skipped, or {100 * options.max_bad:g} %"
         listed = f"{command('raectl', 'check', where)} lists them"
-        raise BadItemsError(message, f"repair or remove them: {allowed} (--max-bad); {listed}", bad, total)
+        raise BadItemsError(summary, named, f"repair or remove them: {allowed} (--max-bad); {listed}", bad, total)
     was = "was" if len(bad) == 1 else "were"
     return (f"{len(bad)} of {total} {what} could not be read and {was} skipped: {named}",)
