@@ -285,9 +285,6 @@ def test_the_hint_for_a_stale_density_fits_the_same_one(cli: Cli, trained: Any, 
     assert "False" in cli("info", trained.path).out
 
 
-# -- info -------------------------------------------------------------------------------------------------------------
-
-
 def test_weights_are_rounded_for_people_only(cli: Cli, trained: Any) -> None:
     config = json.loads((trained.path / "config.json").read_text())
     config["config"]["reg"] = {"tikhonov": {"weight": 0.00047999999999999996}, "spectral-norm": {}}
