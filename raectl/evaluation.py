@@ -1,8 +1,9 @@
 """How good a model is: every column of the paper's Table 1 times every measure of two sets of items.
 
 Each is measured on the bytes that `raectl sample` and the like would write, against real items that the model has not
-seen. What real items score against real items (`real`) is the floor: with finitely many of them, the Fréchet distance
-is far from 0 even for a perfect model.
+seen. What real items score against real items (`real`) says what two samples of the same data differ by: with finitely
+many of them, the Fréchet distance is far from 0 even for a perfect model. It is no bound: a reconstruction is nearer to
+its own original than another real item, and half the items, where `real` has no more, make the distance larger.
 """
 
 import time
@@ -120,15 +121,15 @@ class Evaluation:
             self.report.note(note)
 
     def __iter__(self) -> Iterator[Result]:
-        """Measure and record one column after the other, the floor first."""
+        """Measure and record one column after the other, that of real items first."""
         reference = Reference(torch.from_numpy(self._features(self.dataset, self.real)), self._training_features)
         n, dim = reference.features.shape
         if n < dim:
             self.report.note(
                 f"{n:,} real items are fewer than the {dim:,} features: the Fréchet distance is far too high at this "
-                "n, as its floor shows; trust the kernel distance"
+                "n, as that of {REAL} shows; trust the kernel distance"
             )
-        yield self._floor(reference)
+        yield self._real(reference)
         for subject in self.subjects:
             began = time.monotonic()
             self.report.note(f"measuring {subject.name}")
@@ -165,17 +166,20 @@ class Evaluation:
         training = self.training
         return None if training is None else torch.from_numpy(self._features(training, training.items))
 
-    def _floor(self, reference: Reference) -> Result:
-        """Real items against real ones: training items, or, without any, one half of the real ones and the other."""
+    def _real(self, reference: Reference) -> Result:
+        """Real items against real ones: training items, or, without any, one half of the real ones and the other.
+
+        Whether they are among the training data is not measured: where these are known, they are.
+        """
         began = time.monotonic()
         self.report.note(f"measuring {REAL}")
         if self.training is not None and not self.on_training_data:
             items = self._choose(self.training)[: len(self.real)]
-            return self._result(reference, self._features(self.training, items), None, began)
+            return self._result(reference.alone(), self._features(self.training, items), None, began)
         features = reference.features.numpy()
         halves = np.array_split(noise.permutation(self.seed, _CHOICE, len(features)), 2)
         self.report.note(f"{REAL}: one half of {self.dataset.source} against the other, so at half the n")
-        half = Reference(torch.from_numpy(features[halves[0]]), self._training_features)
+        half = Reference(torch.from_numpy(features[halves[0]]))
         return self._result(half, features[halves[1]], None, began)
 
     def _result(self, reference: Reference, features: np.ndarray, subject: Subject | None, began: float) -> Result:

@@ -164,6 +164,18 @@ def assert_same_run(a: Path, b: Path) -> None:
     assert log_terms(a) == log_terms(b)
 
 
+def terminal(monkeypatch: Any, width: int) -> None:
+    """Make stdout a terminal of so many columns."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+
+
+def unstyled(text: str) -> str:
+    """Text as a terminal shows it, its colours and weights aside."""
+    return re.sub(ESCAPE + r"\[[0-9;]*m", "", text)
+
+
 def plain_words(text: str) -> str:
     """Text without the frames that Typer draws, its white space made single."""
     return re.sub(r"\s+", " ", re.sub(r"[│╭╮╰╯─]", " ", text))

@@ -44,10 +44,24 @@ def test_everything_is_found(cli: Cli, tmp_path: Path, kind: str) -> None:
     assert found["constant"] == ["a/flat7.png", "b/flat7.png", "b/flat9.png"]
     assert found["fingerprint"] == open_dataset(source).fingerprint
     assert found["source"] == str(source)
-    words = " ".join(cli("check", source).out.split())
-    for said in ("items 13 of 14", "become 8 x 8 x 3", "classes 2, of 5 to 8", "duplicates 4 equal", "constant 3 of",
-                 "b/bad.png no image of a known format"):  # fmt: skip
+    result = cli("check", source)
+    words = " ".join(result.out.split())
+    for said in ("items 13 of 14", "become 8 x 8 x 3 (height", "packed 2.5 KB", "classes 2, of 5 to 8",
+                 "duplicates 4 equal", "constant 3 of", "b/bad.png no image of a known format",
+                 "b/same2.png a/same1.png b/same3.png a/same1.png", "b/pair2.png a/pair1.png",
+                 "a/flat7.png of one value b/flat7.png of one value b/flat9.png of one value"):  # fmt: skip
         assert said in words
+    assert result.err == "", "what the table says is said once"
+
+
+def test_only_the_first_equal_and_constant_images_are_named(cli: Cli, tmp_path: Path) -> None:
+    images = np.repeat(noise(8, 9, 9), [1, 1, 1, 1, 1, 1, 1, 8], axis=0)
+    images[:7] = np.arange(7, dtype=np.uint8)[:, None, None]
+    np.save(tmp_path / "a.npy", images)
+    lines = [line.split() for line in cli("check", tmp_path / "a.npy").out.splitlines()]
+    assert [line for line in lines if line[-1:] == ["7"]] == [[str(index), "7"] for index in range(8, 13)]
+    assert [line[0] for line in lines if line[-3:] == ["of", "one", "value"] and line[0] != "constant"] == [*"01234"]
+    assert lines.count(["and", "2", "more", "--json", "has", "all"]) == 2
 
 
 def test_options_are_those_of_train(cli: Cli, tmp_path: Path) -> None:
@@ -95,6 +109,7 @@ def test_too_many_bad_images_fail_with_a_full_report(cli: Cli, tmp_path: Path, g
     result = cli.run("check", source)
     assert_clear_error(result, 1, "--max-bad")
     assert result.out.count("truncated") == 20 and "and 5 more" in result.out
+    assert "x00.png" not in result.err and "could" in result.err, "the table has named them"
 
 
 @pytest.mark.parametrize("source", ["missing", "empty", "text"])
@@ -114,3 +129,8 @@ def test_strings(cli: Cli, tmp_path: Path) -> None:
     assert found["bad"][0]["name"] == "line 4"
     result = cli.run("check", source, "--grammar", "expressions", "--strict")
     assert_clear_error(result, 1, "1 of 4 lines")
+    shown = cli("check", source, "--grammar", "expressions")
+    words = " ".join(shown.out.split())
+    assert "become 5 rules of the grammar" in words and "packed 15 bytes" in words and "duplicates 1 equal" in words
+    assert "classes" not in words and "constant" not in words and "equal item" not in words
+    assert (shown.out + shown.err).count("line 4") == 1

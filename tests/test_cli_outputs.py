@@ -283,3 +283,11 @@ def test_the_hint_for_a_stale_density_fits_the_same_one(cli: Cli, trained: Any, 
     result = cli.run("sample", trained.path, "--density", "gmm-2", "-o", tmp_path / "x.png")
     assert_clear_error(result, 1, "other weights", "--components=2", "--covariance=full", "--name gmm-2")
     assert "False" in cli("info", trained.path).out
+
+
+def test_weights_are_rounded_for_people_only(cli: Cli, trained: Any) -> None:
+    config = json.loads((trained.path / "config.json").read_text())
+    config["config"]["reg"] = {"tikhonov": {"weight": 0.00047999999999999996}, "spectral-norm": {}}
+    (trained.path / "config.json").write_text(json.dumps(config))
+    assert "tikhonov 0.00048, spectral-norm" in plain_words(cli("info", trained.path).out)
+    assert cli("info", trained.path, "--json").json["config"]["reg"]["tikhonov"]["weight"] == 0.00047999999999999996

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -12,9 +13,10 @@ from typing import Any
 
 import pytest
 import torch
-from cli_helpers import Cli, assert_clear_error
+from cli_helpers import Cli, assert_clear_error, terminal, unstyled
 
 import raectl
+from raectl.cli import output
 from raectl.cli.progress import Progressing
 from raectl.data import packing
 
@@ -62,6 +64,54 @@ def test_a_bar_shows_what_is_going_on(monkeypatch: pytest.MonkeyPatch, capfd: py
     assert "packing [/b]\\x1b[2J" in shown and "30 of 1,200" in shown, "and a file's name cannot act on the terminal"
     assert "epoch 7" in shown and "1:01 left  1,234/s  loss 1.25" in shown
     assert shown.count("a note") == 1
+
+
+@pytest.mark.parametrize("epoch", [7, 12345])
+def test_a_narrow_terminal_keeps_the_epoch_in_the_bar(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], epoch: int
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    for name, value in {"TERM": "xterm", "FORCE_COLOR": "1", "COLUMNS": "80"}.items():
+        monkeypatch.setenv(name, value)
+    with Progressing() as report:
+        terms = {"loss": 123.25, "reconstruction": 101.5, "latent": 12.34, "tikhonov": 4567.0}
+        report.step(epoch, 3, 12, terms, 11.2, 504.0)
+        report._bar.refresh()
+    shown = capfd.readouterr().err
+    assert f"epoch {epoch} " in shown and "8:24 left  11/s" in shown
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+def test_tables_cut_nothing_off(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], width: int) -> None:
+    terminal(monkeypatch, width)
+    columns = ["", "n", *(f"measure-{index} ↓" for index in range(8))]
+    rows = [[f"row-{row}", "10,000", *(f"-0.00{row}{index} ± 0.03" for index in range(8))] for row in range(3)]
+    output.emit_table("title", columns, rows)
+    shown = unstyled(capfd.readouterr().out)
+    tables = [[re.split(r"  +", line.strip()) for line in part.splitlines()] for part in shown.split("\n\n")]
+    assert max(map(len, shown.splitlines())) <= width and len(tables) > 1
+    assert shown.startswith("title") and shown.count("title") == 1
+    for number, row in enumerate(rows):
+        parts = [table[-3 + number] for table in tables]
+        assert {part[0] for part in parts} == {row[0]}, "each table names its rows"
+        assert [cell for part in parts for cell in part[1:]] == row[1:]
+    assert re.findall(r"measure-\d ↓", shown) == columns[2:]
+
+
+def test_a_header_is_folded_where_that_saves_a_table(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    terminal(monkeypatch, 40)
+    output.emit_table("", ["density", "train, nats per dimension", "held out"], [["gaussian", "-1.0370", "-1.0390"]])
+    lines = unstyled(capfd.readouterr().out).splitlines()
+    assert lines[-1].split() == ["gaussian", "-1.0370", "-1.0390"] and len(lines) > 2
+    output.emit_table("", ["", "why"], [["", ""], ["a/" * 30, "b/" * 30]])
+    assert "".join(capfd.readouterr().out.split()).count("a/") == 30, "what fits nowhere is folded, not cut"
+
+
+def test_what_a_pipe_gets_is_one_table(capfd: pytest.CaptureFixture[str]) -> None:
+    output.emit_table("", ["", *(f"measure-{index}" for index in range(12))], [["row", *["0.123 ± 0.01"] * 12]])
+    assert len(capfd.readouterr().out.splitlines()) == 2
 
 
 def test_a_reader_that_leaves_is_no_defect(trained: Any) -> None:

@@ -1,7 +1,7 @@
 """The paper's presets against its released configurations and its Table 1, and the command that lists them."""
 
 import pytest
-from cli_helpers import Cli, assert_clear_error, write_pictures
+from cli_helpers import Cli, assert_clear_error, terminal, unstyled, write_pictures
 
 from raectl import presets, registry
 from raectl.build import check
@@ -220,6 +220,16 @@ def test_the_table_of_some(cli: Cli):
     assert "raectl fit-density ckpt --density vae --option beta=0.0015" in result.err
     found = cli("presets", "celeba/cv-vae")
     assert "width=64" in found.out and len(found.out.splitlines()) == 4 and found.err == ""
+
+
+def test_a_narrow_terminal_shows_all_of_the_table(cli: Cli, monkeypatch):
+    whole = [line.split() for line in cli("presets", "mnist").out.splitlines()[2:]]
+    terminal(monkeypatch, 80)
+    shown = unstyled(cli("presets", "mnist").out)
+    assert max(map(len, shown.splitlines())) <= 80
+    for row in whole:
+        parts = [line.split() for line in shown.splitlines() if line.split()[:1] == row[:1]]
+        assert [*parts[0], *parts[1][1:]] == row, "in two tables"
 
 
 def test_presets_as_json(cli: Cli):

@@ -1,5 +1,6 @@
 """`raectl check`."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -7,6 +8,7 @@ import typer
 from raectl.cli import options as o
 
 _SHOWN = 20  # bad items listed on a terminal; --json has all
+_FEW = 5  # equal ones, and those of one value
 
 
 def check(
@@ -34,27 +36,51 @@ def check(
 
     Example: [bold]raectl check ./imgs[/]
     """
-    from raectl.cli.output import complain, emit, emit_table
+    from raectl.cli.output import complain, emit
     from raectl.cli.progress import Progressing
     from raectl.data import DataOptions
     from raectl.data.checking import check_source
-    from raectl.data.rules import shown
 
     given: dict[str, Any] = {"image_size": image_size, "fit": fit, "background": background}
     given |= {"grammar": grammar, "max_rules": max_rules, "max_bad": max_bad, "strict": strict}
     options = DataOptions(**{name: value for name, value in given.items() if value is not None})
     with Progressing() as report:
         checked = check_source(source, options, report.progress)
-        for note in checked.dataset.notes if checked.dataset else ():
+        for note in checked.notes:
             report.note(note)
     emit(_values(checked, source), _rows(checked, source), as_json=as_json)
-    if checked.bad and not as_json:
-        more = len(checked.bad) - _SHOWN
-        rows: list[list[object]] = [[shown(name), reason] for name, reason in checked.bad[:_SHOWN]]
-        emit_table("", ["bad item", "why"], rows + ([[f"and {more:,} more", "--json has all"]] if more > 0 else []))
-    if checked.too_many:
-        complain(checked.too_many.message, "repair or remove them, or allow more by --max-bad")
+    if not as_json:
+        _lists(checked)
+    if refused := checked.too_many:
+        complain(refused.message if as_json else refused.summary, "repair or remove them, or allow more by --max-bad")
         raise typer.Exit(1)
+
+
+def _lists(checked: Any) -> None:
+    """What to look at: bad items, and of images those that equal another or are of one value."""
+    _list("bad item", "why", checked.bad, _SHOWN)
+    if checked.dataset and _are_images(checked.dataset):
+        named = checked.dataset.names or [*map(str, range(len(checked.dataset)))]
+        equal = [(named[index], named[first]) for first, *others in checked.duplicates for index in others]
+        _list("equal item", "to", equal, _FEW)
+        _list("constant item", "", [(named[index], "of one value") for index in checked.constant], _FEW)
+
+
+def _are_images(dataset: Any) -> bool:
+    """Whether items have a height and a width; of the others, being equal or of one value means little."""
+    return bool(dataset.items.ndim > 2)
+
+
+def _list(item: str, what: str, pairs: Sequence[tuple[str, str]], most: int) -> None:
+    """The first of some items, each with what there is to say of it."""
+    from raectl.cli.output import emit_table
+    from raectl.data.rules import shown
+
+    rows: list[list[object]] = [[shown(name), said] for name, said in pairs[:most]]
+    if len(pairs) > most:
+        rows.append([f"and {len(pairs) - most:,} more", "--json has all"])
+    if rows:
+        emit_table("", [item, what], rows)
 
 
 def _values(checked: Any, source: str) -> dict[str, Any]:
@@ -84,6 +110,7 @@ def _values(checked: Any, source: str) -> dict[str, Any]:
 
 
 def _rows(checked: Any, source: str) -> dict[str, object]:
+    from raectl.cli.output import size
     from raectl.data.checking import class_counts
 
     dataset = checked.dataset
@@ -96,11 +123,13 @@ def _rows(checked: Any, source: str) -> dict[str, object]:
         counts = class_counts(dataset)
         surplus = sum(len(group) - 1 for group in checked.duplicates)
         rows |= {
-            "become": " x ".join(map(str, dataset.items.shape[1:])),
-            "packed": f"{dataset.items.nbytes / 2**20:,.1f} MiB",
+            "become": f"{' x '.join(map(str, dataset.items.shape[1:]))} {dataset.sizes}",
+            "packed": size(dataset.items.nbytes),
             "classes": f"{len(counts)}, of {min(counts.values()):,} to {max(counts.values()):,}" if counts else "none",
             "duplicates": f"{surplus:,} equal another once packed",
             "constant": f"{len(checked.constant):,} of one value",
             "fingerprint": f"SHA-256 {dataset.fingerprint[:16]}...",
         }
+        if not _are_images(dataset):
+            del rows["classes"], rows["constant"]
     return rows

@@ -96,4 +96,7 @@ def _table(results: list[Any]) -> None:
     arrows = {True: " ↓", False: " ↑", None: ""}
     rows = [[r.of, f"{r.protocol['n']:,}", *(figure(r.measured.get(metric)) for metric in metrics)] for r in results]
     emit_table("", ["", "n", *(metric + arrows[LOWER_IS_BETTER.get(metric)] for metric in metrics)], rows)
-    say(f"features: {results[0].protocol['extractor']}; 'real' is what other real items score")
+    say(
+        f"features: {results[0].protocol['extractor']}; 'real' is what other real items score at that n, "
+        "which is no bound: with few of them others may score better"
+    )

@@ -33,11 +33,11 @@ def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False)
         config, data, record, digest = directory.settled(lambda: _read(directory))
         log = directory.read_log()
         best = min(log, key=_loss, default=None)
-        regularizers = ", ".join(f"{k} {v.get('weight', '')}".strip() for k, v in config.reg.items()) or "none"
+        weighted = [f"{k} {v['weight']:g}" if "weight" in v else k for k, v in config.reg.items()]
         values |= {**record, "weights_sha256": digest, "epochs_done": len(log), "best": best}
         rows |= {
             "model": f"{config.model}, beta {config.beta:g}" if config.beta is not None else config.model,
-            "regularizers": regularizers,
+            "regularizers": ", ".join(weighted) or "none",
             "architecture": f"{config.arch}, width {config.width}, {config.latent_dim} latent dimensions",
             "data": f"{data.n:,} items of {' x '.join(map(str, data.shape))} from {data.source}",
             "training": f"{len(log)} of {config.epochs} epochs, {config.precision} on {config.device}, "

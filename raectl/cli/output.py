@@ -2,9 +2,11 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -49,12 +51,55 @@ def emit(values: Mapping[str, Any], rows: Mapping[str, object] | None = None, *,
 
 
 def emit_table(title: str, columns: list[str], rows: list[list[object]], *, gap: int = 2) -> None:
-    """A table for a person, on stdout, with so many blanks between columns."""
-    padding = (0, gap, 0, 0)
-    table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, padding=padding)
-    for row in rows:
-        table.add_row(*map(_cell, row))
-    _stdout().print(table)
+    """A table for a person, on stdout, with so many blanks between columns.
+
+    Nothing is cut off: where the terminal is too narrow, the columns stand in several tables, the first one in each, of
+    which folded headers may save some. Only a cell that does not fit beside the first is folded.
+    """
+    console = _stdout()
+    cells = [[plain(value) for value in column] for column in zip(*rows, strict=True)] or [[] for _ in columns]
+    folded = [_folded(header, column) for header, column in zip(columns, cells, strict=True)]
+    ways = [(headers, _tables(_widths(headers, cells), console.width, gap)) for headers in (columns, folded)]
+    headers, tables = min(ways, key=lambda way: len(way[1]))
+    for number, chosen in enumerate(tables):
+        if number:
+            console.print()
+        padding = (0, gap, 0, 0)
+        table = Table(title="" if number else title, title_justify="left", box=None, pad_edge=False, padding=padding)
+        for index in chosen:
+            table.add_column(headers[index], overflow="fold")
+        for row in zip(*(cells[index] for index in chosen), strict=True):
+            table.add_row(*map(_cell, row))
+        console.print(table)
+
+
+def _widths(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
+    """Of each column, with its header."""
+    columns = ["\n".join((header, *column)) for header, column in zip(headers, cells, strict=True)]
+    return [max(map(cell_len, column.split("\n"))) for column in columns]
+
+
+def _folded(header: str, cells: Sequence[str]) -> str:
+    """A header in lines of whole words, no wider than its column must be."""
+    return "\n".join(wrap(header, max(1, *map(cell_len, (*header.split(), *cells))), break_on_hyphens=False))
+
+
+def _tables(widths: Sequence[int], room: int, gap: int) -> list[list[int]]:
+    """Which columns stand in one table: as many as there is room for.
+
+    Example:
+        >>> _tables([10, 20, 30, 20], room=60, gap=2)
+        [[0, 1], [0, 2], [0, 3]]
+    """
+    tables: list[list[int]] = []
+    left = -1
+    for index, width in enumerate(widths[1:], 1):
+        if left < gap + width:
+            tables.append([0])
+            left = room - min(widths[0], room // 2)
+        tables[-1].append(index)
+        left -= gap + width
+    return tables or [[0]]
 
 
 def _cell(value: object) -> Any:
@@ -66,6 +111,19 @@ def _cell(value: object) -> Any:
 def _stdout() -> Console:
     # A pipe has no width: 80 columns would fold paths that another program reads.
     return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+
+
+def size(count: int) -> str:
+    """So many bytes.
+
+    Example:
+        >>> size(160), size(15_000), size(2_500_000_000)
+        ('160 bytes', '15.0 KB', '2.5 GB')
+    """
+    for unit, power in (("GB", 9), ("MB", 6), ("KB", 3)):
+        if count >= 10**power:
+            return f"{count / 10**power:,.1f} {unit}"
+    return f"{count} bytes"
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 
 from raectl.cli.output import plain, say
 from raectl.reporting import Report
@@ -29,10 +30,10 @@ class Progressing(Report):
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         if sys.stderr.isatty():
-            texts = ("{task.description}", "{task.fields[text]}")
-            description, text = (TextColumn(text, markup=False) for text in texts)  # a path may hold [/]
-            columns = (description, BarColumn(bar_width=24), text)
-            self._bar = Progress(*columns, console=Console(stderr=True, highlight=False), transient=True)
+            description = TextColumn("{task.description}", markup=False)  # a path may hold [/]
+            rest = Column(no_wrap=True, ratio=1)  # what is cut off on a narrow terminal
+            columns = (description, BarColumn(24), TextColumn("{task.fields[text]}", markup=False, table_column=rest))
+            self._bar = Progress(*columns, console=Console(stderr=True, highlight=False), transient=True, expand=True)
 
     def __enter__(self) -> "Progressing":
         if self._bar:
@@ -59,7 +60,7 @@ class Progressing(Report):
         self._show(description, done, total, f"{done:,} of {total:,}")
 
     def step(self, epoch: int, batch: int, batches: int, terms: Mapping[str, float], rate: float, left: float) -> None:
-        text = f"{_time(left)} left  {rate:,.0f}/s  {_terms(terms)}"  # a narrow terminal cuts the end
+        text = f"{_time(left)} left  {rate:,.0f}/s  {_terms(terms)}"
         self._show(f"epoch {epoch}", batch, batches, text)
 
     def epoch(self, record: Mapping[str, Any]) -> None:

@@ -27,6 +27,7 @@ class Checked:
         duplicates: groups of indices of two or more items with the same values, once they have one shape.
         constant: indices of items that are of one value everywhere (in each channel).
         too_many: why a training run would refuse the source, or None.
+        notes: those of the dataset that name no bad items.
     """
 
     dataset: Dataset | None
@@ -35,6 +36,7 @@ class Checked:
     duplicates: tuple[tuple[int, ...], ...] = ()
     constant: tuple[int, ...] = ()
     too_many: rules.BadItemsError | None = None
+    notes: tuple[str, ...] = ()
 
 
 def check_source(spec: str | Path, options: DataOptions, progress: Progress) -> Checked:
@@ -48,8 +50,9 @@ def check_source(spec: str | Path, options: DataOptions, progress: Progress) -> 
         RaectlError: the source does not exist, is of no known kind, or cannot be read.
     """
     rules.check(options)
+    lenient = replace(options, max_bad=1.0, strict=False)
     try:
-        dataset = open_dataset(spec, replace(options, max_bad=1.0, strict=False), progress)
+        dataset = open_dataset(spec, lenient, progress)
     except rules.BadItemsError as error:
         return Checked(None, error.bad, error.total, too_many=error)
     dataset.refuse_unused(options)
@@ -59,8 +62,10 @@ def check_source(spec: str | Path, options: DataOptions, progress: Progress) -> 
         rules.tolerate(dataset.skipped, total, dataset.source, options, dataset.what)
     except rules.BadItemsError as error:
         too_many = error
+    skipped = rules.tolerate(dataset.skipped, total, dataset.source, lenient, dataset.what)
+    notes = tuple(note for note in dataset.notes if note not in skipped)
     duplicates, constant = _looked_at(dataset.items, progress)
-    return Checked(dataset, dataset.skipped, total, duplicates, constant, too_many)
+    return Checked(dataset, dataset.skipped, total, duplicates, constant, too_many, notes)
 
 
 def _looked_at(items: np.ndarray, progress: Progress) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:

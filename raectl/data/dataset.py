@@ -28,6 +28,7 @@ class Dataset:
         notes: sentences to tell the user (what was resized, what was skipped).
         skipped: (name, reason) of every item that could not be read.
         what: the items are, in messages.
+        sizes: the numbers of an item's shape are, in messages.
     """
 
     items: np.ndarray
@@ -41,6 +42,7 @@ class Dataset:
     skipped: tuple[tuple[str, str], ...] = ()
     known_fingerprint: str | None = None
     what: str = "images"
+    sizes: str = "(height, width, channels)"
 
     def __len__(self) -> int:
         return len(self.items)

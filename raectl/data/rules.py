@@ -123,11 +123,14 @@ def resolve(
 
 
 class BadItemsError(RaectlError):
-    """Too many items are bad; has the names and reasons of those found so far, and the number of all items."""
+    """Too many items are bad; has the names and reasons of those found so far, and the number of all items.
 
-    def __init__(self, message: str, hint: str | None, bad: Sequence[Bad], total: int) -> None:
-        super().__init__(message, hint)
-        self.bad, self.total = tuple(bad), total
+    Its message is the `summary`, which names none, and the first of them.
+    """
+
+    def __init__(self, summary: str, named: str, hint: str | None, bad: Sequence[Bad], total: int) -> None:
+        super().__init__(f"{summary}: {named}", hint)
+        self.summary, self.bad, self.total = summary, tuple(bad), total
 
 
 def too_many(bad: int, total: int, options: DataOptions) -> bool:
@@ -161,13 +164,13 @@ def tolerate(
     named += f", and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
     if too_many(len(bad), total, options):
         if len(bad) == total:
-            message = f"none of the {total} {what} in {shown(where)} could be read: {named}"
-            raise BadItemsError(message, None, bad, total)
+            summary = f"none of the {total} {what} in {shown(where)} could be read"
+            raise BadItemsError(summary, named, None, bad, total)
         least = "at least " if so_far and len(bad) < total else ""
-        message = f"{least}{len(bad)} of {total} {what} in {shown(where)} could not be read: {named}"
+        summary = f"{least}{len(bad)} of {total} {what} in {shown(where)} could not be read"
         allowed = "none is allowed" if options.strict else f"up to {NAMED} are skipped, or {100 * options.max_bad:g} %"
         rules = () if options.max_rules is None else ("--max-rules", str(options.max_rules))
         listed = f"{command('raectl', 'check', where, *rules)} lists them"
-        raise BadItemsError(message, f"repair or remove them: {allowed} (--max-bad); {listed}", bad, total)
+        raise BadItemsError(summary, named, f"repair or remove them: {allowed} (--max-bad); {listed}", bad, total)
     was = "was" if len(bad) == 1 else "were"
     return (f"{len(bad)} of {total} {what} could not be read and {was} skipped: {named}",)

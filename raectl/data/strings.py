@@ -66,6 +66,7 @@ def open_strings(lines: Lines, options: DataOptions, progress: Progress) -> Data
         items=result.items,
         modality="strings",
         what=_WHAT,
+        sizes="rules of the grammar, padding included",
         source=lines.source,
         options=result.options,
         notes=result.notes + rules.tolerate(result.skipped, result.total, lines.source, options, _WHAT),

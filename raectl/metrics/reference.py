@@ -1,6 +1,7 @@
 """What every measure of samples is taken against: the features of real items, and what is computed of them once."""
 
 from collections.abc import Callable
+from copy import copy
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -69,8 +70,14 @@ class Reference:
 
     def __init__(self, features: Tensor, training: Callable[[], Tensor | None] = lambda: None) -> None:
         self.features = _checked(features, "real")
-        self.training = cache(training)
+        self.training: Callable[[], Tensor | None] = cache(training)
         self._known: dict[Callable[[Tensor], Any], Any] = {}
+
+    def alone(self) -> "Reference":
+        """The same without the training data, for sets taken from these."""
+        other = copy(self)
+        other.training = lambda: None
+        return other
 
     def once(self, statistic: Callable[[Tensor], T]) -> T:
         """`statistic(features)`, computed the first time that it is asked for."""
