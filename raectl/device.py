@@ -1,8 +1,10 @@
 """Where to compute, and in which precision."""
 
+import contextlib
 import functools
 import math
 import time
+from collections.abc import Iterator
 
 import torch
 
@@ -63,3 +65,23 @@ def resolve_precision(name: str, device: str) -> str:
     if name == "bf16" and not has_bf16(device):
         raise UsageError(f"--precision bf16 is not to be had on this {device}", "--precision fp32, or auto")
     return name
+
+
+@contextlib.contextmanager
+def flushing_denormals() -> Iterator[None]:
+    """Within, the CPU takes numbers too small for full precision (below 1e-38 in float32) for 0.
+
+    It handles them many times as slowly as others, and the weights of dead units, which nothing but Tikhonov's penalty
+    moves, decay into them: products with them slowed a run down more at every epoch (see benchmarks/README.md,
+    molecules). The setting is this thread's and of those that start within.
+    """
+    before = _flushes_denormals()
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
+def _flushes_denormals() -> bool:
+    return float(torch.full((1,), torch.finfo(torch.float32).tiny).mul(0.5)) == 0

@@ -20,6 +20,7 @@ from raectl.checkpoint import Checkpoint, load
 from raectl.config import Config
 from raectl.data import DataOptions, Dataset, open_dataset, split
 from raectl.densities.gaussian import Gaussian
+from raectl.device import flushing_denormals
 from raectl.directory import DataSummary, Directory
 from raectl.errors import Interrupted, RaectlError, UsageError, command
 from raectl.lock import Lock
@@ -68,7 +69,7 @@ def train(
     """
     report = report or Report()
     directory = Directory(Path(out))
-    with Lock(directory.path.resolve(), report.note) as lock:
+    with Lock(directory.path.resolve(), report.note) as lock, flushing_denormals():
         if resume and overwrite:
             raise UsageError("--resume and --overwrite exclude each other")
         files.recover(directory.path)

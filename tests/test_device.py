@@ -1,9 +1,12 @@
 """Which device and precision `auto` stands for."""
 
 import pytest
+import torch
 
+import raectl
 from raectl import device
 from raectl.errors import UsageError
+from raectl.reporting import Report
 
 
 @pytest.fixture
@@ -46,3 +49,34 @@ def test_a_precision_that_is_asked_for_is_not_measured(processor):
 def test_the_measurement_is_made_once_and_is_a_ratio():
     assert 0.01 < device._products_in_bf16() < 100
     assert device._products_in_bf16() == device._products_in_bf16()
+
+
+# -- numbers too small for full precision --------------------------------------------------------------------------
+
+
+def denormal() -> float:
+    return float(torch.full((1,), 1e-38) / 100)
+
+
+def test_denormals_are_flushed_within_and_as_they_were_behind():
+    assert denormal() > 0
+    with device.flushing_denormals():
+        assert denormal() == 0
+        with device.flushing_denormals():
+            assert denormal() == 0
+        assert denormal() == 0
+    assert denormal() > 0
+
+
+def test_a_training_run_flushes_denormals_and_leaves_the_setting(tmp_path):
+    class Looking(Report):
+        def epoch(self, record):
+            seen.append(denormal())
+
+    seen: list[float] = []
+    config = raectl.Config(epochs=2, width=2, latent_dim=2, batch_size=600, device="cpu")
+    raectl.train(config, "digits", tmp_path / "ckpt", report=Looking())
+    assert seen == [0, 0] and denormal() > 0
+    with pytest.raises(UsageError):
+        raectl.train(config, "digits", tmp_path / "ckpt")
+    assert denormal() > 0
