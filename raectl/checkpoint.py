@@ -18,7 +18,7 @@ from raectl.densities import Density
 from raectl.densities.standard_normal import StandardNormal
 from raectl.device import resolve_device
 from raectl.directory import DataSummary, Directory
-from raectl.errors import RaectlError, command
+from raectl.errors import RaectlError, UsageError, command
 from raectl.fitting import Fit, fit
 from raectl.latents import split_latents
 from raectl.layout import Layout
@@ -139,6 +139,8 @@ class Checkpoint:
             RaectlError: the recorded data are not what they were, or the data do not suit the model.
         """
         report = report or Report()
+        if source is None and max_bad is not None:
+            raise UsageError("--max-bad is for other data than the training's", "name them: --data SOURCE")
         if source is not None:
             options = self.data.options if max_bad is None else replace(self.data.options, max_bad=max_bad)
             dataset = open_dataset(source, options, report.progress)
@@ -167,6 +169,7 @@ class Checkpoint:
         *,
         name: str | None = None,
         seed: int = 0,
+        max_bad: float | None = None,
         report: Report | None = None,
         **options: Any,
     ) -> Fit:
@@ -177,6 +180,7 @@ class Checkpoint:
             source: data to encode; None for the training data.
             name: what to keep it under; None for the kind, with the components where it has them.
             seed: of the fit.
+            max_bad: as `open_data` takes it.
             report: receives progress.
             options: the density's own, such as `components=10` or `components="auto"`.
 
@@ -188,7 +192,7 @@ class Checkpoint:
         """
         with Lock(self.directory.path, (report or Report()).note) as lock:
             lock.take()
-            train, held_out = split_latents(self, self.open_data(source, report))
+            train, held_out = split_latents(self, self.open_data(source, report, max_bad))
             result = fit(kind, train, held_out, seed=seed, report=report, **options)
             result.save(self.directory, name, weights=self.weights)
         return result
@@ -232,18 +236,23 @@ class Checkpoint:
         """Log-density of each item's code under a fitted density: (N,), in nats. Low is odd."""
         return self.density(density).log_prob(self.encode(items))
 
-    def write(self, x: np.ndarray | Tensor | Iterable[Tensor], out: str | Path) -> None:
+    def write(self, x: np.ndarray | Tensor | Iterable[np.ndarray | Tensor], out: str | Path) -> None:
         """Write items as a picture, an archive or a directory of files, by the suffix of `out`.
 
         Arguments:
             x: what a decoder gave, (N, *item_shape), or blocks of it; or items as a data set has them, uint8.
+
+        Raises:
+            RaectlError: there are none, or they cannot be written to `out`.
         """
-        if isinstance(x, np.ndarray) and x.dtype == np.uint8:
-            items = x
-        else:
-            blocks = [x] if isinstance(x, Tensor) else map(torch.as_tensor, x)
-            items = np.concatenate([self.modality.to_items(block) for block in blocks])
-        self.modality.write(Path(out), [items], len(items))
+        blocks = [x] if isinstance(x, (np.ndarray, Tensor)) else list(x)
+        items = [self._to_items(torch.tensor(b) if isinstance(b, np.ndarray) else b) for b in blocks]
+        if not sum(map(len, items)):
+            raise RaectlError(f"there are no items to write to {out}")
+        self.modality.write(Path(out), items, sum(map(len, items)))
+
+    def _to_items(self, x: Tensor) -> np.ndarray:
+        return x.cpu().numpy() if x.dtype == torch.uint8 else self.modality.to_items(x.float())
 
 
 def load(path: str | Path, device: str = "auto") -> Checkpoint:

@@ -154,6 +154,7 @@ def optimize(
     source: str | Path | np.ndarray | None = None,
     *,
     overwrite: bool = False,
+    max_bad: float | None = None,
     report: Report | None = None,
 ) -> Result:
     """Look for strings of a good score, or go on looking, and keep them in the checkpoint's directory.
@@ -161,6 +162,7 @@ def optimize(
     Arguments:
         source: data whose latents are scored to begin with; None for the training data.
         overwrite: begin again where there is something already.
+        max_bad: as `Checkpoint.open_data` takes it.
         report: receives progress.
 
     Raises:
@@ -178,7 +180,7 @@ def optimize(
     objective: Objective = registry.resolve("objective", settings.objective)()
     with Lock(checkpoint.directory.path, report.note) as lock:
         lock.take()
-        run = _Run(checkpoint, settings, objective, checkpoint.open_data(source, report), report)
+        run = _Run(checkpoint, settings, objective, checkpoint.open_data(source, report, max_bad), report)
         if not overwrite:
             run.take_up()
         run.score_the_data()

@@ -107,7 +107,7 @@ def test_too_many_bad_images_fail_with_a_full_report(cli: Cli, tmp_path: Path, g
     assert [item["name"] for item in found["bad"]] == sorted(bad)
     assert (found["items"], found["total"]) == (good, good + 25)
     result = cli.run("check", source)
-    assert_clear_error(result, 1, "--max-bad")
+    assert_clear_error(result, 1, "--max-bad" if good else "should hold?")
     assert result.out.count("truncated") == 20 and "and 5 more" in result.out
     assert "x00.png" not in result.err and "could" in result.err, "the table has named them"
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from cli_helpers import ESCAPE, SMALL, Cli, assert_clear_error, tree, write_pictures
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -142,6 +143,13 @@ def test_ten_lines_of_python(original: Any, tmp_path: Path) -> None:
     odd = checkpoint.log_prob(items)
     assert x.shape == (9, 3, 12, 12)
     assert (tmp_path / "samples.png").stat().st_size > 100
+    whole = checkpoint.modality.to_items(x)
+    forms = (x, x.numpy(), [x[:4], x[4:]], whole, torch.from_numpy(whole), [whole[:4], whole[4:]])
+    for number, same in enumerate(forms):
+        checkpoint.write(same, tmp_path / f"{number}.npz")
+        assert np.array_equal(np.load(tmp_path / f"{number}.npz")["images"], whole)
+    with pytest.raises(raectl.RaectlError, match="no items"):
+        checkpoint.write([], tmp_path / "none.png")
     assert odd.shape == (60,) and bool(odd.isfinite().all())
     rows, _ = raectl.data.split(60, 0.1, 0)
     assert fit.train == pytest.approx(float(odd[rows].mean()) / 4, rel=1e-6)

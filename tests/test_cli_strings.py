@@ -1,6 +1,7 @@
 """The whole tool on strings of a grammar: what the commands write, and what they say of wrong ones."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -158,6 +159,11 @@ WRONG = {
         ["line 2 (1+2+3+x+x+1: its 12 rules are more than 9)", "rules 9 lists"],
     ),
     "reconstruct {c} --data {l} --max-bad 0.5 -o {n}.txt": (1, ["6 of 7 lines"]),
+    "fit-density {c} --data {l} --max-bad 0.5 --density gaussian": (1, ["6 of 7 lines", "--max-bad"]),
+    "fit-density {c} --max-bad 0.5": (2, ["--max-bad is for other data", "--data SOURCE"]),
+    "fit-density {n} --latents {n}.npy --max-bad 0.5": (2, ["--latents and --max-bad exclude each other"]),
+    "compare {c} {c} --max-bad 0.5": (2, ["--max-bad needs --data"]),
+    "sample {c} -o {n}.smi": (2, ["cannot write items", "supported: .txt"]),
 }
 
 
@@ -178,6 +184,10 @@ def test_too_many_strings_that_are_too_long_may_be_skipped(cli: Cli, trained, tm
     assert cli("reconstruct", trained, *given, "-o", tmp_path / "pairs.txt", "--json").json["n"] == 40
     assert len((tmp_path / "pairs.txt").read_text().splitlines()) == 40
     cli("interpolate", trained, *given, "--pairs", 1, "-o", tmp_path / "walk.txt")
+    cli("optimize", trained, *given, "--objective", "expressions", "--rounds", 1, "--batch", 1, "--inducing", 5)
+    hint = cli.run("reconstruct", trained, *given[:2], "-o", tmp_path / "none.txt").err
+    words = shlex.split(hint[hint.index("; raectl check") + 2 : hint.index(" lists them")])
+    assert len(cli.run(*words[1:], "--json").json["bad"]) == 60
     told = cli("evaluate", trained, *given, "--json").json["numbers"]
     assert {line["n"] for line in told if line["of"] == "reconstruction"} == {40}
 
@@ -186,8 +196,8 @@ def test_samples_that_came_to_no_end_are_counted(cli: Cli, data, tmp_path) -> No
     given = ("--data", data, "--grammar", "expressions", "--width", 2, "--epochs", 1, "--lr", 1e-6, "--seed", 2)
     cli("train", *given, "--out", tmp_path / "ckpt")
     cli("fit-density", tmp_path / "ckpt", "--density", "gaussian")
-    told = cli("sample", tmp_path / "ckpt", "-n", 300, "-o", tmp_path / "s.smi").err
-    lines = (tmp_path / "s.smi").read_text().split("\n")[:-1]
+    told = cli("sample", tmp_path / "ckpt", "-n", 300, "-o", tmp_path / "s.txt").err
+    lines = (tmp_path / "s.txt").read_text().split("\n")[:-1]
     assert len(lines) == 300 and lines.count("") > 0
     assert f"{lines.count('')} of 300 strings came to no end and are empty lines" in told
 

@@ -1,7 +1,9 @@
 """Strings as data: the expressions of the Grammar VAE, text files however odd, the molecules of a package."""
 
 import errno
+import functools
 import gzip
+import io
 import itertools
 import tracemalloc
 from collections import Counter
@@ -175,6 +177,30 @@ def test_many_derivations_go_to_a_temporary_file(write, monkeypatch, tmp_path):
     with pytest.raises(RaectlError, match=r"no room for the derivations of .*: no space left") as error:
         open_dataset(many, OPTIONS)
     assert "TMPDIR" in error.value.hint and not [*(tmp_path / "a third").rglob("*")]
+
+
+@pytest.mark.parametrize("room", [0, 5_000, 100_000])
+def test_a_full_temporary_disk_is_told_whenever_it_is_met(write, monkeypatch, tmp_path, room):
+    class Full(io.FileIO):
+        def write(self, data):
+            if self.tell() + len(data) > room:
+                raise OSError(errno.ENOSPC, "no space left on device")
+            return super().write(data)
+
+    many = write("".join(f"{line}\n" for line in itertools.islice(expressions(), 9000)).encode())
+    monkeypatch.setenv("RAECTL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("raectl.data.strings._HELD", 100)
+    full = functools.partial(io.BufferedRandom, Full(tmp_path / "full", "w+"), 2**20)
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: full())
+    with pytest.raises(RaectlError, match=r"no room for the derivations"):
+        open_dataset(many, OPTIONS)
+
+
+def test_blank_lines_do_not_count_as_progress(tmp_path):
+    (tmp_path / "my.smi").write_text(("\n" * 9 + "CCO\n") * 2500)
+    seen = []
+    open_dataset(tmp_path / "my.smi", progress=lambda what, done, total: seen.append((what, done, total)))
+    assert [done for what, done, total in seen if (what, total) == ("parsing", 2500)] == [1000, 2000]
 
 
 # -- molecules -----------------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def denormal() -> float:
     return float(torch.full((1,), 1e-38) / 100)
 
 
-def test_denormals_are_flushed_within_and_as_they_were_behind():
+def test_denormals_are_flushed_within_and_as_they_were_behind_in_this_thread():
     assert denormal() > 0
     with device.flushing_denormals():
         assert denormal() == 0

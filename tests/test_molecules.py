@@ -177,8 +177,8 @@ def test_evaluation_by_score(cli: Cli, trained):
     data = trained.parent / "my.smi"
     told = cli("evaluate", trained, "--data", data, "--features", "penalized-logp", "--json").json
     numbers = {(line["of"], line["metric"]): line["value"] for line in told["numbers"]}
-    cli("sample", trained, "-n", len(CHAINS), "-o", trained.parent / "scored.txt")
-    scores = PenalizedLogP()((trained.parent / "scored.txt").read_text().splitlines())
+    cli("sample", trained, "-n", len(CHAINS), "-o", trained.parent / "scored.smi")
+    scores = PenalizedLogP()((trained.parent / "scored.smi").read_text().splitlines())
     assert numbers["gaussian", "score-of-valid"] == pytest.approx(scores[np.isfinite(scores)].mean())
     assert numbers["gaussian", "valid"] == np.isfinite(scores).mean()
 

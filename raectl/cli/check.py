@@ -52,16 +52,20 @@ def check(
     if not as_json:
         _lists(checked)
     if refused := checked.too_many:
-        complain(refused.message if as_json else refused.summary, "repair or remove them, or allow more by --max-bad")
+        all_bad = len(refused.bad) == refused.total
+        hint = refused.hint if all_bad else "repair or remove them, or allow more by --max-bad"
+        complain(refused.message if as_json else refused.summary, hint)
         raise typer.Exit(1)
 
 
 def _lists(checked: Any) -> None:
     """What to look at: bad items, and of images those that equal another or are of one value."""
+    from raectl.data.rules import shown
+
     _list("bad item", "why", checked.bad, _SHOWN)
     if checked.dataset and _are_images(checked.dataset):
         named = checked.dataset.names or [*map(str, range(len(checked.dataset)))]
-        equal = [(named[index], named[first]) for first, *others in checked.duplicates for index in others]
+        equal = [(named[index], shown(named[first])) for first, *others in checked.duplicates for index in others]
         _list("equal item", "to", equal, _FEW)
         _list("constant item", "", [(named[index], "of one value") for index in checked.constant], _FEW)
 

@@ -31,7 +31,7 @@ def compare(
     ] = None,
     n: Annotated[int, typer.Option("-n", min=2, rich_help_panel=o.OUTPUT, help="Items in a row of the picture.")] = 10,
     seed: o.Seed = 0,
-    max_bad: o.MaxBad = None,
+    max_bad: o.OtherMaxBad = None,
     device: o.Device = "auto",
     as_json: o.Json = False,
     debug: o.Debug = False,
@@ -49,6 +49,8 @@ def compare(
 
     if (out is None) != (data is None):
         raise UsageError("a picture needs both --data and --out", "--data SOURCE --out compared.png")
+    if max_bad is not None and data is None:
+        raise UsageError("--max-bad needs --data")
     checkpoints = [load(ckpt, device) for ckpt in ckpts]
     protocol, rows = comparing.table(checkpoints, metric)
     if out is not None:

@@ -50,7 +50,7 @@ def evaluate(
         str, typer.Option(rich_help_panel=o.MODEL, help="Of interpolation: linear or spherical.")
     ] = "spherical",
     seed: o.Seed = 0,
-    max_bad: o.MaxBad = None,
+    max_bad: o.OtherMaxBad = None,
     device: o.Device = "auto",
     as_json: o.Json = False,
     debug: o.Debug = False,

@@ -54,6 +54,7 @@ def fit_density(
         ),
     ] = None,
     seed: o.Seed = 0,
+    max_bad: o.OtherMaxBad = None,
     device: o.Device = "auto",
     as_json: o.Json = False,
     debug: o.Debug = False,
@@ -76,11 +77,11 @@ def fit_density(
 
             report.note(f"encoding the data of {ckpt}")
             checkpoint = load(ckpt, device)
-            fit = checkpoint.fit_density(density, data, name=name, seed=seed, report=report, **options)
+            fit = checkpoint.fit_density(density, data, name=name, seed=seed, max_bad=max_bad, report=report, **options)
             out = f"samples{checkpoint.modality.suffixes[0]}"
         else:
-            if data is not None:
-                raise UsageError("--latents and --data exclude each other")
+            if data is not None or max_bad is not None:
+                raise UsageError(f"--latents and {'--data' if data else '--max-bad'} exclude each other")
             fit = fitting.fit_latents(ckpt, latents, density, name=name, seed=seed, report=report, **options)
             out = "new-latents.npy"
     _print(fit, name or fit.default_name, ckpt, out, as_json=as_json)

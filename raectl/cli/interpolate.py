@@ -28,7 +28,7 @@ def interpolate(
         str, typer.Option(help="linear, or spherical: by equal angles.", rich_help_panel=o.MODEL)
     ] = "linear",
     seed: o.Seed = 0,
-    max_bad: o.MaxBad = None,
+    max_bad: o.OtherMaxBad = None,
     device: o.Device = "auto",
     as_json: o.Json = False,
     debug: o.Debug = False,

@@ -30,6 +30,7 @@ def optimize(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Begin again, not after the last round.", rich_help_panel=o.RUN)
     ] = False,
+    max_bad: o.OtherMaxBad = None,
     device: o.Device = "auto",
     as_json: o.Json = False,
     debug: o.Debug = False,
@@ -46,7 +47,7 @@ def optimize(
     settings = Settings(objective, rounds=rounds, batch=batch, points=points, inducing=inducing, seed=seed)
     checkpoint = load(ckpt, device)
     with Progressing() as report:
-        result = run(checkpoint, settings, data, overwrite=overwrite, report=report)
+        result = run(checkpoint, settings, data, overwrite=overwrite, max_bad=max_bad, report=report)
     _print(result, as_json=as_json)
 
 

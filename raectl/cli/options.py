@@ -79,14 +79,10 @@ MaxRules = Annotated[
         help="Rules of the grammar a string, at most; longer ones are skipped.",
     ),
 ]
-MaxBad = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SHARE",
-        show_default="0.01, or the training's",
-        rich_help_panel=DATA,
-        help="Share of items that may be bad and are skipped; up to 5 always may.",
-    ),
+_SHARE = "Share of items that may be bad and are skipped; up to 5 always may."
+MaxBad = Annotated[float | None, typer.Option(metavar="SHARE", show_default="0.01", rich_help_panel=DATA, help=_SHARE)]
+OtherMaxBad = Annotated[
+    float | None, typer.Option(metavar="SHARE", show_default="the training's", rich_help_panel=DATA, help=_SHARE)
 ]
 Strict = Annotated[
     bool | None,

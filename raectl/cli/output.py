@@ -67,7 +67,7 @@ def emit_table(title: str, columns: list[str], rows: list[list[object]], *, gap:
         padding = (0, gap, 0, 0)
         table = Table(title="" if number else title, title_justify="left", box=None, pad_edge=False, padding=padding)
         for index in chosen:
-            table.add_column(headers[index], overflow="fold")
+            table.add_column(_cell(headers[index]), overflow="fold")
         for row in zip(*(cells[index] for index in chosen), strict=True):
             table.add_row(*map(_cell, row))
         console.print(table)
@@ -81,7 +81,7 @@ def _widths(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]
 
 def _folded(header: str, cells: Sequence[str]) -> str:
     """A header in lines of whole words, no wider than its column must be."""
-    return "\n".join(wrap(header, max(1, *map(cell_len, (*header.split(), *cells))), break_on_hyphens=False))
+    return "\n".join(wrap(header, max((1, *map(cell_len, (*header.split(), *cells)))), break_on_hyphens=False))
 
 
 def _tables(widths: Sequence[int], room: int, gap: int) -> list[list[int]]:

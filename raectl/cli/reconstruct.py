@@ -22,7 +22,7 @@ def reconstruct(
             help="How many to write, the first of the data; the numbers are over all.",
         ),
     ] = None,
-    max_bad: o.MaxBad = None,
+    max_bad: o.OtherMaxBad = None,
     device: o.Device = "auto",
     as_json: o.Json = False,
     debug: o.Debug = False,

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -165,12 +165,22 @@ def tolerate(
     if too_many(len(bad), total, options):
         if len(bad) == total:
             summary = f"none of the {total} {what} in {shown(where)} could be read"
-            raise BadItemsError(summary, named, None, bad, total)
+            raise BadItemsError(summary, named, f"are they what {shown(where)} should hold?", bad, total)
         least = "at least " if so_far and len(bad) < total else ""
         summary = f"{least}{len(bad)} of {total} {what} in {shown(where)} could not be read"
         allowed = "none is allowed" if options.strict else f"up to {NAMED} are skipped, or {100 * options.max_bad:g} %"
-        rules = () if options.max_rules is None else ("--max-rules", str(options.max_rules))
-        listed = f"{command('raectl', 'check', where, *rules)} lists them"
+        listed = f"{command('raectl', 'check', where, *_of_strings(options))} lists them"
         raise BadItemsError(summary, named, f"repair or remove them: {allowed} (--max-bad); {listed}", bad, total)
     was = "was" if len(bad) == 1 else "were"
     return (f"{len(bad)} of {total} {what} could not be read and {was} skipped: {named}",)
+
+
+def _of_strings(options: DataOptions) -> Iterator[str]:
+    """The options of strings as they are typed; a grammar of the user's own is in a file that only the user knows."""
+    if options.grammar is not None:
+        from raectl import grammars  # helpers, which start for a moment's work, need no grammar
+
+        known = {grammars.canonical(name): name for name in grammars.names()}
+        yield from ("--grammar", known.get(grammars.canonical(options.grammar), "FILE"))
+    if options.max_rules is not None:
+        yield from ("--max-rules", str(options.max_rules))

@@ -1,5 +1,6 @@
 """Strings that come as lines: each becomes its leftmost derivation, padded to one length, and is kept in the cache."""
 
+import contextlib
 import tempfile
 from array import array
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -60,7 +61,7 @@ def open_strings(lines: Lines, options: DataOptions, progress: Progress) -> Data
     asked = DataOptions(
         grammar=grammars.canonical(given), max_rules=options.max_rules, max_bad=options.max_bad, strict=options.strict
     )
-    with tempfile.SpooledTemporaryFile(_HELD) as spool:
+    with _spool() as spool:
         result = packed(lines.state, asked, lambda: _prepare(lines, asked, progress, spool))
     return Dataset(
         items=result.items,
@@ -73,6 +74,17 @@ def open_strings(lines: Lines, options: DataOptions, progress: Progress) -> Data
         skipped=result.skipped,
         known_fingerprint=result.known_fingerprint,
     )
+
+
+@contextlib.contextmanager
+def _spool() -> Iterator[IO[bytes]]:
+    """A file in memory until it is large."""
+    spool = tempfile.SpooledTemporaryFile(_HELD)  # noqa: SIM115
+    try:
+        yield spool
+    finally:
+        with contextlib.suppress(OSError):  # of a full disk, which refuses once more what it was told of
+            spool.close()
 
 
 def _prepare(lines: Lines, options: DataOptions, progress: Progress, spool: IO[bytes]) -> Job:
@@ -108,24 +120,33 @@ def _parse(
         if found is None:
             continue
         line, trouble = found
+        if (seen := len(ends) + len(bad)) % _OFTEN == 0:
+            progress("parsing", seen, total)
         try:
             if trouble:
                 raise ParseError(trouble)
             derivation = parser.derivation(line)
             if len(derivation) > most:
                 raise ParseError(f"its {len(derivation)} rules are more than {most}")
-            spool.write(derivation)
+            with _describing(lines):
+                spool.write(derivation)
             ends.append(ends[-1] + len(derivation))
         except ParseError as error:
             bad.append((f"line {number}", f"{_cut(line)}: {error}" if line else trouble or "empty"))
             if len(bad) % _OFTEN == 0:  # nothing is gained by reading on
                 rules.tolerate(bad, total, lines.source, options, _WHAT, so_far=True)
-        except OSError as error:
-            message = f"no room for the derivations of {rules.shown(lines.source)}: {error.strerror or error}"
-            raise RaectlError(message, "free some space in the temporary directory, or set TMPDIR") from error
-        if number % _OFTEN == 0:
-            progress("parsing", number, total)
+    with _describing(lines):
+        spool.flush()
     return ends, bad
+
+
+@contextlib.contextmanager
+def _describing(lines: Lines) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        message = f"no room for the derivations of {rules.shown(lines.source)}: {error.strerror or error}"
+        raise RaectlError(message, "free some space in the temporary directory, or set TMPDIR") from error
 
 
 def _cut(line: str) -> str:

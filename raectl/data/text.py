@@ -16,7 +16,8 @@ from raectl.grammars.parser import LONGEST
 Line = tuple[str, str | None]  # the string, and what is wrong with it; a line without one does not count
 
 _LARGEST = 4 * LONGEST + 2  # bytes of a line that may be looked at: UTF-8 takes four a character at most
-_SMI = "smi, 3"  # part of its keys: the same bytes are other strings in a .txt; goes up when they are read otherwise
+# Parts of their keys: the same bytes are other strings in the other; go up when they are read or described otherwise.
+_TXT, _SMI = "txt, 2", "smi, 3"
 
 
 class Text(Source):
@@ -28,7 +29,8 @@ class Text(Source):
 
     def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
         path = rules.absolute(spec)
-        lines = Lines(str(path), _state(path), lambda: files.file_digest(path), lambda: _read(path))
+        lines = Lines(str(path), digest(_TXT, _state(path)), lambda: digest(_TXT, files.file_digest(path)),
+                      lambda: _read(path))  # fmt: skip
         return open_strings(lines, options, progress)
 
 

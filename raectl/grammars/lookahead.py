@@ -8,7 +8,7 @@ from raectl.errors import RaectlError
 Symbols = tuple[int | str, ...]  # left sides by index, text by character
 Rule = TypeVar("Rule", bound=int)
 
-_WORK = 2**22  # strings looked at, a second or two; the grammar of SMILES takes 2**17
+_WORK = 2**21  # strings looked at, a second and 100 MB; the grammar of SMILES takes 2**17
 
 
 class Lookahead:
@@ -52,9 +52,9 @@ class Lookahead:
         for symbol in reversed(right):
             found.append(_joined({symbol} if isinstance(symbol, str) else self._first[symbol], found[-1]))
             self._work -= len(found[-1])
-        if self._work < 0:
-            hint = "split long right sides, and those of which each part may be nothing"
-            raise RaectlError("the grammar is too ambiguous: too much may come next", hint)
+            if self._work < 0:
+                hint = "split long right sides, and those of which each part may be nothing"
+                raise RaectlError("the grammar is too ambiguous: too much may come next", hint)
         return found[::-1]
 
 

@@ -39,7 +39,7 @@ class Strings(Modality):
     """
 
     measures = ("exact-match", "rule-accuracy")
-    suffixes = (".txt", ".smi")
+    suffixes: tuple[str, ...] = (".txt",)
     picture_suffixes = ()
     writes_directories = False
 
@@ -48,6 +48,8 @@ class Strings(Modality):
         if not isinstance(grammar, str):
             raise RaectlError("there is no grammar, without which strings mean nothing")
         self.grammar = grammars.from_text(grammar)
+        if self.grammar == grammars.read("smiles"):
+            self.suffixes = (".txt", ".smi")
         mask = torch.tensor(self.grammar.mask)
         widest = max(1, *map(len, self.grammar.pushed))
         pushed = [[*reversed(lefts)] + [0] * (widest - len(lefts)) for lefts in self.grammar.pushed]
