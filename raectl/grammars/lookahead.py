@@ -8,7 +8,7 @@ from raectl.errors import RaectlError
 Symbols = tuple[int | str, ...]  # left sides by index, text by character
 Rule = TypeVar("Rule", bound=int)
 
-_WORK = 2**21  # strings looked at, a second and 100 MB; the grammar of SMILES takes 2**17
+_WORK = 2**21  # strings looked at: one or two seconds, 300 MB at most; the grammar of SMILES takes 2**17
 
 
 class Lookahead:
