@@ -16,7 +16,6 @@ Reference: Kusner, Paige, Hernández-Lobato, "Grammar Variational Autoencoder", 
 
 import json
 import math
-from collections import Counter
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,7 +36,6 @@ from raectl.reporting import Report
 _ROWS = 17  # stream of the permutation that chooses among the data
 _HELD_OUT = 10  # one of so many latents judges the surrogate
 _FEWEST = 20  # latents
-_DRAW = "mode"  # stream of the decoder's draws
 _FINDINGS = ("trace.jsonl", "best.txt", "plot.png")
 _NEEDED = ("botorch", "gpytorch", "matplotlib")
 
@@ -324,13 +322,9 @@ class _Run:
 
     def _decode(self, z: np.ndarray, start: int) -> list[str]:
         """The string that each latent stands for: the most frequent valid one of some draws, or an empty one."""
-        strings = []
-        for index, x_hat in enumerate(self.checkpoint.decode(z), start):
-            generator = noise.torch_generator(self.settings.seed, _DRAW, index)
-            many = x_hat.float().cpu().expand(self.objective.draws, *x_hat.shape)
-            drawn = self.modality.derive(many, generator).to(torch.uint8).numpy()
-            ranked = (text for text, _ in Counter(self.modality.shown(drawn).tolist()).most_common())
-            strings.append(next((text for text in ranked if text and self.objective.is_valid(text)), ""))
+        x_hat, draws, seed = self.checkpoint.decode(z), self.objective.draws, self.settings.seed
+        items = self.modality.modes(x_hat, draws, seed, start, self.objective.is_valid)
+        strings: list[str] = self.modality.shown(items).tolist()
         return strings
 
     def _write_state(self) -> None:

@@ -1,15 +1,19 @@
 """Samples from a directory to a file: items through the decoder, or bare latents."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from raectl import files, store
+from raectl import files, registry, store
 from raectl.checkpoint import BLOCK, Checkpoint
 from raectl.directory import Directory
 from raectl.errors import RaectlError, UsageError, command
+from raectl.extractors.base import Extractor
+from raectl.modalities.base import Modality
 from raectl.reporting import Report
 
 _LATENTS = ".npy"
@@ -24,6 +28,7 @@ def write_samples(
     density: str | None = None,
     seed: int = 0,
     batch_size: int = 1024,
+    draws: int | None = None,
     device: str = "auto",
     report: Report | None = None,
 ) -> str:
@@ -34,15 +39,20 @@ def write_samples(
         out: where to; `.npy` takes the latents, (n, d) float32, and needs no decoder.
         density: name or kind; None for the last one fitted, or the model's prior.
         batch_size: items held at a time, where the form of `out` allows.
-        report: receives what there is to remark on the samples.
+        draws: decode each latent so many times, at random, and keep the most frequent valid item; None to decode it
+            once, to the likeliest.
+        report: receives progress, and what there is to remark on the samples.
 
     Returns:
         Name of the density that was drawn from.
 
     Raises:
         RaectlError: there is no such density, it was fitted to other weights, or `out` cannot be written.
+        UsageError: nothing can be drawn from what the decoder gives, or `out` takes latents.
     """
     directory = Directory(Path(path))
+    if draws and out.suffix.lower() == _LATENTS:
+        raise UsageError(f"--draws {draws} is for decoded items, and {out} takes latents", "leave --draws away")
     if directory.is_densities_only():
         if out.suffix.lower() != _LATENTS:
             raise UsageError(f"{path} holds densities but no decoder, so it samples latents only", "-o new-latents.npy")
@@ -59,7 +69,10 @@ def write_samples(
         _write_latents(out, checkpoint.density(density).sample(n, seed).numpy())
     else:
         checkpoint.modality.check_out(out)
-        batches = _batches(checkpoint, n, seed, density, max(1, batch_size // BLOCK))
+        if draws:
+            batches = _modes(checkpoint, n, seed, density, draws, report or Report())
+        else:
+            batches = _batches(checkpoint, n, seed, density, max(1, batch_size // BLOCK))
         remark = checkpoint.modality.write(out, batches, n)
         if remark and report:
             report.note(remark)
@@ -75,6 +88,31 @@ def _batches(checkpoint: Checkpoint, n: int, seed: int, density: str | None, blo
             waiting = []
     if waiting:
         yield checkpoint.modality.to_items(torch.cat(waiting))
+
+
+def _modes(
+    checkpoint: Checkpoint, n: int, seed: int, density: str | None, draws: int, report: Report
+) -> Iterator[np.ndarray]:
+    modality, start = checkpoint.modality, 0
+    is_valid = _validity(modality)
+    for block in checkpoint.sample_blocks(n, seed, density):
+        report.progress("drawing", start, n)
+        yield modality.modes(block, draws, seed, start, is_valid)
+        start += len(block)
+
+
+def _validity(modality: Modality) -> Callable[[Any], bool]:
+    """Whether an item is valid, by what measures its modality first; asked for when there is an item to judge."""
+
+    @cache
+    def extractor() -> Extractor:
+        try:
+            made: Extractor = registry.resolve("extractor", modality.extractors[0])()
+        except RaectlError as error:
+            raise RaectlError(error.message, "install it, or leave --draws away") from error
+        return made
+
+    return lambda item: extractor().is_valid(item)
 
 
 def _write_latents(out: Path, z: np.ndarray) -> None:

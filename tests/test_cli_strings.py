@@ -163,6 +163,8 @@ WRONG = {
     "fit-density {c} --max-bad 0.5": (2, ["--max-bad is for other data", "--data SOURCE"]),
     "fit-density {n} --latents {n}.npy --max-bad 0.5": (2, ["--latents and --max-bad exclude each other"]),
     "compare {c} {c} --max-bad 0.5": (2, ["--max-bad needs --data"]),
+    "sample {c} --draws 5 -o {n}.npy": (2, ["--draws 5 is for decoded items", "leave --draws away"]),
+    "sample {c} --draws 0 -o {n}.txt": (2, ["--draws"]),
     "sample {c} -o {n}.smi": (2, ["cannot write items", "supported: .txt"]),
 }
 
@@ -199,7 +201,24 @@ def test_samples_that_came_to_no_end_are_counted(cli: Cli, data, tmp_path) -> No
     told = cli("sample", tmp_path / "ckpt", "-n", 300, "-o", tmp_path / "s.txt").err
     lines = (tmp_path / "s.txt").read_text().split("\n")[:-1]
     assert len(lines) == 300 and lines.count("") > 0
-    assert f"{lines.count('')} of 300 strings came to no end and are empty lines" in told
+    assert f"{lines.count('')} of 300 strings are empty lines: they came to no end" in told
+    cli("sample", tmp_path / "ckpt", "-n", 300, "--draws", 50, "-o", tmp_path / "drawn.txt")
+    assert (tmp_path / "drawn.txt").read_text().split("\n")[:-1].count("") < lines.count("")
+
+
+def test_samples_of_many_draws(cli: Cli, trained, tmp_path) -> None:
+    def sample(name: str, *options: object) -> list[str]:
+        assert cli("sample", trained, "-o", tmp_path / name, *options, "--json").json["draws"] == 30
+        return (tmp_path / name).read_text().splitlines()
+
+    lines = sample("s.txt", "-n", 70, "--draws", 30)
+    assert len(lines) == 70
+    are_of_the_grammar("\n".join(lines))
+    assert lines[:66] == sample("fewer.txt", "-n", 66, "--draws", 30, "--batch-size", 3)
+    assert lines != sample("other.txt", "-n", 70, "--draws", 30, "--seed", 1)
+    checkpoint = raectl.load(trained)
+    decoded = checkpoint.sample(70)
+    assert lines == checkpoint.modality.shown(checkpoint.modality.modes(decoded, 30, 0, 0, bool)).tolist()
 
 
 def test_items_of_the_data_are_written_as_they_are(trained, data, tmp_path) -> None:

@@ -165,6 +165,17 @@ def test_evaluation_by_chemistry(cli: Cli, trained):
     assert numbers["gaussian", "novel"]["value"] == pytest.approx(len(new) / len(canonical))
 
 
+def test_samples_of_many_draws_are_molecules(cli: Cli, trained, tmp_path, monkeypatch):
+    cli("sample", trained, "-n", 20, "--draws", 20, "-o", tmp_path / "s.smi")
+    samples = (tmp_path / "s.smi").read_text().splitlines()
+    with rdBase.BlockLogs():
+        assert all(Chem.MolFromSmiles(text) for text in samples if text) and any(samples)
+    monkeypatch.setitem(sys.modules, "rdkit", None)
+    refused = cli.run("sample", trained, "--draws", 20, "-o", tmp_path / "no.smi")
+    assert_clear_error(refused, 1, "need RDKit", "install it, or leave --draws away")
+    assert not (tmp_path / "no.smi").exists()
+
+
 def test_evaluation_without_rdkit(cli: Cli, trained, monkeypatch):
     monkeypatch.setitem(sys.modules, "rdkit", None)
     data = trained.parent / "my.smi"

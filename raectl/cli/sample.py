@@ -12,6 +12,17 @@ def sample(
     out: o.Out,
     n: Annotated[int, typer.Option("-n", min=1, metavar="N", help="How many.", rich_help_panel=o.OUTPUT)] = 64,
     density: o.DensityName = None,
+    draws: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=10_000,
+            metavar="N",
+            help="Of strings: decode each latent N times at random and keep the most frequent valid string.",
+            show_default="once, to the likeliest",
+            rich_help_panel=o.MODEL,
+        ),
+    ] = None,
     seed: o.Seed = 0,
     batch_size: o.BatchSize = 1024,
     device: o.Device = "auto",
@@ -28,7 +39,7 @@ def sample(
 
     with Progressing() as report:
         name = write_samples(
-            ckpt, out, n, density=density, seed=seed, batch_size=batch_size, device=device, report=report
+            ckpt, out, n, density=density, draws=draws, seed=seed, batch_size=batch_size, device=device, report=report
         )
-    values = {"out": str(out), "n": n, "density": name, "seed": seed}
+    values = {"out": str(out), "n": n, "density": name, "draws": draws, "seed": seed}
     emit(values, {"samples": out, "n": n, "density": name, "seed": seed}, as_json=as_json)

@@ -42,6 +42,10 @@ class Strings(Extractor):
             raise RaectlError(f"{self.name} takes strings, not {items.dtype} of shape {items.shape}")
         return torch.tensor([self._row(text) for text in items.tolist()]).reshape(-1, self.dim)
 
+    def is_valid(self, item: str) -> bool:
+        """Whether there is a string, and it means something."""
+        return bool(self(np.array([item], np.str_))[0, 0])
+
     def _row(self, text: str) -> list[float]:
         if not text:
             return [0.0] * self.dim

@@ -7,7 +7,7 @@ uint8; a modality turns them into tensors and back, compares, draws and writes t
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,26 @@ class Modality(ABC):
 
         The inverse of `to_tensor` on everything that `to_tensor` returns.
         """
+
+    def modes(
+        self, x_hat: torch.Tensor, draws: int, seed: int, start: int, is_valid: Callable[[Any], bool]
+    ) -> np.ndarray:
+        """Of each item, the most frequent valid one of some draws from a decoder's output, if that is a distribution.
+
+        Arguments:
+            x_hat: (B, *item_shape).
+            draws: how many of each item.
+            seed: of the draws.
+            start: number of the first item; the draws of item i depend on the seed and i alone.
+            is_valid: whether an item counts, given as `shown` gives it.
+
+        Returns:
+            (B, *stored) uint8; something that is not valid where no draw is.
+
+        Raises:
+            UsageError: it is not one, as by default.
+        """
+        raise UsageError("a decoder of these items draws nothing: each latent is one item", "leave --draws away")
 
     @abstractmethod
     def reconstruction(self, x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:
