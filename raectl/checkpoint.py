@@ -1,6 +1,6 @@
 """A trained autoencoder, opened from its directory: encode, decode, fit a density to its latents, sample."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -231,6 +231,18 @@ class Checkpoint:
         fitted = density if isinstance(density, Density) else self.density(density)
         for start in range(0, n, _DRAWN):
             yield from self.decode_blocks(fitted.sample(min(_DRAWN, n - start), seed, start))
+
+    def modes(
+        self, n: int, seed: int, density: str | Density | None, draws: int, is_valid: Callable[[Any], bool]
+    ) -> Iterator[np.ndarray]:
+        """`sample`, decoded many times, as bytes, a block at a time: the most frequent valid item of each latent.
+
+        See `raectl.modalities.base.Modality.modes`; item i depends on the seed and i alone.
+        """
+        start = 0
+        for block in self.sample_blocks(n, seed, density):
+            yield self.modality.modes(block, draws, seed, start, is_valid)
+            start += len(block)
 
     def log_prob(self, items: np.ndarray | Tensor, density: str | None = None) -> Tensor:
         """Log-density of each item's code under a fitted density: (N,), in nats. Low is odd."""

@@ -70,6 +70,7 @@ class Evaluation:
         densities: names of fitted densities; by default all that belong to these weights.
         kind: of interpolation, `linear` or `spherical`.
         seed: of samples, pairs and choices.
+        draws: decode each sample so many times, at random, and keep the most frequent valid item; None for once.
         max_bad: share of the real items that may be bad and are skipped.
         report: receives progress and warnings.
 
@@ -93,14 +94,16 @@ class Evaluation:
         densities: Sequence[str] = (),
         kind: str = "spherical",
         seed: int = 0,
+        draws: int | None = None,
         max_bad: float | None = None,
         report: Report | None = None,
     ) -> None:
         if n < _FEWEST:
             raise UsageError(f"-n {n} is too few to compare distributions", f"-n {_FEWEST} at least")
+        checkpoint.modality.check_draws(draws)
         self.report = report or Report()
         self._records = True
-        self.checkpoint, self.seed, self.n = checkpoint, noise.check_seed(seed), n
+        self.checkpoint, self.seed, self.n, self.draws = checkpoint, noise.check_seed(seed), n, draws
         name = _suitable(checkpoint, features)
         self.extractor: Extractor = resolve("extractor", name)(weights=weights, device=checkpoint.device)
         self.dataset = checkpoint.open_data(source, self.report, max_bad)
@@ -115,6 +118,8 @@ class Evaluation:
             densities=densities,
             kind=kind,
             seed=seed,
+            draws=draws,
+            is_valid=self.extractor.is_valid,
             report=self.report,
         )
         for note in self.extractor.notes:
@@ -127,7 +132,7 @@ class Evaluation:
         if n < dim:
             self.report.note(
                 f"{n:,} real items are fewer than the {dim:,} features: the Fréchet distance is far too high at this "
-                "n, as that of {REAL} shows; trust the kernel distance"
+                f"n, as that of {REAL} shows; trust the kernel distance"
             )
         yield self._real(reference)
         for subject in self.subjects:
@@ -197,6 +202,7 @@ class Evaluation:
             "source": self.dataset.source,
             "data": self.dataset.fingerprint,
             "seed": self.seed,
+            "draws": self.draws,
             "extractor": self.extractor.key,
             "weights": self.checkpoint.weights,
             "seconds": round(time.monotonic() - began, 3),

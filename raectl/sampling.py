@@ -48,10 +48,10 @@ def write_samples(
 
     Raises:
         RaectlError: there is no such density, it was fitted to other weights, or `out` cannot be written.
-        UsageError: nothing can be drawn from what the decoder gives, or `out` takes latents.
+        UsageError: there are draws, and each latent is one item, or `out` takes latents.
     """
     directory = Directory(Path(path))
-    if draws and out.suffix.lower() == _LATENTS:
+    if draws is not None and out.suffix.lower() == _LATENTS:
         raise UsageError(f"--draws {draws} is for decoded items, and {out} takes latents", "leave --draws away")
     if directory.is_densities_only():
         if out.suffix.lower() != _LATENTS:
@@ -69,6 +69,7 @@ def write_samples(
         _write_latents(out, checkpoint.density(density).sample(n, seed).numpy())
     else:
         checkpoint.modality.check_out(out)
+        checkpoint.modality.check_draws(draws)
         if draws:
             batches = _modes(checkpoint, n, seed, density, draws, report or Report())
         else:
@@ -93,12 +94,11 @@ def _batches(checkpoint: Checkpoint, n: int, seed: int, density: str | None, blo
 def _modes(
     checkpoint: Checkpoint, n: int, seed: int, density: str | None, draws: int, report: Report
 ) -> Iterator[np.ndarray]:
-    modality, start = checkpoint.modality, 0
-    is_valid = _validity(modality)
-    for block in checkpoint.sample_blocks(n, seed, density):
-        report.progress("drawing", start, n)
-        yield modality.modes(block, draws, seed, start, is_valid)
-        start += len(block)
+    done = 0
+    for block in checkpoint.modes(n, seed, density, draws, _validity(checkpoint.modality)):
+        yield block
+        done += len(block)
+        report.progress("drawing", done, n)
 
 
 def _validity(modality: Modality) -> Callable[[Any], bool]:

@@ -14,7 +14,7 @@ Table 1 and section 5.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -71,6 +71,8 @@ def subjects(
     densities: Sequence[str] = (),
     kind: str = "spherical",
     seed: int = 0,
+    draws: int | None = None,
+    is_valid: Callable[[Any], bool] = lambda item: True,
     report: Report | None = None,
 ) -> list[Subject]:
     """Everything that can be measured of a checkpoint, as many items of each as there are real ones.
@@ -82,6 +84,8 @@ def subjects(
         densities: names of fitted densities; by default all that belong to these weights.
         kind: of interpolation, `linear` or `spherical` (the paper's).
         seed: of samples and pairs.
+        draws: decode each sample so many times, and keep the most frequent valid item; None for once.
+        is_valid: whether an item counts, where there are draws.
         report: is told what is left out, and why.
 
     Raises:
@@ -94,10 +98,19 @@ def subjects(
     fitted = _fitted(checkpoint, densities, report)
     codes = _Codes(checkpoint, real, kind, seed)
     found = [Subject("reconstruction", len(real), None, codes.reconstructions, codes.errors)]
+
+    def samples(density: Density) -> Callable[[], Iterator[np.ndarray]]:
+        def blocks() -> Iterator[np.ndarray]:
+            if draws:
+                return checkpoint.modes(len(real), seed, density, draws, is_valid)
+            return map(checkpoint.modality.to_items, checkpoint.sample_blocks(len(real), seed, density))
+
+        return blocks
+
     if first := _n(checkpoint, training, report):
-        found.append(_samples(checkpoint, N, first, len(real), seed, None))
+        found.append(Subject(N, len(real), None, samples(first)))
     for name, density in fitted.items():
-        found.append(_samples(checkpoint, name, density, len(real), seed, name))
+        found.append(Subject(name, len(real), name, samples(density)))
     found.append(Subject("interpolation", len(real), None, codes.interpolations))
     for name, density in fitted.items():
         if isinstance(density, Recoding):
@@ -130,13 +143,6 @@ def _n(checkpoint: Checkpoint, training: Dataset | None, report: Report) -> Dens
         report.note(f"left out: {N}, a {model.n} density of the training latents, as the training data are gone")
         return None
     return kind().fit(split_latents(checkpoint, training)[0])
-
-
-def _samples(checkpoint: Checkpoint, name: str, density: Density, n: int, seed: int, stored: str | None) -> Subject:
-    def batches() -> Iterator[np.ndarray]:
-        return map(checkpoint.modality.to_items, checkpoint.sample_blocks(n, seed, density))
-
-    return Subject(name, n, stored, batches)
 
 
 class _Codes:

@@ -71,8 +71,8 @@ CASES: list[tuple[str, int, list[str]]] = [
     ("sample {w}/nodensity --density gmm -o {n}.png", 1, ["no density 'gmm'", "it has: none"]),
     ("sample {w}/ckpt -o {n}/x.png", 1, ["does not exist", "hint: mkdir -p"]),
     ("sample {w}/ckpt -o {n}/x.npy", 1, ["does not exist", "hint: mkdir -p"]),
-    ("sample {w}/ckpt --draws 5 -o {n}.png", 2, ["draws nothing", "hint: leave --draws away"]),
-    ("sample {w}/ckpt --draws 5 -o {n}", 2, ["draws nothing", "hint: leave --draws away"]),
+    ("sample {w}/ckpt --draws 5 -o {n}.png", 2, ["--draws 5 is for strings", "hint: leave --draws away"]),
+    ("sample {w}/ckpt --draws 5 -o {n}", 2, ["--draws 5 is for strings", "hint: leave --draws away"]),
     ("sample {w}/latents-only --draws 5 -o {n}.npy", 2, ["--draws 5 is for decoded items", "leave --draws away"]),
     ("sample {w}/ckpt -o {n}.doc", 2, ["cannot write items to", ".npz"]),
     ("sample {w}/ckpt -o {n}.pdf", 2, ["cannot write items to", ".npz", "becomes a directory"]),
@@ -83,6 +83,7 @@ CASES: list[tuple[str, int, list[str]]] = [
     ("sample {w}/ckpt --batch-size 0 -o {n}.png", 2, ["--batch-size", "greater than or equal to 1"]),
     ("sample {w}/latents-only -o {n}.png", 2, ["no decoder", "hint: -o new-latents.npy"]),
     ("sample {w}/latents-only --density kde -o {n}.npy", 1, ["no density 'kde'", "gmm-2"]),
+    ("evaluate {w}/ckpt --data {w}/images --draws 5", 2, ["--draws 5 is for strings", "hint: leave --draws away"]),
     # -- reconstruct
     ("reconstruct {w}/ckpt --data {w}/missing -o {n}.png", 1, ["missing does not exist"]),
     ("reconstruct {w}/ckpt --data {w}/broken -o {n}.png", 1, ["none of the 3 images"]),

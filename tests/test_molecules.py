@@ -170,6 +170,12 @@ def test_samples_of_many_draws_are_molecules(cli: Cli, trained, tmp_path, monkey
     samples = (tmp_path / "s.smi").read_text().splitlines()
     with rdBase.BlockLogs():
         assert all(Chem.MolFromSmiles(text) for text in samples if text) and any(samples)
+    evaluated = cli("evaluate", trained, "--data", trained.parent / "my.smi", "--draws", 20, "--json").json
+    numbers = {(line["of"], line["metric"]): line for line in evaluated["numbers"]}
+    cli("sample", trained, "-n", len(CHAINS), "--draws", 20, "-o", tmp_path / "all.smi")
+    written = (tmp_path / "all.smi").read_text().split("\n")[:-1]
+    valid = numbers["gaussian", "valid"]
+    assert valid["value"] == pytest.approx(1 - written.count("") / len(CHAINS)) and valid["draws"] == 20
     monkeypatch.setitem(sys.modules, "rdkit", None)
     refused = cli.run("sample", trained, "--draws", 20, "-o", tmp_path / "no.smi")
     assert_clear_error(refused, 1, "need RDKit", "install it, or leave --draws away")

@@ -49,6 +49,7 @@ def evaluate(
     kind: Annotated[
         str, typer.Option(rich_help_panel=o.MODEL, help="Of interpolation: linear or spherical.")
     ] = "spherical",
+    draws: o.Draws = None,
     seed: o.Seed = 0,
     max_bad: o.OtherMaxBad = None,
     device: o.Device = "auto",
@@ -75,6 +76,7 @@ def evaluate(
             densities=density or (),
             kind=kind,
             seed=seed,
+            draws=draws,
             max_bad=max_bad,
             report=report,
         )

@@ -96,6 +96,17 @@ BatchSize = Annotated[
         "--batch-size", help="Items made at a time; changes memory, not the items.", min=1, rich_help_panel=RUN
     ),
 ]
+Draws = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=10_000,
+        metavar="N",
+        help="Of strings: decode each sample N times at random and keep the most frequent valid string.",
+        show_default="once, to the likeliest",
+        rich_help_panel=MODEL,
+    ),
+]
 CheckpointDir = Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint directory.", show_default=False)]
 Out = Annotated[
     Path,

@@ -12,17 +12,7 @@ def sample(
     out: o.Out,
     n: Annotated[int, typer.Option("-n", min=1, metavar="N", help="How many.", rich_help_panel=o.OUTPUT)] = 64,
     density: o.DensityName = None,
-    draws: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=10_000,
-            metavar="N",
-            help="Of strings: decode each latent N times at random and keep the most frequent valid string.",
-            show_default="once, to the likeliest",
-            rich_help_panel=o.MODEL,
-        ),
-    ] = None,
+    draws: o.Draws = None,
     seed: o.Seed = 0,
     batch_size: o.BatchSize = 1024,
     device: o.Device = "auto",

@@ -35,6 +35,7 @@ class Modality(ABC):
         suffixes: suffixes of the files that items can be written to, in lower case.
         picture_suffixes: those of them that are a page for a person to look at.
         writes_directories: whether items can also be written to a directory, a file each.
+        is_drawn: whether what a decoder gives is a distribution, from which `modes` draws items.
     """
 
     measures: tuple[str, ...]
@@ -42,6 +43,7 @@ class Modality(ABC):
     suffixes: tuple[str, ...]
     picture_suffixes: tuple[str, ...]
     writes_directories: bool
+    is_drawn: bool = False
 
     def __init__(self, **options: Any) -> None:
         self.options = options
@@ -80,7 +82,7 @@ class Modality(ABC):
     def modes(
         self, x_hat: torch.Tensor, draws: int, seed: int, start: int, is_valid: Callable[[Any], bool]
     ) -> np.ndarray:
-        """Of each item, the most frequent valid one of some draws from a decoder's output, if that is a distribution.
+        """Of each item, the most frequent valid one of some draws from a decoder's output, where `is_drawn`.
 
         Arguments:
             x_hat: (B, *item_shape).
@@ -92,10 +94,15 @@ class Modality(ABC):
         Returns:
             (B, *stored) uint8; something that is not valid where no draw is.
 
-        Raises:
-            UsageError: it is not one, as by default.
         """
-        raise UsageError("a decoder of these items draws nothing: each latent is one item", "leave --draws away")
+        raise NotImplementedError(f"{type(self).__name__} is not drawn")
+
+    def check_draws(self, draws: int | None) -> None:
+        """Raise a `UsageError` if many draws are asked for where each latent is one item."""
+        if draws is not None and not self.is_drawn:
+            raise UsageError(
+                f"--draws {draws} is for strings: of these items, each latent is one", "leave --draws away"
+            )
 
     @abstractmethod
     def reconstruction(self, x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:

@@ -45,6 +45,7 @@ class Strings(Modality):
     suffixes: tuple[str, ...] = (".txt",)
     picture_suffixes = ()
     writes_directories = False
+    is_drawn = True
 
     def __init__(self, grammar: str | None = None, **options: Any) -> None:
         super().__init__(grammar=grammar, **options)
