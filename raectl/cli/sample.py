@@ -32,4 +32,5 @@ def sample(
             ckpt, out, n, density=density, draws=draws, seed=seed, batch_size=batch_size, device=device, report=report
         )
     values = {"out": str(out), "n": n, "density": name, "draws": draws, "seed": seed}
-    emit(values, {"samples": out, "n": n, "density": name, "seed": seed}, as_json=as_json)
+    drawn = {} if draws is None else {"draws": draws}
+    emit(values, {"samples": out, "n": n, "density": name, **drawn, "seed": seed}, as_json=as_json)
