@@ -104,15 +104,16 @@ class Grammar:
     def string(self, rules: Iterable[int]) -> str | None:
         """What a sequence of rules derives, or None if it is no derivation, or one that does not end."""
         parts: list[str] = []
-        waiting = [Symbol(self.productions[0].left)]
+        productions, padding = self.productions, self.padding
+        waiting = [Symbol(productions[0].left)]
         for rule in rules:
             while waiting and waiting[-1].is_text:
                 parts.append(waiting.pop().text)
-            if rule == self.padding and not waiting:
+            if rule == padding and not waiting:
                 continue
-            if rule >= self.padding or not waiting or self.productions[rule].left != waiting.pop().text:
+            if rule >= padding or not waiting or productions[rule].left != waiting.pop().text:
                 return None
-            waiting.extend(reversed(self.productions[rule].right))
+            waiting.extend(reversed(productions[rule].right))
         while waiting and waiting[-1].is_text:
             parts.append(waiting.pop().text)
         return None if waiting else "".join(parts)
