@@ -2,8 +2,8 @@
 
     python benchmarks/grae.py --epochs 50 --seeds 1 2 3
     python benchmarks/grae.py --problem molecules --epochs 100 --seeds 1 2 3
-    python benchmarks/grae.py --problem molecules --data short.smi --config benchmarks/grae-molecules-cpu.toml \
-        --epochs 20 --seeds 1 2 3
+    python benchmarks/grae.py --problem molecules --data FILE.smi --config benchmarks/grae-molecules-cpu.toml \
+        --runs cpu-runs --epochs 20 --seeds 1 2 3
 
 It runs the commands that it prints, and can be stopped at any moment and started again: a training run goes on where it
 stopped, and a round that is done is not done again. The table goes to `benchmarks/results/grae.md`, or
@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--inducing", type=int, default=200)
     options = parser.parse_args()
     problem = PROBLEMS[options.problem]
+    keep_settings(options, parser)
     found: dict[str, list[Any]] = {}
     for model in problem.settings:
         path = options.runs / f"{options.problem}-{model.lower()}"
@@ -86,6 +87,16 @@ def main() -> None:
     page = HERE / "results" / problem.page
     page.write_text(report(problem, found, options))
     print(page.read_text())
+
+
+def keep_settings(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Refuse to go on with runs that were begun with other data or settings."""
+    asked = {"data": options.data, "config": options.config and options.config.read_text(), "width": options.width}
+    path = options.runs / f"{options.problem}.json"
+    if path.exists() and json.loads(path.read_text()) != asked:
+        parser.error(f"{options.runs} holds runs of other --data, --config or --width: give other --runs")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asked))
 
 
 def train(problem: Problem, model: str, path: Path, options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raectl import store
+from raectl import noise, store
 from raectl.allocator import keep_freed_memory
 from raectl.build import build, modality_of
 from raectl.config import Config
@@ -32,6 +32,8 @@ from raectl.state import Arrays, load_module
 # rounding, for another batch size, and item i must not depend on how many are asked for.
 BLOCK = 64
 _DRAWN = 16 * BLOCK  # latents drawn at a time
+MODE = "mode"  # stream of the draws from what a decoder gave
+MOST_DRAWS = 10_000
 
 
 class Checkpoint:
@@ -232,17 +234,40 @@ class Checkpoint:
         for start in range(0, n, _DRAWN):
             yield from self.decode_blocks(fitted.sample(min(_DRAWN, n - start), seed, start))
 
-    def modes(
-        self, n: int, seed: int, density: str | Density | None, draws: int, is_valid: Callable[[Any], bool]
-    ) -> Iterator[np.ndarray]:
-        """`sample`, decoded many times, as bytes, a block at a time: the most frequent valid item of each latent.
+    def modes(self, n: int, seed: int, density: str | Density | None, draws: int) -> Iterator[np.ndarray]:
+        """`sample`, each latent decoded many times, as bytes: of each the most frequent valid item, (1, *stored) uint8.
 
-        See `raectl.modalities.base.Modality.modes`; item i depends on the seed and i alone.
+        Valid is what the modality's first extractor takes for that: of molecules, what RDKit reads. Item i depends on
+        the seed and i alone. Raises as `check_draws` does.
         """
-        start = 0
-        for block in self.sample_blocks(n, seed, density):
-            yield self.modality.modes(block, draws, seed, start, is_valid)
-            start += len(block)
+        is_valid = self._validity()
+        blocks = self.sample_blocks(n, seed, density)
+        for index, x_hat in enumerate(x_hat for block in blocks for x_hat in block.float().cpu()):
+            generator = noise.torch_generator(seed, MODE, index)
+            yield self.modality.mode(x_hat, draws, generator, is_valid)[None]
+
+    def check_draws(self, draws: int | None) -> None:
+        """Raise, before any work is done, unless `modes` can draw so many; None is always well.
+
+        Raises:
+            UsageError: they are out of range, or of these items each latent is one.
+            RaectlError: what tells valid items is not installed.
+        """
+        if draws is None:
+            return
+        if type(draws) is not int or not 1 <= draws <= MOST_DRAWS:
+            raise UsageError(f"--draws {draws} is out of range: 1 to {MOST_DRAWS:,}")
+        if not self.modality.is_drawn:
+            message = f"--draws {draws} is for strings; {self.data.modality} are decoded in one way"
+            raise UsageError(message, "leave --draws away")
+        self._validity()
+
+    def _validity(self) -> Callable[[Any], bool]:
+        try:
+            is_valid: Callable[[Any], bool] = resolve("extractor", self.modality.extractors[0])().is_valid
+        except RaectlError as error:
+            raise RaectlError(f"--draws: {error.message}", f"{error.hint}, or leave --draws away") from error
+        return is_valid
 
     def log_prob(self, items: np.ndarray | Tensor, density: str | None = None) -> Tensor:
         """Log-density of each item's code under a fitted density: (N,), in nats. Low is odd."""

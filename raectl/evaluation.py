@@ -100,12 +100,11 @@ class Evaluation:
     ) -> None:
         if n < _FEWEST:
             raise UsageError(f"-n {n} is too few to compare distributions", f"-n {_FEWEST} at least")
-        checkpoint.modality.check_draws(draws)
+        checkpoint.check_draws(draws)
         self.report = report or Report()
         self._records = True
-        self.checkpoint, self.seed, self.n, self.draws = checkpoint, noise.check_seed(seed), n, draws
-        name = _suitable(checkpoint, features)
-        self.extractor: Extractor = resolve("extractor", name)(weights=weights, device=checkpoint.device)
+        self.checkpoint, self.seed, self.n = checkpoint, noise.check_seed(seed), n
+        self.extractor = _extractor(checkpoint, features, weights)
         self.dataset = checkpoint.open_data(source, self.report, max_bad)
         if len(self.dataset) < _FEWEST:
             raise RaectlError(f"{self.dataset.source}: {len(self.dataset)} items are too few", "give more --data")
@@ -119,7 +118,6 @@ class Evaluation:
             kind=kind,
             seed=seed,
             draws=draws,
-            is_valid=self.extractor.is_valid,
             report=self.report,
         )
         for note in self.extractor.notes:
@@ -202,7 +200,7 @@ class Evaluation:
             "source": self.dataset.source,
             "data": self.dataset.fingerprint,
             "seed": self.seed,
-            "draws": self.draws,
+            "draws": subject.draws if subject else None,
             "extractor": self.extractor.key,
             "weights": self.checkpoint.weights,
             "seconds": round(time.monotonic() - began, 3),
@@ -219,6 +217,18 @@ class Evaluation:
             if self._records:
                 self.report.note(f"{error.message}: the numbers are shown, but not recorded")
             self._records = False
+
+
+def _extractor(checkpoint: Checkpoint, features: str | None, weights: Path | None) -> Extractor:
+    """That which was asked for, or else the items' first; where it is not installed, the last needs nothing."""
+    kind: type[Extractor] = resolve("extractor", _suitable(checkpoint, features))
+    try:
+        return kind(weights=weights, device=checkpoint.device)
+    except UsageError:
+        raise
+    except RaectlError as error:
+        other = f"   (or: --features {checkpoint.modality.extractors[-1]})" if features is None else ""
+        raise RaectlError(error.message, f"{error.hint}{other}") from error
 
 
 def _suitable(checkpoint: Checkpoint, features: str | None) -> str:

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from raectl import files, noise, registry
-from raectl.checkpoint import Checkpoint
+from raectl.checkpoint import MODE, Checkpoint
 from raectl.data import Dataset
 from raectl.errors import RaectlError, UsageError
 from raectl.lock import Lock
@@ -322,9 +322,12 @@ class _Run:
 
     def _decode(self, z: np.ndarray, start: int) -> list[str]:
         """The string that each latent stands for: the most frequent valid one of some draws, or an empty one."""
-        x_hat, draws, seed = self.checkpoint.decode(z), self.objective.draws, self.settings.seed
-        items = self.modality.modes(x_hat, draws, seed, start, self.objective.is_valid)
-        strings: list[str] = self.modality.shown(items).tolist()
+        seed, objective = self.settings.seed, self.objective
+        modes = [
+            self.modality.mode(x_hat, objective.draws, noise.torch_generator(seed, MODE, index), objective.is_valid)
+            for index, x_hat in enumerate(self.checkpoint.decode(z).float().cpu(), start)
+        ]
+        strings: list[str] = self.modality.shown(np.stack(modes)).tolist()
         return strings
 
     def _write_state(self) -> None:

@@ -1,23 +1,21 @@
 """Samples from a directory to a file: items through the decoder, or bare latents."""
 
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from raectl import files, registry, store
+from raectl import files, store
 from raectl.checkpoint import BLOCK, Checkpoint
 from raectl.directory import Directory
 from raectl.errors import RaectlError, UsageError, command
-from raectl.extractors.base import Extractor
-from raectl.modalities.base import Modality
 from raectl.reporting import Report
 
 _LATENTS = ".npy"
 _PRIOR = "prior"
+_ENDLESS = "what came to no end; more training makes it rarer"
+_INVALID = "no draw was valid; more draws, or more training, make them rarer"
 
 
 def write_samples(
@@ -38,7 +36,7 @@ def write_samples(
         path: a checkpoint directory, or one that holds only densities.
         out: where to; `.npy` takes the latents, (n, d) float32, and needs no decoder.
         density: name or kind; None for the last one fitted, or the model's prior.
-        batch_size: items held at a time, where the form of `out` allows.
+        batch_size: items held at a time, where the form of `out` allows; one of many draws.
         draws: decode each latent so many times, at random, and keep the most frequent valid item; None to decode it
             once, to the likeliest.
         report: receives progress, and what there is to remark on the samples.
@@ -50,7 +48,7 @@ def write_samples(
         RaectlError: there is no such density, it was fitted to other weights, or `out` cannot be written.
         UsageError: there are draws, and each latent is one item, or `out` takes latents.
     """
-    directory = Directory(Path(path))
+    report, directory = report or Report(), Directory(Path(path))
     if draws is not None and out.suffix.lower() == _LATENTS:
         raise UsageError(f"--draws {draws} is for decoded items, and {out} takes latents", "leave --draws away")
     if directory.is_densities_only():
@@ -69,14 +67,13 @@ def write_samples(
         _write_latents(out, checkpoint.density(density).sample(n, seed).numpy())
     else:
         checkpoint.modality.check_out(out)
-        checkpoint.modality.check_draws(draws)
-        if draws:
-            batches = _modes(checkpoint, n, seed, density, draws, report or Report())
-        else:
+        checkpoint.check_draws(draws)
+        if draws is None:
             batches = _batches(checkpoint, n, seed, density, max(1, batch_size // BLOCK))
-        remark = checkpoint.modality.write(out, batches, n)
-        if remark and report:
-            report.note(remark)
+        else:
+            batches = _modes(checkpoint, n, seed, density, draws, report)
+        if remark := checkpoint.modality.write(out, batches, n):
+            report.note(f"{remark}: {_ENDLESS if draws is None else _INVALID}")
     return found.name if found else _PRIOR
 
 
@@ -94,25 +91,9 @@ def _batches(checkpoint: Checkpoint, n: int, seed: int, density: str | None, blo
 def _modes(
     checkpoint: Checkpoint, n: int, seed: int, density: str | None, draws: int, report: Report
 ) -> Iterator[np.ndarray]:
-    done = 0
-    for block in checkpoint.modes(n, seed, density, draws, _validity(checkpoint.modality)):
-        yield block
-        done += len(block)
+    for done, item in enumerate(checkpoint.modes(n, seed, density, draws), 1):
+        yield item
         report.progress("drawing", done, n)
-
-
-def _validity(modality: Modality) -> Callable[[Any], bool]:
-    """Whether an item is valid, by what measures its modality first; asked for when there is an item to judge."""
-
-    @cache
-    def extractor() -> Extractor:
-        try:
-            made: Extractor = registry.resolve("extractor", modality.extractors[0])()
-        except RaectlError as error:
-            raise RaectlError(error.message, "install it, or leave --draws away") from error
-        return made
-
-    return lambda item: extractor().is_valid(item)
 
 
 def _write_latents(out: Path, z: np.ndarray) -> None:

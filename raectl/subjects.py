@@ -2,7 +2,7 @@
 
     reconstruction     D(E(x)) of the real items themselves
     N                  samples of the prior, or of one Gaussian where the model has none or the paper fits one
-    gmm-10, ...        samples of each fitted density
+    gmm-10, ...        samples of each fitted density; `gmm-10, 20 draws` if each was decoded 20 times
     interpolation      D of the middle between the codes of two real items
 
 A density that has a code of its own, such as a second-stage VAE, also gives reconstructions and interpolations through
@@ -14,7 +14,7 @@ Table 1 and section 5.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -53,6 +53,7 @@ class Subject:
         n: number of items.
         density: name of the fitted density they come from or through, or None.
         batches: makes the items, (B, *stored) uint8, a batch at a time.
+        draws: how often each was decoded, see `Checkpoint.modes`; None for once.
         errors: means of the modality's measures of reconstructions, known once all batches are made; None for others.
     """
 
@@ -60,6 +61,7 @@ class Subject:
     n: int
     density: str | None
     batches: Callable[[], Iterator[np.ndarray]]
+    draws: int | None = None
     errors: Callable[[], dict[str, float]] | None = None
 
 
@@ -72,7 +74,6 @@ def subjects(
     kind: str = "spherical",
     seed: int = 0,
     draws: int | None = None,
-    is_valid: Callable[[Any], bool] = lambda item: True,
     report: Report | None = None,
 ) -> list[Subject]:
     """Everything that can be measured of a checkpoint, as many items of each as there are real ones.
@@ -85,7 +86,6 @@ def subjects(
         kind: of interpolation, `linear` or `spherical` (the paper's).
         seed: of samples and pairs.
         draws: decode each sample so many times, and keep the most frequent valid item; None for once.
-        is_valid: whether an item counts, where there are draws.
         report: is told what is left out, and why.
 
     Raises:
@@ -97,25 +97,27 @@ def subjects(
     report = report or Report()
     fitted = _fitted(checkpoint, densities, report)
     codes = _Codes(checkpoint, real, kind, seed)
-    found = [Subject("reconstruction", len(real), None, codes.reconstructions, codes.errors)]
+    found = [Subject("reconstruction", len(real), None, codes.reconstructions, errors=codes.errors)]
 
-    def samples(density: Density) -> Callable[[], Iterator[np.ndarray]]:
+    def samples(name: str, density: Density, stored: str | None) -> Subject:
         def blocks() -> Iterator[np.ndarray]:
-            if draws:
-                return checkpoint.modes(len(real), seed, density, draws, is_valid)
+            if draws is not None:
+                return checkpoint.modes(len(real), seed, density, draws)
             return map(checkpoint.modality.to_items, checkpoint.sample_blocks(len(real), seed, density))
 
-        return blocks
+        return Subject(name if draws is None else f"{name}, {draws} draws", len(real), stored, blocks, draws)
 
     if first := _n(checkpoint, training, report):
-        found.append(Subject(N, len(real), None, samples(first)))
+        found.append(samples(N, first, None))
     for name, density in fitted.items():
-        found.append(Subject(name, len(real), name, samples(density)))
+        found.append(samples(name, density, name))
     found.append(Subject("interpolation", len(real), None, codes.interpolations))
     for name, density in fitted.items():
         if isinstance(density, Recoding):
             through = _Codes(checkpoint, real, kind, seed, density)
-            found.append(Subject(f"reconstruction by {name}", len(real), name, through.reconstructions, through.errors))
+            found.append(
+                Subject(f"reconstruction by {name}", len(real), name, through.reconstructions, errors=through.errors)
+            )
             found.append(Subject(f"interpolation by {name}", len(real), name, through.interpolations))
     return found
 

@@ -13,6 +13,7 @@ from string_helpers import GRAMMAR, lines, write_lines
 
 import raectl
 from raectl import files
+from raectl.errors import UsageError
 from raectl.grammars.parser import parser_of
 from raectl.metrics.derivations import rule_accuracy
 
@@ -164,6 +165,7 @@ WRONG = {
     "fit-density {n} --latents {n}.npy --max-bad 0.5": (2, ["--latents and --max-bad exclude each other"]),
     "compare {c} {c} --max-bad 0.5": (2, ["--max-bad needs --data"]),
     "sample {c} --draws 5 -o {n}.npy": (2, ["--draws 5 is for decoded items", "leave --draws away"]),
+    "sample {c} --draws 10001 -o {n}.txt": (2, ["--draws 10001 is out of range: 1 to 10,000"]),
     "sample {c} --draws 0 -o {n}.txt": (2, ["--draws"]),
     "sample {c} -o {n}.smi": (2, ["cannot write items", "supported: .txt"]),
 }
@@ -201,9 +203,11 @@ def test_samples_that_came_to_no_end_are_counted(cli: Cli, data, tmp_path) -> No
     told = cli("sample", tmp_path / "ckpt", "-n", 300, "-o", tmp_path / "s.txt").err
     lines = (tmp_path / "s.txt").read_text().split("\n")[:-1]
     assert len(lines) == 300 and lines.count("") > 0
-    assert f"{lines.count('')} of 300 strings are empty lines: they came to no end" in told
-    cli("sample", tmp_path / "ckpt", "-n", 300, "--draws", 50, "-o", tmp_path / "drawn.txt")
-    assert (tmp_path / "drawn.txt").read_text().split("\n")[:-1].count("") < lines.count("")
+    assert f"{lines.count('')} of 300 lines are empty: what came to no end; more training" in told
+    told = cli("sample", tmp_path / "ckpt", "-n", 300, "--draws", 2, "-o", tmp_path / "drawn.txt").err
+    drawn = (tmp_path / "drawn.txt").read_text().split("\n")[:-1]
+    assert 0 < drawn.count("") < lines.count("")
+    assert f"{drawn.count('')} of 300 lines are empty: no draw was valid; more draws" in told
 
 
 def test_samples_of_many_draws(cli: Cli, trained, tmp_path) -> None:
@@ -217,8 +221,11 @@ def test_samples_of_many_draws(cli: Cli, trained, tmp_path) -> None:
     assert lines[:66] == sample("fewer.txt", "-n", 66, "--draws", 30, "--batch-size", 3)
     assert lines != sample("other.txt", "-n", 70, "--draws", 30, "--seed", 1)
     checkpoint = raectl.load(trained)
-    decoded = checkpoint.sample(70)
-    assert lines == checkpoint.modality.shown(checkpoint.modality.modes(decoded, 30, 0, 0, bool)).tolist()
+    items = np.concatenate(list(checkpoint.modes(70, 0, None, 30)))
+    assert items.shape == (70, 9) and lines == checkpoint.modality.shown(items).tolist()
+    for draws in (0, -3, 10_001, 2.5, True):
+        with pytest.raises(UsageError, match=r"--draws .* is out of range: 1 to 10,000"):
+            checkpoint.check_draws(draws)
 
 
 def test_items_of_the_data_are_written_as_they_are(trained, data, tmp_path) -> None:

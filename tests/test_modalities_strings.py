@@ -99,37 +99,33 @@ def test_an_item_depends_on_its_own_probabilities_alone(strings):
 def forked():
     """A grammar of a, b and c; the likeliest rules derive a, and c is the likeliest string."""
     strings = Strings("S -> A | 'c'\nA -> 'a' | 'b'\n")
-    x_hat = torch.zeros(5, 2, strings.grammar.size)
-    x_hat[:, 0, :2] = torch.tensor([0.6, 0.4])
-    x_hat[:, 1, 2:4] = torch.tensor([0.5, 0.5])
-    x_hat[:, 1, 4] = 1.0  # the padding, after c
-    assert strings.shown(strings.to_items(x_hat)).tolist() == ["a"] * 5
+    x_hat = torch.zeros(2, strings.grammar.size)
+    x_hat[0, :2] = torch.tensor([0.6, 0.4])
+    x_hat[1, 2:4] = torch.tensor([0.5, 0.5])
+    x_hat[1, 4] = 1.0  # the padding, after c
+    assert strings.shown(strings.to_items(x_hat[None])).tolist() == ["a"]
     return strings, x_hat
+
+
+def mode(strings, x_hat, draws, is_valid=bool, seed=0):
+    rules = strings.mode(x_hat, draws, torch.Generator().manual_seed(seed), is_valid)
+    assert rules.dtype == np.uint8 and rules.shape == x_hat.shape[:1]
+    return strings.shown(rules[None])[0]
 
 
 @pytest.mark.parametrize("at_once", [2**24, 100])
 def test_the_mode_is_the_likeliest_string(forked, monkeypatch, at_once):
     monkeypatch.setattr("raectl.modalities.strings._AT_ONCE", at_once)  # 10 draws at a time
-    strings, x_hat = forked
-    items = strings.modes(x_hat, 1005, 0, 0, bool)
-    assert items.dtype == np.uint8 and items.shape == (5, 2)
-    assert strings.shown(items).tolist() == ["c"] * 5
+    assert [mode(*forked, 1005, seed=seed) for seed in range(4)] == ["c"] * 4
 
 
 def test_the_mode_is_taken_among_what_is_valid(forked):
     strings, x_hat = forked
-    x_hat[:, 1, 2:4] = torch.tensor([0.4, 0.6])
-    assert strings.shown(strings.modes(x_hat, 1000, 0, 0, lambda text: text != "c")).tolist() == ["b"] * 5
-    assert strings.shown(strings.modes(x_hat, 1000, 0, 0, lambda text: False)).tolist() == [""] * 5
-    unfinished = x_hat[:, :1] * torch.tensor([1.0, 0, 0, 0, 0])  # A never becomes anything
-    assert strings.shown(strings.modes(unfinished, 10, 0, 0, bool)).tolist() == [""] * 5
-
-
-def test_the_draws_of_an_item_depend_on_the_seed_and_its_number(strings):
-    x_hat = probabilities(1, 15, 12, sharpness=0.5).expand(6, -1, -1)
-    whole = strings.shown(strings.modes(x_hat, 1, 3, 10, bool)).tolist()
-    assert strings.shown(strings.modes(x_hat[:2], 1, 3, 14, bool)).tolist() == whole[4:]
-    assert len(set(whole)) > 1 and strings.shown(strings.modes(x_hat, 1, 4, 10, bool)).tolist() != whole
+    x_hat[1, 2:4] = torch.tensor([0.4, 0.6])
+    assert mode(strings, x_hat, 1000, lambda text: text != "c") == "b"
+    assert mode(strings, x_hat, 1000, lambda text: False) == ""
+    unfinished = x_hat[:1] * torch.tensor([1.0, 0, 0, 0, 0])  # A never becomes anything
+    assert mode(strings, unfinished, 10) == ""
 
 
 def test_rules_of_no_use_are_never_taken():

@@ -11,11 +11,12 @@ from rdkit import Chem, rdBase
 
 import raectl
 from raectl import grammars, registry
+from raectl.checkpoint import Checkpoint
 from raectl.data import DataOptions, open_dataset, text
 from raectl.errors import RaectlError, UsageError
 from raectl.extractors.molecules import Molecules
 from raectl.extractors.strings import Strings
-from raectl.grammars.parser import LONGEST
+from raectl.grammars.parser import LONGEST, parser_of
 from raectl.metrics.reference import Reference
 from raectl.metrics.strings import validity
 from raectl.modalities.strings import Strings as Modality
@@ -125,7 +126,7 @@ def test_without_rdkit_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "rdkit", None)
     with pytest.raises(RaectlError) as error:
         Molecules()
-    assert "raectl[molecules]" in error.value.hint and "--features strings" in error.value.hint
+    assert error.value.hint == "pip install 'raectl[molecules]'"
 
 
 def test_features_have_no_weights(tmp_path):
@@ -165,27 +166,47 @@ def test_evaluation_by_chemistry(cli: Cli, trained):
     assert numbers["gaussian", "novel"]["value"] == pytest.approx(len(new) / len(canonical))
 
 
-def test_samples_of_many_draws_are_molecules(cli: Cli, trained, tmp_path, monkeypatch):
-    cli("sample", trained, "-n", 20, "--draws", 20, "-o", tmp_path / "s.smi")
-    samples = (tmp_path / "s.smi").read_text().splitlines()
-    with rdBase.BlockLogs():
-        assert all(Chem.MolFromSmiles(text) for text in samples if text) and any(samples)
-    evaluated = cli("evaluate", trained, "--data", trained.parent / "my.smi", "--draws", 20, "--json").json
-    numbers = {(line["of"], line["metric"]): line for line in evaluated["numbers"]}
-    cli("sample", trained, "-n", len(CHAINS), "--draws", 20, "-o", tmp_path / "all.smi")
-    written = (tmp_path / "all.smi").read_text().split("\n")[:-1]
-    valid = numbers["gaussian", "valid"]
-    assert valid["value"] == pytest.approx(1 - written.count("") / len(CHAINS)) and valid["draws"] == 20
+@pytest.fixture
+def unclosed(monkeypatch):
+    """Every latent decodes to a ring that is not closed, seven times of ten, or to one that is."""
+    good, bad = (np.array([*parser_of(SMILES).derivation(ring)]) for ring in ("C1CCC1", "C1CCC2"))
+    x_hat = torch.eye(SMILES.size)[good] * 0.3 + torch.eye(SMILES.size)[bad] * 0.7
+    monkeypatch.setattr(
+        Checkpoint, "sample_blocks", lambda self, n, seed=0, density=None: iter([x_hat.expand(n, -1, -1)])
+    )
+
+
+def test_samples_of_many_draws_are_molecules(cli: Cli, trained, tmp_path, unclosed):
+    data = trained.parent / "my.smi"
+    for draws, ring in (((), "C1CCC2"), (("--draws", 100), "C1CCC1")):
+        cli("sample", trained, "-n", 20, *draws, "-o", tmp_path / "s.smi")
+        assert (tmp_path / "s.smi").read_text().splitlines() == [ring] * 20
+        for features in ((), ("--features", "strings")):
+            told = cli("evaluate", trained, "--data", data, "--density", "gaussian", *draws, *features, "--json").json
+            found = {line["of"]: line for line in told["numbers"] if line["metric"] == "valid"}
+            assert found["real"]["draws"] is found["interpolation"]["draws"] is None
+            of = found["gaussian, 100 draws" if draws else "gaussian"]
+            assert of["density"] == "gaussian" and of["draws"] == (100 if draws else None)
+            assert of["value"] == float(bool(draws or features))
+
+
+def test_draws_without_rdkit(cli: Cli, trained, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "rdkit", None)
-    refused = cli.run("sample", trained, "--draws", 20, "-o", tmp_path / "no.smi")
-    assert_clear_error(refused, 1, "need RDKit", "install it, or leave --draws away")
+    for command in (
+        ("sample", trained, "-o", tmp_path / "no.smi"),
+        ("evaluate", trained, "--data", trained.parent / "my.smi"),
+    ):
+        refused = cli.run(*command, "--draws", 1)
+        assert_clear_error(refused, 1, "--draws: ", "need RDKit", "raectl[molecules]', or leave --draws away")
     assert not (tmp_path / "no.smi").exists()
 
 
 def test_evaluation_without_rdkit(cli: Cli, trained, monkeypatch):
     monkeypatch.setitem(sys.modules, "rdkit", None)
     data = trained.parent / "my.smi"
-    assert_clear_error(cli.run("evaluate", trained, "--data", data), 1, "need RDKit", "raectl[molecules]")
+    assert_clear_error(
+        cli.run("evaluate", trained, "--data", data), 1, "need RDKit", "raectl[molecules]'   (or: --features strings)"
+    )
     told = cli("evaluate", trained, "--data", data, "--features", "strings", "--json").json
     assert {line["metric"] for line in told["numbers"]} >= {"valid", "unique", "novel", "exact-match"}
 

@@ -100,7 +100,6 @@ Draws = Annotated[
     int | None,
     typer.Option(
         min=1,
-        max=10_000,
         metavar="N",
         help="Of strings: decode each sample N times at random and keep the most frequent valid string.",
         show_default="once, to the likeliest",

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -59,7 +59,3 @@ class Extractor(ABC):
         Raises:
             RaectlError: the items are of another kind.
         """
-
-    def is_valid(self, item: Any) -> bool:
-        """Whether an item, as a modality shows it, means something: any image does."""
-        return True

@@ -46,7 +46,7 @@ class EfficientNetLite0(NetworkExtractor):
             from efficientnet_lite_pytorch import EfficientNet
         except ImportError as error:
             needed = "the features efficientnet-lite0 need packages that are not installed"
-            raise RaectlError(needed, "pip install 'raectl[eval]'   (or: --features pixels)") from error
+            raise RaectlError(needed, "pip install 'raectl[eval]'") from error
         net = EfficientNet.from_name(self.name, image_size=self.size)
         return net, weights or Path(EfficientnetLite0ModelFile.get_model_file_path())
 

@@ -29,7 +29,7 @@ class Molecules(Strings):
             from rdkit import Chem, rdBase
         except ImportError as error:
             needed = f"the features {self.name} need RDKit, which is not installed"
-            raise RaectlError(needed, "pip install 'raectl[molecules]'   (or: --features strings)") from error
+            raise RaectlError(needed, "pip install 'raectl[molecules]'") from error
         self._chem, self._base = Chem, rdBase
 
     @property

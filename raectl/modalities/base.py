@@ -35,7 +35,7 @@ class Modality(ABC):
         suffixes: suffixes of the files that items can be written to, in lower case.
         picture_suffixes: those of them that are a page for a person to look at.
         writes_directories: whether items can also be written to a directory, a file each.
-        is_drawn: whether what a decoder gives is a distribution, from which `modes` draws items.
+        is_drawn: whether what a decoder gives is a distribution, from which `mode` draws items.
     """
 
     measures: tuple[str, ...]
@@ -79,30 +79,20 @@ class Modality(ABC):
         The inverse of `to_tensor` on everything that `to_tensor` returns.
         """
 
-    def modes(
-        self, x_hat: torch.Tensor, draws: int, seed: int, start: int, is_valid: Callable[[Any], bool]
+    def mode(
+        self, x_hat: torch.Tensor, draws: int, generator: torch.Generator, is_valid: Callable[[Any], bool]
     ) -> np.ndarray:
-        """Of each item, the most frequent valid one of some draws from a decoder's output, where `is_drawn`.
+        """The most frequent valid item of some draws from what a decoder gave for one latent, where `is_drawn`.
 
         Arguments:
-            x_hat: (B, *item_shape).
-            draws: how many of each item.
-            seed: of the draws.
-            start: number of the first item; the draws of item i depend on the seed and i alone.
+            x_hat: (*item_shape), on the generator's device.
+            draws: how many.
             is_valid: whether an item counts, given as `shown` gives it.
 
         Returns:
-            (B, *stored) uint8; something that is not valid where no draw is.
-
+            (*stored) uint8; one that `shown` gives nothing for, where no draw is valid.
         """
         raise NotImplementedError(f"{type(self).__name__} is not drawn")
-
-    def check_draws(self, draws: int | None) -> None:
-        """Raise a `UsageError` if many draws are asked for where each latent is one item."""
-        if draws is not None and not self.is_drawn:
-            raise UsageError(
-                f"--draws {draws} is for strings: of these items, each latent is one", "leave --draws away"
-            )
 
     @abstractmethod
     def reconstruction(self, x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raectl import grammars, noise
+from raectl import grammars
 from raectl.errors import RaectlError
 from raectl.files import atomic_file
 from raectl.grammars.parser import LONGEST
@@ -24,7 +24,6 @@ from raectl.modalities.base import Modality
 _LONG = 64  # rules; the nets for molecules beyond
 _LEAST = 1e-7  # probability whose logarithm is taken; Keras's
 _TINY = 1e-30  # that no rule which applies falls below
-_MODE = "mode"  # stream of the draws
 _AT_ONCE = 2**24  # probabilities drawn by
 # Of the built-in grammars that have their own; the first is the default.
 _EXTRACTORS = {"expressions": ("expressions",), "smiles": ("molecules", "penalized-logp")}
@@ -129,28 +128,21 @@ class Strings(Modality):
             rules[:, step] = rule
         return rules
 
-    def modes(self, x_hat: Tensor, draws: int, seed: int, start: int, is_valid: Callable[[str], bool]) -> np.ndarray:
-        """Of each item, the most frequent valid string of some draws: (B, T, D) => (B, T) uint8, padding where none is.
+    def mode(
+        self, x_hat: Tensor, draws: int, generator: torch.Generator, is_valid: Callable[[str], bool]
+    ) -> np.ndarray:
+        """The most frequent valid string of some draws: (T, D) => (T,) uint8, all padding where none is valid.
 
         Reference: the Grammar VAE's code, in optimization: of 25 draws of an expression, of 500 of a molecule.
         """
-        items = np.full(x_hat.shape[:2], self.grammar.padding, np.uint8)
-        for index, probabilities in enumerate(x_hat.detach().float().cpu()):
-            generator = noise.torch_generator(seed, _MODE, start + index)
-            drawn = self._draws(probabilities, draws, generator)
-            texts = self.shown(drawn).tolist()
-            ranked = (text for text, _ in Counter(texts).most_common())
-            found = next((text for text in ranked if text and is_valid(text)), None)
-            if found is not None:
-                items[index] = drawn[texts.index(found)]
-        return items
-
-    def _draws(self, probabilities: Tensor, draws: int, generator: torch.Generator) -> np.ndarray:
-        """(T, D) => (draws, T) uint8, some at a time, so that memory does not grow with their number."""
-        most = max(1, _AT_ONCE // probabilities.numel())
+        most = max(1, _AT_ONCE // x_hat.numel())
         parts = [min(most, draws - first) for first in range(0, draws, most)]
-        drawn = [self.derive(probabilities.expand(n, *probabilities.shape), generator) for n in parts]
-        return torch.cat([part.to(torch.uint8) for part in drawn]).numpy()
+        drawn = torch.cat([self.derive(x_hat.expand(n, *x_hat.shape), generator).to(torch.uint8) for n in parts])
+        texts = self.shown(drawn.numpy()).tolist()
+        ranked = (text for text, _ in Counter(texts).most_common())
+        found = next((text for text in ranked if text and is_valid(text)), None)
+        nothing = np.full(len(x_hat), self.grammar.padding, np.uint8)
+        return nothing if found is None else drawn[texts.index(found)].numpy()
 
     def reconstruction(self, x: Tensor, x_hat: Tensor) -> Tensor:
         """T times the mean binary cross-entropy over T D values: 2 x (B, T, D) => (B,), the Grammar VAE's.
@@ -179,22 +171,19 @@ class Strings(Modality):
         return np.array([self.grammar.string(rules) or "" for rules in items.tolist()], np.str_)
 
     def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> str | None:
-        """A string a line; the remark tells of those that there are none of."""
+        """A string a line; the remark tells how many lines are empty."""
         self.check_out(out)
         empty = 0
 
         def lines() -> Iterator[tuple[str]]:
             nonlocal empty
             for batch in batches:
-                texts = [self.grammar.string(rules) for rules in batch.tolist()]
-                empty += texts.count(None)
-                yield from ((text or "",) for text in texts)
+                texts = self.shown(batch).tolist()
+                empty += texts.count("")
+                yield from ((text,) for text in texts)
 
         _write(out, lines(), total)
-        if not empty:
-            return None
-        what = f"{empty:,} of {total:,} strings are empty lines"
-        return f"{what}: they came to no end, or no draw was valid; more training makes them rarer"
+        return f"{empty:,} of {total:,} lines are empty" if empty else None
 
     def write_pairs(
         self, out: Path, originals: np.ndarray, reconstructions: np.ndarray, names: Sequence[str] = ()
