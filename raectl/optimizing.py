@@ -29,7 +29,6 @@ from raectl.checkpoint import MODE, Checkpoint
 from raectl.data import Dataset
 from raectl.errors import RaectlError, UsageError
 from raectl.lock import Lock
-from raectl.modalities.strings import Strings
 from raectl.objectives import Objective
 from raectl.reporting import Report
 
@@ -169,7 +168,7 @@ def optimize(
             is damaged, or another process writes here.
     """
     report = report or Report()
-    if not isinstance(checkpoint.modality, Strings):
+    if not checkpoint.modality.is_drawn:
         message = f"{checkpoint.directory.path} is a model of {checkpoint.data.modality}; only strings can be optimized"
         raise RaectlError(message)
     for name in _NEEDED:
@@ -194,7 +193,6 @@ class _Run:
         self, checkpoint: Checkpoint, settings: Settings, objective: Objective, dataset: Dataset, report: Report
     ) -> None:
         self.checkpoint, self.settings, self.objective, self.report = checkpoint, settings, objective, report
-        assert isinstance(checkpoint.modality, Strings), "asked before"
         self.modality = checkpoint.modality
         self.dataset = dataset
         self.identity = {
