@@ -246,6 +246,7 @@ def full_at(size: int) -> Fault:
     """No file becomes longer than so many bytes: a write ends in its middle."""
 
     def install(home: Path) -> None:
+        sys.dont_write_bytecode = True  # Python 3.11 would leave a part of it, and fail to import it ever after
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
     return install

@@ -119,7 +119,11 @@ def test_a_disk_that_is_full_in_the_middle_of_a_file(cli: Cli, trained: Any, tmp
         )
     ]
     done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, json.dumps(commands)], capture_output=True, text=True, check=True
+        # -B: Python 3.11 would leave a part of a module's bytecode in its cache, and fail to import it ever after.
+        [sys.executable, "-B", "-c", FULL_DISK, json.dumps(commands)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     results = re.findall(r"(.*?)^exit (\d+)\n", done.stderr, re.DOTALL | re.MULTILINE)
     assert len(results) == len(commands)

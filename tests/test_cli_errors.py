@@ -170,17 +170,20 @@ def test_a_density_of_other_weights_is_refused(cli: Cli, trained: Any, tmp_path:
 # -- what is not the user's mistake -----------------------------------------------------------------------------------
 
 
-def test_a_defect_is_called_one_and_shown_on_request(cli: Cli, trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [ZeroDivisionError, EOFError])
+def test_a_defect_is_called_one_and_shown_on_request(
+    cli: Cli, trained: Any, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
     def broken(self: object) -> None:
-        raise ZeroDivisionError("of all things")
+        raise kind("of all things")
 
     monkeypatch.setattr(raectl.directory.Directory, "read_log", broken)
     result = cli.run("info", trained.path, "--json")
     assert result.code == 1
-    assert result.lines("error: ") == ["error: ZeroDivisionError: of all things"]
+    assert result.lines("error: ") == [f"error: {kind.__name__}: of all things"]
     assert "--debug" in result.lines("hint: ")[0]
     assert "Traceback" not in result.err
-    assert "ZeroDivisionError" in json.loads(result.out)["error"]
+    assert kind.__name__ in json.loads(result.out)["error"]
     shown = cli.run("info", trained.path, "--debug")
     assert "Traceback" in shown.err
     assert "in broken" in shown.err

@@ -120,6 +120,8 @@ def _run() -> int:
         message = error.format_message()
         return _fail(error, message[:1].lower() + message[1:].rstrip("."), f"{command} --help", error.exit_code)
     except (KeyboardInterrupt, typer.Abort) as error:
+        if isinstance(error.__cause__, EOFError):  # which Typer takes for the end of what is typed: nothing is
+            return _defect(error.__cause__)
         return _fail(error, f"interrupted; {_WHOLE}", None, _INTERRUPTED)
     except _Terminated as error:
         return _fail(error, f"terminated; {_WHOLE}", None, 128 + error.args[0])
@@ -129,8 +131,12 @@ def _run() -> int:
     except MemoryError as error:
         return _fail(error, "out of memory", "a smaller --batch-size, --width or --image-size", 1)
     except Exception as error:
-        hint = "this is a defect of raectl: run it again with --debug, and report what it shows"
-        return _fail(error, f"{type(error).__name__}: {error}", hint, 1)
+        return _defect(error)
+
+
+def _defect(error: BaseException) -> int:
+    hint = "this is a defect of raectl: run it again with --debug, and report what it shows"
+    return _fail(error, f"{type(error).__name__}: {error}", hint, 1)
 
 
 def _fail(error: BaseException, message: str, hint: str | None, code: int) -> int:
