@@ -228,7 +228,7 @@ def _extractor(checkpoint: Checkpoint, features: str | None, weights: Path | Non
         raise
     except RaectlError as error:
         other = f"   (or: --features {checkpoint.modality.extractors[-1]})" if features is None else ""
-        raise RaectlError(error.message, f"{error.hint}{other}") from error
+        raise RaectlError(error.message, error.hint and error.hint + other) from error
 
 
 def _suitable(checkpoint: Checkpoint, features: str | None) -> str:

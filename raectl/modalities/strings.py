@@ -24,7 +24,7 @@ from raectl.modalities.base import Modality
 _LONG = 64  # rules; the nets for molecules beyond
 _LEAST = 1e-7  # probability whose logarithm is taken; Keras's
 _TINY = 1e-30  # that no rule which applies falls below
-_AT_ONCE = 2**24  # probabilities drawn by
+_AT_ONCE = 2**24  # probabilities that are drawn by at a time
 # Of the built-in grammars that have their own; the first is the default.
 _EXTRACTORS = {"expressions": ("expressions",), "smiles": ("molecules", "penalized-logp")}
 
