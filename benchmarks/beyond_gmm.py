@@ -20,14 +20,14 @@ import numpy as np
 import torch
 
 import raectl
-from raectl.evaluation import DEFAULT_N
-from raectl.features import cached_features, extract
-from raectl.fitting import fit
-from raectl.latents import split_latents
+from raectl.checkpoint.latents import split_latents
+from raectl.densities.fitting import fit
+from raectl.evaluation.evaluation import DEFAULT_N
+from raectl.evaluation.features import cached_features, extract
 from raectl.metrics.kernel import kernel_difference, kernel_distance
 from raectl.metrics.reference import Measured, Reference
-from raectl.noise import permutation
 from raectl.registry import resolve
+from raectl.rng import permutation
 
 DENSITIES = {
     "gmm-10": ("gmm", {"components": 10}),

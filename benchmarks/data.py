@@ -29,11 +29,12 @@ from sklearn.datasets import load_sample_images
 from timing import interleaved, publish, ratio
 
 import raectl
-from raectl.build import modality_of, resolve
-from raectl.data import Dataset, convert
-from raectl.directory import Directory
-from raectl.reporting import Report
-from raectl.trainer import Run
+from raectl.checkpoint.directory import Directory
+from raectl.data import Dataset
+from raectl.data.images import decode as convert
+from raectl.model.build import modality_of, resolve
+from raectl.progress import Report
+from raectl.training.run import Run
 
 SIZE, BATCH, PHOTOGRAPHS = 64, 100, 12
 TRAINED = 1000  # images of an epoch of training

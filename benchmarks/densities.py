@@ -30,9 +30,9 @@ from timing import RESULTS, paired, publish, ratio
 
 from raectl.densities import GMM
 from raectl.densities.covariance import COVARIANCES
-from raectl.densities.em import climb, in_units, kmeans_start, maximized, sweep
-from raectl.densities.frame import Frame
-from raectl.densities.normals import Normals
+from raectl.densities.mixtures.em import climb, in_units, kmeans_start, maximized, sweep
+from raectl.densities.mixtures.parameters import Normals
+from raectl.densities.standardizer import Frame
 
 COMMAND = "OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE python benchmarks/densities.py"
 SIZES = {(60_000, 16): (3.5, 6.0), (200_000, 64): (2.8, 5.0), (60_000, 128): (1.8, 4.0)}  # floor and goal of the ratio

@@ -26,11 +26,11 @@ from training_step import BATCH, LATENT_DIM, SHAPE, Subject, images, pythae_epoc
 
 import raectl
 from raectl import presets, registry
-from raectl.build import resolve
-from raectl.directory import Directory
-from raectl.regularizers.gradient_penalty import GradientPenalty
-from raectl.reporting import Report
-from raectl.trainer import Run
+from raectl.checkpoint.directory import Directory
+from raectl.model.build import resolve
+from raectl.model.regularizers.gradient_penalty import GradientPenalty
+from raectl.progress import Report
+from raectl.training.run import Run
 
 WEIGHT, CODES, DRAWS = 0.01, 2000, 2000
 

@@ -19,7 +19,7 @@ from raectl.data import split
 from raectl.metrics.kernel import kernel_distance
 from raectl.metrics.reconstruction import mse
 from raectl.metrics.reference import Reference
-from raectl.regularizers.gradient_penalty import GradientPenalty
+from raectl.model.regularizers.gradient_penalty import GradientPenalty
 
 WEIGHTS = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 SEEDS = (0, 1, 2)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from raectl import presets
-from raectl.directory import Directory
+from raectl.checkpoint.directory import Directory
 
 HERE = Path(__file__).parent
 

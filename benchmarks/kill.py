@@ -36,8 +36,8 @@ from faults import (
 )
 from PIL import Image
 
-from raectl import files
-from raectl.directory import Directory
+from raectl.checkpoint.directory import Directory
+from raectl.storage import files
 
 NET = ("--image-size", 8, "--width", 2, "--latent-dim", 2, "--device", "cpu", "--precision", "fp32")
 TRAIN = ("train", *NET, "--batch-size", 200, "--data", "digits", "--out", "ckpt")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import raectl
 from raectl.cli import main as program
-from raectl.sampling import write_samples
+from raectl.generation.sampling import write_samples
 
 
 def held() -> tuple[float, int]:

@@ -36,24 +36,27 @@ from trials import Tree, in_function, preload
 Key = tuple[str, int, str, int]  # of a mutant: path, line, operator, number
 _RESULTS = ("outcome", "tests", "by", "seconds")
 LOG, PAGE = RESULTS / "mutants.jsonl", RESULTS / "mutants.md"
-DENSITIES = ("test_densities", "test_densities_oracles", "test_densities_em", "test_densities_sklearn")
-DIRECTORIES = ("test_checkpoint", "test_checkpoint_damage", "test_checkpoint_writes", "test_hostile_checkpoints")
+DENSITIES = tuple(f"densities/test_{name}" for name in ("densities", "oracles", "em", "sklearn"))
+DIRECTORIES = (
+    "checkpoint/test_checkpoint",
+    "checkpoint/test_damage",
+    "checkpoint/test_writes",
+    "faults/test_hostile_checkpoints",
+)
 SUITES = {  # the first that fits counts
-    "raectl/objective.py": ("test_objective", "test_iwae"),
-    "raectl/latent_terms.py": ("test_objective", "test_iwae"),
-    "raectl/tangent.py": ("test_gradient_penalty", "test_regularizers"),
-    "raectl/regularizers/spectral_norm.py": ("test_regularizers", "test_spectral_norm"),
-    "raectl/regularizers/*.py": ("test_gradient_penalty", "test_regularizers", "test_objective"),
-    "raectl/densities/flow.py": ("test_density_flow", "test_densities"),
-    "raectl/densities/second_stage.py": ("test_density_vae", "test_densities"),
-    "raectl/densities/training.py": ("test_density_training", "test_density_vae", "test_density_flow"),
-    "raectl/densities/student_t.py": ("test_density_student_t", "test_densities"),
-    "raectl/densities/*.py": (*DENSITIES, "test_density_student_t"),
-    "raectl/checkpoint.py": (*DIRECTORIES, "test_data_resume", "test_contracts"),
-    "raectl/store.py": (*DIRECTORIES, "test_cli_density_options"),
-    "raectl/directory.py": (*DIRECTORIES, "test_lock", "test_data_resume"),
-    "raectl/layout.py": DIRECTORIES,
-    "raectl/reading.py": DIRECTORIES,
+    "raectl/model/loss.py": ("model/test_loss", "model/test_iwae"),
+    "raectl/model/latent_terms.py": ("model/test_loss", "model/test_iwae"),
+    "raectl/model/regularizers/spectral_norm.py": ("model/test_regularizers", "model/test_spectral_norm"),
+    "raectl/model/regularizers/*.py": ("model/test_gradient_penalty", "model/test_regularizers", "model/test_loss"),
+    "raectl/densities/flow.py": ("densities/test_flow", "densities/test_densities"),
+    "raectl/densities/second_stage.py": ("densities/test_second_stage", "densities/test_densities"),
+    "raectl/densities/networks.py": ("densities/test_networks", "densities/test_second_stage", "densities/test_flow"),
+    "raectl/densities/mixtures/student_t.py": ("densities/test_student_t", "densities/test_densities"),
+    "raectl/densities/*.py": (*DENSITIES, "densities/test_student_t"),
+    "raectl/checkpoint/densities.py": (*DIRECTORIES, "cli/test_density_options"),
+    "raectl/checkpoint/directory.py": (*DIRECTORIES, "storage/test_lock", "data/test_journal"),
+    "raectl/checkpoint/*.py": (*DIRECTORIES, "data/test_journal", "test_contracts"),
+    "raectl/storage/strict_json.py": DIRECTORIES,
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PATHS = ("raectl/directory.py", "raectl/store.py")  # modules in which `/` joins paths
+PATHS = ("raectl/checkpoint/directory.py", "raectl/checkpoint/densities.py")  # modules in which `/` joins paths
 Row = dict[str, Any]  # of the log: a mutant's, or a file of tests'
 
 

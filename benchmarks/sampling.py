@@ -16,8 +16,8 @@ import torch
 from timing import interleaved, publish, ratio
 
 import raectl
-from raectl.checkpoint import BLOCK
-from raectl.sampling import write_samples
+from raectl.checkpoint.checkpoint import BLOCK
+from raectl.generation.sampling import write_samples
 
 N, ROUNDS = 10_000, 6
 

@@ -18,11 +18,11 @@ import numpy as np
 from timing import in_process, interleaved, publish, ratio
 
 import raectl
-from raectl import noise
-from raectl.build import resolve
-from raectl.directory import Directory
-from raectl.reporting import Report
-from raectl.trainer import Run
+from raectl import rng as noise
+from raectl.checkpoint.directory import Directory
+from raectl.model.build import resolve
+from raectl.progress import Report
+from raectl.training.run import Run
 
 SIZES = (10_000, 100_000, 1_000_000)
 WIDTH, STEPS, ROUNDS = 8, 20, 11

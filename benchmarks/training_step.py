@@ -24,12 +24,12 @@ from torch import Tensor, nn
 
 import raectl
 from raectl.allocator import keep_freed_memory
-from raectl.build import build, resolve
+from raectl.checkpoint.directory import Directory
 from raectl.device import has_bf16
-from raectl.directory import Directory
 from raectl.modalities.images import Images
-from raectl.reporting import Report
-from raectl.trainer import Run
+from raectl.model.build import build, resolve
+from raectl.progress import Report
+from raectl.training.run import Run
 
 BATCH, LATENT_DIM, SHAPE, LR = 100, 16, (1, 32, 32), 1e-3
 WEIGHT = 1e-4

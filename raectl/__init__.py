@@ -10,25 +10,25 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from raectl import densities, registry
-    from raectl.checkpoint import Checkpoint, load
+    from raectl.checkpoint.checkpoint import Checkpoint, load
     from raectl.config import Config
     from raectl.data import DataOptions, Dataset, open_dataset
     from raectl.densities import Density
     from raectl.errors import RaectlError
-    from raectl.evaluation import Evaluation
-    from raectl.trainer import train
+    from raectl.evaluation.evaluation import Evaluation
+    from raectl.training.run import train
 
 _HOMES = {
-    "Checkpoint": "raectl.checkpoint",
+    "Checkpoint": "raectl.checkpoint.checkpoint",
     "Config": "raectl.config",
     "DataOptions": "raectl.data",
     "Dataset": "raectl.data",
     "Density": "raectl.densities",
-    "Evaluation": "raectl.evaluation",
+    "Evaluation": "raectl.evaluation.evaluation",
     "RaectlError": "raectl.errors",
-    "load": "raectl.checkpoint",
+    "load": "raectl.checkpoint.checkpoint",
     "open_dataset": "raectl.data",
-    "train": "raectl.trainer",
+    "train": "raectl.training.run",
 }
 __all__ = [
     "Checkpoint",

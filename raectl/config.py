@@ -1,7 +1,7 @@
 """The options of a training run: one flat record, checked before any data is read, that JSON and TOML can hold.
 
-`None` means "the default for this data and model"; `raectl.trainer` fills these in once the data are known and stores
-the result, so that a checkpoint directory names every value it was trained with.
+`None` means "the default for this data and model"; training fills these in once the data are known and stores the
+result, so that a checkpoint directory names every value it was trained with.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """Settings of the paper's Table 1 (Ghosh et al. 2020), with the FID that it reports.
 
-Weights are the released configurations', converted from its means to the paper's sums (see `raectl.objective`):
+Weights are the released configurations', converted from its means to the paper's sums (see `raectl.model.loss`):
 beta = 2 D/d beta_code, lam = D lam_code, and for the VAE channels * w. The learning rate is the released one by model,
 batch norm's momentum its 0.01. The schedule is its rule, an absolute gain of 1e-4 in a loss of means, which is 1e-4 D
 in ours (1e-4 times the channels for VAEs, whose released loss is a sum over pixels). 2sVAE is the VAE, completed by a

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cli_helpers import Cli, World, make_world, memory, write_pictures
+from support.cli import Cli, World, make_world, memory, write_pictures
 
 
 @pytest.fixture(scope="session", autouse=True)

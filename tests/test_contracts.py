@@ -6,15 +6,15 @@ import json
 import numpy as np
 import pytest
 import torch
-from string_helpers import write_lines
-from test_architectures_recurrent import NAMES as RECURRENT
-from toy import register_toy, surface
+from model.test_recurrent import NAMES as RECURRENT
+from support.strings import write_lines
+from support.toy import register_toy, surface
 
 import raectl
 from raectl import registry
-from raectl.build import build, make_regularizer, modality_of
 from raectl.errors import RaectlError
-from raectl.files import read_arrays
+from raectl.model.build import build, make_regularizer, modality_of
+from raectl.storage.files import read_arrays
 
 register_toy()
 MODELS = registry.names("model")

@@ -6,7 +6,7 @@ import torch
 import raectl
 from raectl import device
 from raectl.errors import UsageError
-from raectl.reporting import Report
+from raectl.progress import Report
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """The paper's presets against its released configurations and its Table 1, and the command that lists them."""
 
 import pytest
-from cli_helpers import Cli, assert_clear_error, terminal, unstyled, write_pictures
+from support.cli import Cli, assert_clear_error, terminal, unstyled, write_pictures
 
 from raectl import presets, registry
-from raectl.build import check
 from raectl.config import Config
 from raectl.errors import UsageError
+from raectl.model.build import check
 
 SIZES = {"mnist": (1, 32, 16), "cifar10": (3, 32, 128), "celeba": (3, 64, 64)}  # channels, side, d
 RELEASED = {  # config.py of the released code: weight of the latent term, of the regularizer; epochs; learning rate

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from raectl import Checkpoint, DataOptions, load, open_dataset
 from raectl.data.dataset import fingerprint
+from raectl.evaluation.features import cached_features
 from raectl.extractors import Extractor
-from raectl.features import cached_features
 from raectl.metrics.reconstruction import mse
 from raectl.metrics.reference import Measured, Reference
 from raectl.registry import resolve

@@ -24,9 +24,9 @@ from pythae.trainers.training_callbacks import TrainingCallback
 from torch import Tensor, nn
 
 from raectl import Config, DataOptions, open_dataset
-from raectl.build import build
 from raectl.data import split
 from raectl.modalities.images import Images
+from raectl.model.build import build
 
 SHAPE, LATENT_DIM, WIDTH = (1, 32, 32), 16, 16
 BATCH, LR, VAL_FRACTION = 100, 1e-3, 0.16666667

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raectl import comparing, load
+from raectl import load
+from raectl.evaluation import comparing
 
 if TYPE_CHECKING:
     from run import Row

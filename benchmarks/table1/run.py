@@ -18,9 +18,10 @@ from typing import NamedTuple
 
 from report import write_report
 
-from raectl import presets, store
-from raectl.directory import Directory
-from raectl.files import file_digest
+from raectl import presets
+from raectl.checkpoint import densities as store
+from raectl.checkpoint.directory import Directory
+from raectl.storage.files import file_digest
 
 HERE = Path(__file__).parent
 

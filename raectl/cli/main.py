@@ -11,7 +11,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from raectl import __version__
-from raectl.cli import (
+from raectl.cli import output
+from raectl.cli.commands import (
     check,
     compare,
     demo,
@@ -20,7 +21,6 @@ from raectl.cli import (
     info,
     interpolate,
     optimize,
-    output,
     presets,
     reconstruct,
     sample,

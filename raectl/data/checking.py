@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raectl.data import rules
+from raectl.data import limits as rules
 from raectl.data.base import Progress
 from raectl.data.dataset import Dataset
 from raectl.data.opening import open_dataset

@@ -9,7 +9,7 @@ import numpy as np
 from raectl.data.options import RESOLVED, DataOptions
 from raectl.errors import UsageError
 
-_SPLIT = 2  # second half of the generator's key; `raectl.noise` has the others
+_SPLIT = 2  # second half of the generator's key; `raectl.rng` has the others
 _CHUNK = 64 * 2**20  # bytes hashed at a time, so that a memory-mapped array is never read whole into memory
 
 

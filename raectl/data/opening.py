@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from raectl import registry
-from raectl.data import rules
-from raectl.data.arrays import Array
+from raectl.data import limits as rules
 from raectl.data.base import Progress, Source
 from raectl.data.dataset import Dataset
 from raectl.data.options import DataOptions
+from raectl.data.sources.arrays import Array
 from raectl.errors import RaectlError
 
 _DEFAULTS = DataOptions()

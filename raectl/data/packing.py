@@ -3,7 +3,7 @@
     $RAECTL_CACHE/memo/<state>.json         what the files looked like (paths, sizes, times) -> the key of their content
     $RAECTL_CACHE/packed/<key>/items.npy    the items, memory-mapped on use
     $RAECTL_CACHE/packed/<key>/meta.json    their names, options and fingerprint
-    $RAECTL_CACHE/packed/<key>.partial/     what an interrupted packing got done, see `raectl.data.partial`
+    $RAECTL_CACHE/packed/<key>.partial/     what an interrupted packing got done, see `raectl.data.journal`
 
 A second open reads the memo and the two files; a copy of the data elsewhere finds the same key after hashing. Entries
 are written whole or not at all; whatever is unreadable is made anew.
@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 import PIL
 
-from raectl import files
-from raectl.data import rules
+from raectl.data import limits as rules
 from raectl.data.dataset import fingerprint
+from raectl.data.journal import Block, Partial
 from raectl.data.options import DataOptions
-from raectl.data.partial import Block, Partial
 from raectl.errors import RaectlError
+from raectl.storage import files
 
 # Part of every key: another layout here, or another decoder, makes other entries.
 _VERSION = f"2, Pillow {PIL.__version__}"

@@ -11,12 +11,12 @@ from typing import IO
 import numpy as np
 
 from raectl import grammars
-from raectl.data import rules
+from raectl.data import limits as rules
 from raectl.data.base import Progress
 from raectl.data.dataset import Dataset
+from raectl.data.journal import Block
 from raectl.data.options import DataOptions
 from raectl.data.packing import Job, packed
-from raectl.data.partial import Block
 from raectl.errors import RaectlError, UsageError
 from raectl.grammars.grammar import Grammar, padded
 from raectl.grammars.parser import LONGEST, ParseError, parser_of

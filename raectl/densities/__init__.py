@@ -1,9 +1,9 @@
 """Densities over latents: fitted after training to anybody's encodings, then sampled. See `base` for the contract."""
 
 from raectl.densities.base import Density
-from raectl.densities.choose import choose_components
 from raectl.densities.gaussian import Gaussian
-from raectl.densities.gmm import GMM
+from raectl.densities.mixtures.choose import choose_components
+from raectl.densities.mixtures.gmm import GMM
 from raectl.densities.standard_normal import StandardNormal
 
 __all__ = ["GMM", "Density", "Gaussian", "StandardNormal", "choose_components"]

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from raectl.errors import RaectlError, UsageError
-from raectl.noise import check_seed
-from raectl.reporting import Report as Reporting
+from raectl.progress import Report as Reporting
+from raectl.rng import check_seed
 
 LARGEST = 1e18  # larger values have squares that float32 cannot hold; an encoder that gives them has diverged
 LOG_2PI = math.log(2 * math.pi)

@@ -10,12 +10,11 @@ from zuko.flows.coupling import GeneralCouplingTransform
 from zuko.transforms import MonotonicRQSTransform
 
 from raectl.densities.base import Arrays, Density, check_integer, check_positive, chunks
-from raectl.densities.choose import choose_components
 from raectl.densities.covariance import COVARIANCES
-from raectl.densities.frame import Frame
-from raectl.densities.gmm import GMM
-from raectl.densities.normals import Normals
-from raectl.densities.training import (
+from raectl.densities.mixtures.choose import choose_components
+from raectl.densities.mixtures.gmm import GMM
+from raectl.densities.mixtures.parameters import Normals
+from raectl.densities.networks import (
     Draws,
     Recipe,
     adopt_weights,
@@ -25,7 +24,8 @@ from raectl.densities.training import (
     set_aside,
     weights,
 )
-from raectl.noise import permutation
+from raectl.densities.standardizer import Frame
+from raectl.rng import permutation
 
 _RIDGE = 1e-6  # of each dimension's variance
 _FULL = COVARIANCES["full"]

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from raectl.densities.base import Arrays, Density, check_positive, chunks
 from raectl.densities.covariance import COVARIANCES
-from raectl.densities.frame import Frame
-from raectl.densities.normals import Normals
+from raectl.densities.mixtures.parameters import Normals
+from raectl.densities.standardizer import Frame
 
 _FULL = COVARIANCES["full"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from raectl.densities.base import LOG_2PI, Arrays, Density, check_positive
-from raectl.noise import to_normal, uniforms
+from raectl.rng import to_normal, uniforms
 
 _COLUMNS = 8192  # latents compared with at a time
 

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from raectl.densities.base import LOG_2PI, Arrays, Density, as_latents, check_integer, check_positive
-from raectl.densities.frame import Frame
-from raectl.densities.gmm import GMM
-from raectl.densities.training import (
+from raectl.densities.mixtures.gmm import GMM
+from raectl.densities.networks import (
     Draws,
     Recipe,
     adopt_weights,
@@ -20,8 +19,9 @@ from raectl.densities.training import (
     set_aside,
     weights,
 )
+from raectl.densities.standardizer import Frame
 from raectl.errors import RaectlError
-from raectl.noise import normals
+from raectl.rng import normals
 
 _LARGEST_LOG_SIGMA = 5.0
 _PATIENCE, _GAIN = 3, 1e-4  # of the plateau rule, as released

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from raectl.densities.base import LOG_2PI, Arrays, Density
-from raectl.noise import normals
+from raectl.rng import normals
 
 
 class StandardNormal(Density):

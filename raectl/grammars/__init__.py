@@ -12,6 +12,6 @@ without productions: those that use it are never applied.
 """
 
 from raectl.grammars.grammar import Grammar, Production, Symbol
-from raectl.grammars.reading import canonical, from_text, names, read
+from raectl.grammars.notation import canonical, from_text, names, read
 
 __all__ = ["Grammar", "Production", "Symbol", "canonical", "from_text", "names", "read"]

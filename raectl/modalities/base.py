@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from raectl.errors import RaectlError, UsageError
-from raectl.files import require_parent
+from raectl.storage.files import require_parent
 
 _FILE_TYPE = re.compile(
     r"\.(avi|csv|doc|eps|heic|html?|jp2|jsonl?|md|mkv|mov|mp4|npy|pdf|pkl|ppm|psd|pth?|safetensors|svg|tar|toml|txt"

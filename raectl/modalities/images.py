@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from raectl import pictures
 from raectl.errors import UsageError
-from raectl.files import atomic_directory, atomic_file
+from raectl.modalities import pictures
 from raectl.modalities.base import Modality, gather
 from raectl.modalities.naming import file_names
+from raectl.storage.files import atomic_directory, atomic_file
 
 
 class Images(Modality):

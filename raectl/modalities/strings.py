@@ -17,9 +17,9 @@ from torch import Tensor
 
 from raectl import grammars
 from raectl.errors import RaectlError
-from raectl.files import atomic_file
 from raectl.grammars.parser import LONGEST
 from raectl.modalities.base import Modality
+from raectl.storage.files import atomic_file
 
 _LONG = 64  # rules; the nets for molecules beyond
 _LEAST = 1e-7  # probability whose logarithm is taken; Keras's

@@ -1,5 +1,0 @@
-"""Encoder and decoder pairs. A new one is a file here and a registry line."""
-
-from raectl.architectures.pair import Pair
-
-__all__ = ["Pair"]

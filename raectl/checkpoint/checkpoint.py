@@ -1,0 +1,305 @@
+"""A trained autoencoder, opened from its directory: encode, decode, fit a density to its latents, sample."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raectl import rng as noise
+from raectl.allocator import keep_freed_memory
+from raectl.checkpoint import densities as store
+from raectl.checkpoint.directory import DataSummary, Directory
+from raectl.checkpoint.latents import split_latents
+from raectl.checkpoint.shapes import Layout
+from raectl.config import Config
+from raectl.data import Dataset, open_dataset
+from raectl.densities import Density
+from raectl.densities.fitting import Fit, fit
+from raectl.densities.standard_normal import StandardNormal
+from raectl.device import resolve_device
+from raectl.errors import RaectlError, UsageError, command
+from raectl.model.build import build, modality_of
+from raectl.model.table import Model
+from raectl.progress import Report
+from raectl.registry import resolve
+from raectl.storage.lock import Lock
+from raectl.training.state import Arrays, load_module
+
+# Networks run on blocks of one fixed size, the last one padded: a library may choose another algorithm, with other
+# rounding, for another batch size, and item i must not depend on how many are asked for.
+BLOCK = 64
+_DRAWN = 16 * BLOCK  # latents drawn at a time
+MODE = "mode"  # stream of the draws from what a decoder gave
+MOST_DRAWS = 10_000
+
+
+class Checkpoint:
+    """A checkpoint directory, opened. Networks run in float32, whatever the training's precision was.
+
+    Arguments:
+        path: the directory.
+        device: where the networks run; `auto` takes the best at hand.
+
+    Raises:
+        RaectlError: the directory is none, damaged, or was written by a newer version.
+
+    Example:
+        >>> checkpoint = raectl.load("ckpt")                             # doctest: +SKIP
+        >>> fit = checkpoint.fit_density("gmm", components=10)           # doctest: +SKIP
+        >>> x = checkpoint.sample(64, seed=0)                            # doctest: +SKIP
+        >>> checkpoint.write(x, "samples.png")                           # doctest: +SKIP
+    """
+
+    def __init__(self, path: str | Path, device: str = "auto") -> None:
+        keep_freed_memory()
+        self.directory = Directory(Path(path))
+        self.device = torch.device(resolve_device(device))
+        self.config, self.data, self.item_shape, (arrays, self.epoch, self.weights) = self.directory.settled(self._read)
+        self.modality = modality_of(self.data.modality, self.data.options)
+        self._model, _ = build(self.config, self.item_shape)
+        load_module(self._model, arrays, str(self.directory.model))
+        self._model.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _read(self) -> tuple[Config, DataSummary, tuple[int, ...], tuple[Arrays, int, str]]:
+        config, data, record = self.directory.read_config()
+        layout = Layout.of(self.directory, config, data)
+        layout.require_weights()
+        return config, data, layout.item_shape, self.directory.read_weights(record)
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({str(self.directory.path)!r}, model={self.config.model!r}, epoch={self.epoch})"
+
+    @property
+    def latent_dim(self) -> int:
+        """d."""
+        return self._model.latent_dim
+
+    @property
+    def decoder(self) -> torch.nn.Module:
+        """The decoder, in evaluation mode: (B, d) => (B, *item_shape)."""
+        return self._model.decoder
+
+    # -- networks ------------------------------------------------------------------------------------------------
+
+    def encode(self, items: np.ndarray | Tensor) -> Tensor:
+        """The codes that stand for items, their mean where the code is stochastic.
+
+        Arguments:
+            items: as stored, (N, *stored shape) uint8, or as the networks see them, (N, *item_shape) in [0, 1].
+
+        Returns:
+            (N, d) float32.
+        """
+        return torch.cat(list(self.encode_blocks(items)))
+
+    def encode_blocks(self, items: np.ndarray | Tensor) -> Iterator[Tensor]:
+        """`encode`, a block of rows at a time, so that memory does not grow with the data."""
+        for block, rows in _blocks(items):
+            x = self._to_tensor(block)
+            if tuple(x.shape[1:]) != self.item_shape:
+                raise RaectlError(f"items of shape {tuple(x.shape[1:])} do not suit a model for {self.item_shape}")
+            with torch.inference_mode():
+                yield self._model.encode(x)[:rows]
+
+    def decode(self, z: np.ndarray | Tensor) -> Tensor:
+        """(N, d) => (N, *item_shape) float32 in [0, 1]."""
+        return torch.cat(list(self.decode_blocks(z)))
+
+    def decode_blocks(self, z: np.ndarray | Tensor) -> Iterator[Tensor]:
+        """`decode`, a block of rows at a time."""
+        for block, rows in _blocks(z):
+            with torch.inference_mode():
+                yield self._model.decode(torch.as_tensor(block).to(self.device, torch.float32))[:rows]
+
+    def reconstruct(self, items: np.ndarray | Tensor) -> Tensor:
+        """`decode` of `encode`: (N, ...) => (N, *item_shape) float32 in [0, 1]."""
+        return self.decode(self.encode(items))
+
+    def _to_tensor(self, items: np.ndarray | Tensor) -> Tensor:
+        tensor = torch.as_tensor(items).to(self.device)
+        return self.modality.to_tensor(tensor) if tensor.dtype == torch.uint8 else tensor.float()
+
+    # -- densities -----------------------------------------------------------------------------------------------
+
+    def open_data(
+        self,
+        source: str | Path | np.ndarray | None = None,
+        report: Report | None = None,
+        max_bad: float | None = None,
+    ) -> Dataset:
+        """A data set as this model takes it; by default the one it was trained on, if that has not changed.
+
+        Arguments:
+            source: the data; None for those of the training.
+            report: receives progress and notes.
+            max_bad: share of the items of a source that may be bad and are skipped; None for that of the training.
+
+        Raises:
+            RaectlError: the recorded data are not what they were, or the data do not suit the model.
+        """
+        report = report or Report()
+        if source is None and max_bad is not None:
+            raise UsageError("--max-bad is for other data than the training's", "name them: --data SOURCE")
+        if source is not None:
+            options = self.data.options if max_bad is None else replace(self.data.options, max_bad=max_bad)
+            dataset = open_dataset(source, options, report.progress)
+            for note in dataset.notes:
+                report.note(note)
+            if dataset.modality != self.data.modality:
+                message = f"{dataset.source}: these are {dataset.modality}, the model is for {self.data.modality}"
+                raise RaectlError(message)
+            if tuple(dataset.items.shape[1:]) != self.data.shape:
+                found = tuple(dataset.items.shape[1:])
+                raise RaectlError(f"{source}: items of shape {found} do not suit a model for {self.data.shape}")
+            return dataset
+        hint = "name the data: --data SOURCE"
+        try:
+            dataset = open_dataset(self.data.recorded(), self.data.options, report.progress)
+        except RaectlError as error:
+            raise RaectlError(f"the training data cannot be opened: {error.message}", hint) from error
+        if dataset.fingerprint != self.data.fingerprint:
+            raise RaectlError(f"{self.data.source} no longer holds the data this model was trained on", hint)
+        return dataset
+
+    def fit_density(
+        self,
+        kind: str = "gmm",
+        source: str | Path | np.ndarray | None = None,
+        *,
+        name: str | None = None,
+        seed: int = 0,
+        max_bad: float | None = None,
+        report: Report | None = None,
+        **options: Any,
+    ) -> Fit:
+        """Fit a density to the training latents and keep it in the directory.
+
+        Arguments:
+            kind: a registered density.
+            source: data to encode; None for the training data.
+            name: what to keep it under; None for the kind, with the components where it has them.
+            seed: of the fit.
+            max_bad: as `open_data` takes it.
+            report: receives progress.
+            options: the density's own, such as `components=10` or `components="auto"`.
+
+        Returns:
+            The density with its held-out log-likelihood and what was tried.
+
+        Raises:
+            RaectlError: the data are not what they were, the latents do not suit, or another process writes here.
+        """
+        with Lock(self.directory.path, (report or Report()).note) as lock:
+            lock.take()
+            train, held_out = split_latents(self, self.open_data(source, report, max_bad))
+            result = fit(kind, train, held_out, seed=seed, report=report, **options)
+            result.save(self.directory, name, weights=self.weights)
+        return result
+
+    def densities(self) -> tuple[str, ...]:
+        """Names of the fitted densities, in the order in which they were fitted."""
+        return tuple(entry.name for entry in store.stored(self.directory))
+
+    def density(self, name: str | None = None) -> Density:
+        """A fitted density by its name or kind; by default the last one fitted, or else the model's prior.
+
+        Raises:
+            RaectlError: there is none, or it was fitted to other weights.
+        """
+        entry = store.find(self.directory, name)
+        if entry is not None:
+            fitted = store.load(self.directory, entry, self.weights)
+            if fitted.dim != self.latent_dim:
+                where = self.directory.densities / entry.name
+                raise RaectlError(f"{where} is damaged: it has {fitted.dim} dimensions, the model {self.latent_dim}")
+            return fitted
+        model: Model = resolve("model", self.config.model)
+        if not model.prior:
+            raise RaectlError(
+                f"{self.directory.path} has no fitted density, and the model {self.config.model} has no prior",
+                command("raectl", "fit-density", self.directory.path, "--components", 10),
+            )
+        return StandardNormal().fit(torch.zeros(1, self.latent_dim))
+
+    def sample(self, n: int, seed: int = 0, density: str | None = None) -> Tensor:
+        """n new items, (n, *item_shape) float32 in [0, 1]; item i depends on the seed and i alone."""
+        return torch.cat(list(self.sample_blocks(n, seed, density)))
+
+    def sample_blocks(self, n: int, seed: int = 0, density: str | Density | None = None) -> Iterator[Tensor]:
+        """`sample`, a block of items at a time; also from a density that is not kept in the directory."""
+        fitted = density if isinstance(density, Density) else self.density(density)
+        for start in range(0, n, _DRAWN):
+            yield from self.decode_blocks(fitted.sample(min(_DRAWN, n - start), seed, start))
+
+    def modes(self, n: int, seed: int, density: str | Density | None, draws: int) -> Iterator[np.ndarray]:
+        """`sample`, each latent decoded many times, as bytes: of each the most frequent valid item, (1, *stored) uint8.
+
+        Valid is what the modality's first extractor takes for that: of molecules, what RDKit reads. Item i depends on
+        the seed and i alone. Raises as `check_draws` does.
+        """
+        is_valid = self._validity()
+        blocks = self.sample_blocks(n, seed, density)
+        for index, x_hat in enumerate(x_hat for block in blocks for x_hat in block.float().cpu()):
+            generator = noise.torch_generator(seed, MODE, index)
+            yield self.modality.mode(x_hat, draws, generator, is_valid)[None]
+
+    def check_draws(self, draws: int | None) -> None:
+        """Raise, before any work is done, unless `modes` can draw so many; None is always well.
+
+        Raises:
+            UsageError: they are out of range, or of these items each latent is one.
+            RaectlError: what tells valid items is not installed.
+        """
+        if draws is None:
+            return
+        if type(draws) is not int or not 1 <= draws <= MOST_DRAWS:
+            raise UsageError(f"--draws {draws} is out of range: 1 to {MOST_DRAWS:,}")
+        if not self.modality.is_drawn:
+            message = f"--draws {draws} is for strings; {self.data.modality} are decoded in one way"
+            raise UsageError(message, "leave --draws away")
+        self._validity()
+
+    def _validity(self) -> Callable[[Any], bool]:
+        try:
+            is_valid: Callable[[Any], bool] = resolve("extractor", self.modality.extractors[0])().is_valid
+        except RaectlError as error:
+            raise RaectlError(f"--draws: {error.message}", f"{error.hint}, or leave --draws away") from error
+        return is_valid
+
+    def log_prob(self, items: np.ndarray | Tensor, density: str | None = None) -> Tensor:
+        """Log-density of each item's code under a fitted density: (N,), in nats. Low is odd."""
+        return self.density(density).log_prob(self.encode(items))
+
+    def write(self, x: np.ndarray | Tensor | Iterable[np.ndarray | Tensor], out: str | Path) -> None:
+        """Write items as a picture, an archive or a directory of files, by the suffix of `out`.
+
+        Arguments:
+            x: what a decoder gave, (N, *item_shape), or blocks of it; or items as a data set has them, uint8.
+
+        Raises:
+            RaectlError: there are none, or they cannot be written to `out`.
+        """
+        blocks = [x] if isinstance(x, (np.ndarray, Tensor)) else list(x)
+        items = [self._to_items(torch.tensor(b) if isinstance(b, np.ndarray) else b) for b in blocks]
+        if not sum(map(len, items)):
+            raise RaectlError(f"there are no items to write to {out}")
+        self.modality.write(Path(out), items, sum(map(len, items)))
+
+    def _to_items(self, x: Tensor) -> np.ndarray:
+        return x.cpu().numpy() if x.dtype == torch.uint8 else self.modality.to_items(x.float())
+
+
+def load(path: str | Path, device: str = "auto") -> Checkpoint:
+    """Open a checkpoint directory; see `Checkpoint`."""
+    return Checkpoint(path, device)
+
+
+def _blocks(rows: np.ndarray | Tensor) -> Iterator[tuple[np.ndarray | Tensor, int]]:
+    """Blocks of exactly BLOCK rows, and how many of them count: the last is padded with copies of its last row."""
+    for start in range(0, len(rows), BLOCK):
+        index = np.minimum(np.arange(start, start + BLOCK), len(rows) - 1)
+        yield rows[index], min(BLOCK, len(rows) - start)

@@ -1,0 +1,372 @@
+"""The checkpoint directory: what lies where, and the order of writes that keeps it whole at any moment.
+
+    config.json            everything needed to rebuild the model, and the SHA-256 of the weights it belongs to
+    model.safetensors      the weights for use: best validation loss
+    training.safetensors   one consistent instant of the training run, in one file: its rename is the transaction
+    log.jsonl              a line per epoch
+    metrics.jsonl          a line per measured number, with its protocol
+    latents/ densities/ samples/ optimize/ README.md
+
+`config.json` names the digest of the new weights and of those they replace, and is written before them, so that a
+process killed between the two renames leaves a directory in which either file of weights is the right one.
+"""
+
+import contextlib
+import json
+import os
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+import raectl
+from raectl import registry
+from raectl.config import Config
+from raectl.data import DataOptions, Dataset
+from raectl.data import limits as rules
+from raectl.errors import RaectlError, command
+from raectl.storage import files, lock
+from raectl.storage import strict_json as reading
+
+SCHEMA = 1
+T = TypeVar("T")
+_EPOCH_DIGITS = 9
+_ATTEMPTS = 20  # at reading what a running `train` may be replacing; it does so once an epoch
+_LOGGED = {"epoch", "train", "validation", "seconds"}  # fields of every line of log.jsonl that are read again
+_MEASURED = {"metric", "value", "of"}  # fields of every line of metrics.jsonl
+_OF_DENSITY = ("density.json", "density.safetensors")
+_OF_OPTIMIZATION = ("state.safetensors", "trace.jsonl", "best.txt", "plot.png")
+_MAX_VALUES = 512 * 512 * 3  # of one item
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """What a checkpoint remembers of its data: enough to open them again, and to know whether they are the same.
+
+    Arguments:
+        source: as it was opened.
+        modality: registry name.
+        fingerprint: SHA-256 of the items' bytes.
+        n: number of items.
+        shape: of one item as stored.
+        options: how items are brought to that shape.
+    """
+
+    source: str
+    modality: str
+    fingerprint: str
+    n: int
+    shape: tuple[int, ...]
+    options: DataOptions
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "DataSummary":
+        """The summary of a data set."""
+        shape = tuple(dataset.items.shape[1:])
+        return cls(dataset.source, dataset.modality, dataset.fingerprint, len(dataset), shape, dataset.options)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "DataSummary":
+        """From JSON.
+
+        Raises:
+            KeyError, TypeError, ValueError: a field is missing, unknown or of another type.
+        """
+        if set(values) != set(cls.__dataclass_fields__):
+            raise ValueError(f"data must have exactly the fields {', '.join(cls.__dataclass_fields__)}")
+        kinds = {"source": str, "modality": str, "fingerprint": str, "n": int, "shape": list, "options": dict}
+        for name, kind in kinds.items():
+            if type(values[name]) is not kind:
+                raise TypeError(f"data.{name} is no {kind.__name__}")
+        if b"\0" in os.fsencode(values["source"]):  # which raises a ValueError if no file can have that name
+            raise ValueError("data.source is no name of a file")
+        if values["n"] < 1:
+            raise ValueError(f"data.n {values['n']} is out of range")
+        shape = tuple(values["shape"])
+        if not all(type(side) is int and side > 0 for side in shape) or np.prod(shape, dtype=float) > _MAX_VALUES:
+            raise ValueError(f"data.shape {shape} is out of range")
+        registry.check("modality", values["modality"])
+        options = DataOptions(**values["options"])
+        rules.check(options)
+        if "->" not in (options.grammar or "->"):  # a name or a path is for who types it
+            raise ValueError("the grammar is no text of one")
+        return cls(**{**values, "shape": shape, "options": options})
+
+    def recorded(self) -> str:
+        """The source, to be opened again.
+
+        Raises:
+            RaectlError: it is a pipe or a device, which whoever made the checkpoint may have wished us to wait for.
+        """
+        path = Path(self.source)
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise RaectlError(f"{self.source} is neither a file nor a folder", "name the data: --data SOURCE")
+        return self.source
+
+
+@dataclass(frozen=True)
+class Directory:
+    """Paths of a checkpoint directory, and its reads and writes."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def training(self) -> Path:
+        return self.path / "training.safetensors"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def card(self) -> Path:
+        return self.path / "README.md"
+
+    @property
+    def latents(self) -> Path:
+        return self.path / "latents"
+
+    @property
+    def densities(self) -> Path:
+        return self.path / "densities"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def optimize(self) -> Path:
+        return self.path / "optimize"
+
+    def is_recognised(self) -> bool:
+        """Whether this is a directory that raectl made: the only kind that it ever removes."""
+        if self.is_densities_only() and any(visible(self.densities)):
+            return True
+        try:
+            record = reading.read_json(self.config)
+        except RaectlError:
+            return False
+        return isinstance(record, dict) and {"schema", "raectl", "config", "data", "weights"} <= set(record)
+
+    def is_densities_only(self) -> bool:
+        """Whether this is a directory made for latents of another encoder: it holds densities and no model."""
+        if not self.densities.is_dir() or any(visible(self.path) - {self.densities}):
+            return False
+        return all((entry / "density.json").is_file() for entry in visible(self.densities))
+
+    def require_own(self) -> None:
+        """Raise if one of the directory's names leads out of it, or is no file where it should be one.
+
+        What is read there would be somebody else's, and so would be what is written.
+        """
+        home = self.path.resolve()
+        plain = [self.config, self.model, self.training, self.log, self.metrics, self.card, self.path / lock.NAME]
+        folders = [self.latents, self.densities, self.samples, self.optimize]
+        _require_inside(home, plain, folders)
+        for folder, names in ((self.densities, _OF_DENSITY), (self.optimize, _OF_OPTIMIZATION)):
+            if folder.is_dir():
+                folders = [entry for entry in visible(folder) if entry.is_symlink() or entry.is_dir()]
+                _require_inside(home, [entry / name for entry in folders for name in names], folders)
+
+    def settled(self, read: Callable[[], T]) -> T:
+        """What `read` gives; it is called again where a running `train` replaced files while it was reading."""
+        for _ in range(_ATTEMPTS):
+            before = self._state()
+            try:
+                result = read()
+            except RaectlError:
+                if self._state() == before:
+                    raise
+            else:
+                if self._state() == before:
+                    return result
+        return read()
+
+    def _state(self) -> list[tuple[int, int]]:
+        with contextlib.suppress(OSError):
+            return [(s.st_ino, s.st_mtime_ns) for s in (self.config.stat(), self.model.stat())]
+        return []
+
+    def read_config(self) -> tuple[Config, DataSummary, dict[str, Any]]:
+        """The configuration, the data's summary, and the whole of config.json.
+
+        Raises:
+            RaectlError: this is no checkpoint directory, or config.json is not one that this version wrote.
+        """
+        files.recover(self.path)
+        if not self.path.is_dir():
+            raise RaectlError(f"{self.path}: no such directory", "raectl train --data SOURCE --out DIR makes one")
+        self.require_own()
+        if not self.config.is_file():
+            raise RaectlError(
+                f"{self.path} is no checkpoint directory: it has no config.json", "raectl train --out DIR makes one"
+            )
+        record = reading.read_json(self.config)
+        schema = record.get("schema") if isinstance(record, dict) else None
+        if schema != SCHEMA:
+            newer = isinstance(schema, int) and schema > SCHEMA
+            hint = "a newer raectl wrote it: update raectl" if newer else "it was not written by raectl"
+            raise RaectlError(f"{self.config} has schema version {schema!r}, not {SCHEMA}", hint)
+        try:
+            if "->" not in (record["config"].get("grammar") or "->"):  # a name or a path is for who types it
+                raise ValueError("the grammar is no text of one")
+            config = Config.from_dict(record["config"])
+            if None in (config.latent_dim, config.arch, config.beta):
+                raise ValueError("an option without a value")
+            return config, DataSummary.from_dict(record["data"]), record
+        except (KeyError, TypeError, ValueError, AttributeError, RaectlError) as error:
+            why = getattr(error, "message", error)  # a hint is for whoever typed it
+            raise RaectlError(f"{self.config} is damaged: {why}", "restore it from a copy") from error
+
+    def write_config(self, config: Config, data: DataSummary, weights: dict[str, Any], threads: int) -> None:
+        """Write config.json; `weights` is {"sha256": of the weights, "replaces": of those they replace or None}."""
+        import torch
+
+        record = {
+            "schema": SCHEMA,
+            "raectl": raectl.__version__,
+            "config": config.to_dict(),
+            "data": asdict(data),
+            "weights": weights,
+            "environment": {"python": platform.python_version(), "torch": torch.__version__, "threads": threads},
+        }
+        files.write_json(self.config, record)
+
+    def publish(
+        self, config: Config, data: DataSummary, arrays: Mapping[str, np.ndarray], epoch: int, threads: int
+    ) -> None:
+        """Write config.json and the weights for use, such that the directory is whole in between as well."""
+        former = files.file_digest(self.model) if self.model.exists() else None
+        with files.atomic_file(self.model) as temporary:
+            files.dump_arrays(temporary, arrays, {"epoch": str(epoch)})
+            weights = {"sha256": files.file_digest(temporary), "replaces": former}
+            self.write_config(config, data, weights, threads)
+
+    def read_digest(self, record: Mapping[str, Any]) -> str:
+        """The SHA-256 of the weights for use.
+
+        Raises:
+            RaectlError: they are missing, or not the ones that config.json belongs to.
+        """
+        files.read_shapes(self.model)  # a file that claims to be huge is not read through
+        digest = files.file_digest(self.model)
+        weights = record.get("weights")
+        if not isinstance(weights, dict) or digest not in (weights.get("sha256"), weights.get("replaces")):
+            raise RaectlError(
+                f"{self.model} is not the file that {self.config.name} belongs to: their digests differ",
+                "restore both from a copy",
+            )
+        return digest
+
+    def read_weights(self, record: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], int, str]:
+        """The weights for use, the epoch they are of, and their SHA-256.
+
+        Raises:
+            RaectlError: they are missing, damaged, or not the ones that config.json belongs to.
+        """
+        digest = self.read_digest(record)
+        arrays, metadata = files.read_arrays(self.model)
+        epoch = metadata.get("epoch", "")
+        if not epoch.isdecimal() or len(epoch) > _EPOCH_DIGITS:
+            raise RaectlError(
+                f"{self.model} is damaged: it does not say of which epoch it is", "restore it from a copy"
+            )
+        return arrays, int(epoch), digest
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """The epochs' lines; what a killed process left unfinished, or anything else that is none, is dropped."""
+        return [line for line in reading.json_lines(self.log) if _is_epoch(line)]
+
+    def cut_log(self, epochs: int) -> None:
+        """Keep the lines of the first `epochs` epochs: what comes after them will be run again."""
+        kept = [line for line in self.read_log() if line["epoch"] <= epochs]
+        files.write_text(self.log, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def append_log(self, line: Mapping[str, Any]) -> None:
+        """Add one epoch's line."""
+        with files.describing_os_errors(self.log):
+            _append(self.log, [line])
+
+    def append_metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Add a line per measured number, with how it was measured.
+
+        Raises:
+            RaectlError: the disk refused, and the file is as it was.
+        """
+        with files.describing_os_errors(self.metrics):
+            _append(self.metrics, records)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl, anything else dropped."""
+        return [line for line in reading.json_lines(self.metrics) if _is_measured(line)]
+
+
+def _append(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Add lines, all or none; one that a kill left unfinished does not swallow the first of them."""
+    text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
+    with open(path, "ab+", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        if end:
+            file.seek(-1, os.SEEK_END)
+            text = text if file.read(1) == b"\n" else "\n" + text
+        left = memoryview(text.encode())
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            file.truncate(end)
+            raise
+
+
+def _require_inside(home: Path, plain: Iterable[Path], folders: Iterable[Path]) -> None:
+    for paths, is_right, kind in ((plain, Path.is_file, "file"), (folders, Path.is_dir, "directory")):
+        for path in paths:
+            if path.is_symlink() and not _leads_into(home, path):
+                hint = f"if you trust it, copy it with what it links to: {command('cp', '-rL', home, 'COPY')}"
+                raise RaectlError(f"{path} is a link out of the directory", hint)
+            if os.path.lexists(path) and not is_right(path):
+                raise RaectlError(f"{path} is no {kind}", "restore it from a copy")
+
+
+def _leads_into(home: Path, link: Path) -> bool:
+    try:
+        return link.resolve().is_relative_to(home)
+    except (OSError, RuntimeError):  # links in a circle
+        return False
+
+
+def _is_measured(line: Any) -> bool:
+    """Whether a line of metrics.jsonl is a measured number's."""
+    if not isinstance(line, dict) or not set(line) >= _MEASURED:
+        return False
+    return isinstance(line["metric"], str) and isinstance(line["of"], str)
+
+
+def _is_epoch(line: Any) -> bool:
+    """Whether a line of log.jsonl is an epoch's: with the fields that are read again, of their types."""
+    if not isinstance(line, dict) or not set(line) >= _LOGGED or type(line["epoch"]) is not int:
+        return False
+    terms = [line["train"], *([] if line["validation"] is None else [line["validation"]])]
+    return all(isinstance(t, dict) and isinstance(t.get("loss"), int | float) for t in terms) and isinstance(
+        line["seconds"], int | float
+    )
+
+
+def visible(path: Path) -> set[Path]:
+    """The entries of a directory, those aside that a file manager or an editor hides there."""
+    return {entry for entry in path.iterdir() if not entry.name.startswith(".")}

@@ -1,0 +1,139 @@
+"""`raectl check`."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from raectl.cli import options as o
+
+_SHOWN = 20  # bad items listed on a terminal; --json has all
+_FEW = 5  # equal ones, and those of one value
+
+
+def check(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            show_default=False,
+            help=o.SOURCES,
+        ),
+    ],
+    image_size: o.ImageSize = None,
+    fit: o.Fit = None,
+    background: o.Background = None,
+    grammar: o.Grammar = None,
+    max_rules: o.MaxRules = None,
+    max_bad: o.MaxBad = None,
+    strict: o.Strict = None,
+    as_json: o.Json = False,
+    debug: o.Debug = False,
+) -> None:
+    """Decode a source's items and report: what they become, which are bad, equal or of one value.
+
+    Fails if too many are bad to train on. A training on the source then decodes nothing again.
+
+    Example: [bold]raectl check ./imgs[/]
+    """
+    from raectl.cli.output import complain, emit
+    from raectl.cli.terminal import Progressing
+    from raectl.data import DataOptions
+    from raectl.data.checking import check_source
+
+    given: dict[str, Any] = {"image_size": image_size, "fit": fit, "background": background}
+    given |= {"grammar": grammar, "max_rules": max_rules, "max_bad": max_bad, "strict": strict}
+    options = DataOptions(**{name: value for name, value in given.items() if value is not None})
+    with Progressing() as report:
+        checked = check_source(source, options, report.progress)
+        for note in checked.notes:
+            report.note(note)
+    emit(_values(checked, source), _rows(checked, source), as_json=as_json)
+    if not as_json:
+        _lists(checked)
+    if refused := checked.too_many:
+        all_bad = len(refused.bad) == refused.total
+        hint = refused.hint if all_bad else "repair or remove them, or allow more by --max-bad"
+        complain(refused.message if as_json else refused.summary, hint)
+        raise typer.Exit(1)
+
+
+def _lists(checked: Any) -> None:
+    """What to look at: bad items, and of images those that equal another or are of one value."""
+    from raectl.data.limits import shown
+
+    _list("bad item", "why", checked.bad, _SHOWN)
+    if checked.dataset and _are_images(checked.dataset):
+        named = checked.dataset.names or [*map(str, range(len(checked.dataset)))]
+        equal = [(named[index], shown(named[first])) for first, *others in checked.duplicates for index in others]
+        _list("equal item", "to", equal, _FEW)
+        _list("constant item", "", [(named[index], "of one value") for index in checked.constant], _FEW)
+
+
+def _are_images(dataset: Any) -> bool:
+    """Whether items have a height and a width; of the others, being equal or of one value means little."""
+    return bool(dataset.items.ndim > 2)
+
+
+def _list(item: str, what: str, pairs: Sequence[tuple[str, str]], most: int) -> None:
+    """The first of some items, each with what there is to say of it."""
+    from raectl.cli.output import emit_table
+    from raectl.data.limits import shown
+
+    rows: list[list[object]] = [[shown(name), said] for name, said in pairs[:most]]
+    if len(pairs) > most:
+        rows.append([f"and {len(pairs) - most:,} more", "--json has all"])
+    if rows:
+        emit_table("", [item, what], rows)
+
+
+def _values(checked: Any, source: str) -> dict[str, Any]:
+    from raectl.data.checking import class_counts
+
+    dataset, refused = checked.dataset, checked.too_many
+    values: dict[str, Any] = {
+        "source": dataset.source if dataset else source,
+        "ok": refused is None,
+        "error": refused.message if refused else None,
+        "total": checked.total,
+        "items": len(dataset) if dataset else 0,
+        "bad": [{"name": name, "reason": reason} for name, reason in checked.bad],
+    }
+    if dataset:
+        named = dataset.names or range(len(dataset))
+        values |= {
+            "shape": dataset.items.shape[1:],
+            "bytes": dataset.items.nbytes,
+            "classes": class_counts(dataset),
+            "duplicates": [[named[index] for index in group] for group in checked.duplicates],
+            "constant": [named[index] for index in checked.constant],
+            "fingerprint": dataset.fingerprint,
+            "notes": dataset.notes,
+        }
+    return values
+
+
+def _rows(checked: Any, source: str) -> dict[str, object]:
+    from raectl.cli.output import size
+    from raectl.data.checking import class_counts
+
+    dataset = checked.dataset
+    rows: dict[str, object] = {
+        "source": dataset.source if dataset else source,
+        "items": f"{len(dataset) if dataset else 0:,} of {checked.total:,}",
+        "bad": f"{len(checked.bad):,}",
+    }
+    if dataset:
+        counts = class_counts(dataset)
+        surplus = sum(len(group) - 1 for group in checked.duplicates)
+        rows |= {
+            "become": f"{' x '.join(map(str, dataset.items.shape[1:]))} {dataset.sizes}",
+            "packed": size(dataset.items.nbytes),
+            "classes": f"{len(counts)}, of {min(counts.values()):,} to {max(counts.values()):,}" if counts else "none",
+            "duplicates": f"{surplus:,} equal another once packed",
+            "constant": f"{len(checked.constant):,} of one value",
+            "fingerprint": f"SHA-256 {dataset.fingerprint[:16]}...",
+        }
+        if not _are_images(dataset):
+            del rows["classes"], rows["constant"]
+    return rows

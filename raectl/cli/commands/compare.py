@@ -1,0 +1,85 @@
+"""`raectl compare`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from raectl.cli import options as o
+
+
+def compare(
+    ckpts: Annotated[list[Path], typer.Argument(metavar="CKPT...", help="Checkpoint directories.", show_default=False)],
+    metric: Annotated[
+        str, typer.Option(rich_help_panel=o.MODEL, help="Which of the numbers of `raectl evaluate`.")
+    ] = "kernel",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="SOURCE",
+            show_default="none",
+            rich_help_panel=o.DATA,
+            help="Items for the picture, as for the other commands.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="OUT", show_default="none", rich_help_panel=o.OUTPUT, help="A picture (.png, ...)."
+        ),
+    ] = None,
+    n: Annotated[int, typer.Option("-n", min=2, rich_help_panel=o.OUTPUT, help="Items in a row of the picture.")] = 10,
+    seed: o.Seed = 0,
+    max_bad: o.OtherMaxBad = None,
+    device: o.Device = "auto",
+    as_json: o.Json = False,
+    debug: o.Debug = False,
+) -> None:
+    """Show several models in one table, in the form of the paper's Table 1, and in one picture.
+
+    Example: [bold]raectl compare ckpt-a ckpt-b --data ./test-imgs -o compared.png[/]
+    """
+    from raectl.checkpoint.checkpoint import load
+    from raectl.cli.output import emit
+    from raectl.cli.terminal import Progressing
+    from raectl.errors import UsageError
+    from raectl.evaluation import comparing
+    from raectl.storage.files import require_outside
+
+    if (out is None) != (data is None):
+        raise UsageError("a picture needs both --data and --out", "--data SOURCE --out compared.png")
+    if max_bad is not None and data is None:
+        raise UsageError("--max-bad needs --data")
+    checkpoints = [load(ckpt, device) for ckpt in ckpts]
+    protocol, rows = comparing.table(checkpoints, metric)
+    if out is not None:
+        comparing.require_alike(checkpoints)
+        checkpoints[0].modality.check_out(out)
+        with Progressing() as report:
+            dataset = checkpoints[0].open_data(data, report, max_bad)
+        require_outside(out, dataset.source)
+        comparing.write_picture(checkpoints, dataset, out, n, seed)
+    names = comparing.labels(checkpoints)
+    if as_json:
+        compared = {str(path): list(row.values()) for path, row in zip(ckpts, rows, strict=True)}
+        emit({"metric": metric, "protocol": protocol, "checkpoints": compared, "out": out}, as_json=True)
+    else:
+        _table(names, metric, protocol, rows, out)
+
+
+def _table(names: list[str], metric: str, protocol: dict[str, Any], rows: list[Any], out: Path | None) -> None:
+    from raectl.cli.output import emit_table, figure, say
+    from raectl.metrics.reference import Measured
+
+    columns = list(dict.fromkeys(of for row in rows for of in row))
+    cells: list[list[object]] = [
+        [name, *(figure(Measured(row[of]["value"], row[of].get("se")) if of in row else None) for of in columns)]
+        for name, row in zip(names, rows, strict=True)
+    ]
+    emit_table(f"{metric}, n = {protocol['n']:,}, {protocol['extractor']}", ["", *columns], cells)
+    for name, row in zip(names, rows, strict=True):
+        if not row:
+            say(f"note: nothing was measured of {name} on the same data, n and features: raectl evaluate it so")
+    if out is not None:
+        say(f"picture: {out}")

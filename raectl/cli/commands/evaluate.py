@@ -1,0 +1,104 @@
+"""`raectl evaluate`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from raectl.cli import options as o
+
+
+def evaluate(
+    ckpt: o.CheckpointDir,
+    data: o.Source,
+    n: Annotated[
+        int,
+        typer.Option(
+            "-n",
+            min=1,
+            rich_help_panel=o.DATA,
+            help="At most this many real items, and as many of everything compared with them.",
+        ),
+    ] = 10_000,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            show_default="efficientnet-lite0 for images, else the data's own",
+            rich_help_panel=o.MODEL,
+            help=f"{o.known('extractor')}.",
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            rich_help_panel=o.MODEL,
+            help="Weights of inception: pt_inception-2015-12-05-6726825d.pth or another file with its keys.",
+        ),
+    ] = None,
+    density: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            show_default="all fitted to these weights",
+            rich_help_panel=o.MODEL,
+            help="A fitted density to judge, repeatable.",
+        ),
+    ] = None,
+    kind: Annotated[
+        str, typer.Option(rich_help_panel=o.MODEL, help="Of interpolation: linear or spherical.")
+    ] = "spherical",
+    draws: o.Draws = None,
+    seed: o.Seed = 0,
+    max_bad: o.OtherMaxBad = None,
+    device: o.Device = "auto",
+    as_json: o.Json = False,
+    debug: o.Debug = False,
+) -> None:
+    """Measure reconstructions, samples of each density and interpolations against real items the model has not seen.
+
+    Example: [bold]raectl evaluate ckpt --data ./test-imgs[/]
+    """
+    from raectl.checkpoint.checkpoint import load
+    from raectl.cli.output import emit, say
+    from raectl.cli.terminal import Progressing
+    from raectl.evaluation.evaluation import Evaluation
+
+    checkpoint = load(ckpt, device)
+    with Progressing() as report:
+        evaluation = Evaluation(
+            checkpoint,
+            data,
+            n=n,
+            features=features,
+            weights=weights,
+            densities=density or (),
+            kind=kind,
+            seed=seed,
+            draws=draws,
+            max_bad=max_bad,
+            report=report,
+        )
+        results = list(evaluation)
+    if as_json:
+        emit({"checkpoint": str(ckpt), "numbers": [line for r in results for line in r.records]}, as_json=True)
+    else:
+        _table(results)
+    if evaluation.on_training_data:
+        say("warning: these are the data the model was trained on; give it others", style="yellow")
+
+
+def _table(results: list[Any]) -> None:
+    """A row a set of items, a column a measure, the better direction beside its name."""
+    from raectl.cli.output import emit_table, figure, say
+    from raectl.metrics.reference import LOWER_IS_BETTER
+
+    metrics = list(dict.fromkeys(name for result in results for name in result.measured))
+    arrows = {True: " ↓", False: " ↑", None: ""}
+    rows = [[r.of, f"{r.protocol['n']:,}", *(figure(r.measured.get(metric)) for metric in metrics)] for r in results]
+    emit_table("", ["", "n", *(metric + arrows[LOWER_IS_BETTER.get(metric)] for metric in metrics)], rows)
+    say(
+        f"features: {results[0].protocol['extractor']}; 'real' is what other real items score at that n, "
+        "which is no bound: with few of them others may score better"
+    )

@@ -1,0 +1,163 @@
+"""`raectl fit-density`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from raectl.cli import options as o
+
+
+def fit_density(
+    ckpt: o.CheckpointDir,
+    density: Annotated[
+        str,
+        typer.Option("--density", metavar="KIND", rich_help_panel=o.MODEL, help=f"{o.known('density')}."),
+    ] = "gmm",
+    components: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K|auto",
+            show_default="10; vae: no mixture",
+            rich_help_panel=o.MODEL,
+            help="Gaussians of a mixture, for vae of its own codes; auto chooses by held-out log-likelihood.",
+        ),
+    ] = None,
+    covariance: Annotated[
+        str | None,
+        typer.Option(show_default="full", rich_help_panel=o.MODEL, help="full, tied, diag or spherical."),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            show_default=False,
+            rich_help_panel=o.MODEL,
+            help="Any other option of the density, such as bandwidth=0.3 or epochs=50; repeatable.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            show_default="KIND, or KIND-K",
+            rich_help_panel=o.MODEL,
+            help="What to keep it under: a-z, 0-9, '.', '_', '-'.",
+        ),
+    ] = None,
+    data: o.OptionalSource = None,
+    latents: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.npy",
+            rich_help_panel=o.DATA,
+            help="Latents (N, d) of any encoder; CKPT is then a new directory, which holds only densities.",
+        ),
+    ] = None,
+    seed: o.Seed = 0,
+    max_bad: o.OtherMaxBad = None,
+    device: o.Device = "auto",
+    as_json: o.Json = False,
+    debug: o.Debug = False,
+) -> None:
+    """Fit a density to a checkpoint's latents, or to anybody's, and say how likely held-out latents are under it.
+
+    Example: [bold]raectl fit-density ckpt --components 10[/]
+    """
+    from raectl.checkpoint import densities as store
+    from raectl.cli.terminal import Progressing
+    from raectl.densities import fitting
+    from raectl.errors import UsageError
+
+    if name is not None:
+        store.check_name(name)
+    options = _options(option or [], covariance=covariance, components=_components(components))
+    fitting.check_options(density, options)
+    with Progressing() as report:
+        if latents is None:
+            from raectl.checkpoint.checkpoint import load
+
+            report.note(f"encoding the data of {ckpt}")
+            checkpoint = load(ckpt, device)
+            fit = checkpoint.fit_density(density, data, name=name, seed=seed, max_bad=max_bad, report=report, **options)
+            out = f"samples{checkpoint.modality.suffixes[0]}"
+        else:
+            if data is not None or max_bad is not None:
+                raise UsageError(f"--latents and {'--data' if data else '--max-bad'} exclude each other")
+            fit = fitting.fit_latents(ckpt, latents, density, name=name, seed=seed, report=report, **options)
+            out = "new-latents.npy"
+    _print(fit, name or fit.default_name, ckpt, out, as_json=as_json)
+
+
+def _components(text: str | None) -> int | str | None:
+    from raectl.errors import UsageError
+
+    if text is None or text == "auto":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--components {text!r} is neither a number above 0 nor auto", "--components 10")
+    return int(text)
+
+
+def _options(texts: list[str], **others: Any) -> dict[str, Any]:
+    """`NAME=VALUE`, a value being a whole number, a number or a word, beside options that have a flag of their own."""
+    from raectl.errors import UsageError
+
+    options = {name: value for name, value in others.items() if value is not None}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals or not value:
+            raise UsageError(f"--option {text!r} is not NAME=VALUE", "--option epochs=50")
+        if name in options:
+            raise UsageError(f"{name} is given more than once")
+        options[name] = _value(value)
+    return options
+
+
+def _value(text: str) -> int | float | str:
+    for parse in (int, float):
+        try:
+            return parse(text)
+        except ValueError:
+            pass
+    return text
+
+
+def _print(fit: Any, name: str, ckpt: Path, out: str, *, as_json: bool) -> None:
+    from raectl.cli.output import emit, emit_table, number, say
+    from raectl.errors import command
+
+    report = fit.density.report
+    if fit.tried and not as_json:
+        tried = [
+            [r["components"], number(r["train"]), number(r["heldout"]), number(r.get("bic"), 0)] for r in fit.tried
+        ]
+        emit_table("tried, in nats per dimension", ["components", "train", "held out", "BIC"], tried)
+    values = {
+        "density": name,
+        "kind": fit.kind,
+        "options": fit.density.options,
+        "seed": fit.seed,
+        "nats_per_dimension": {"train": fit.train, "held_out": fit.held_out},
+        "bound": fit.is_bound,
+        "n": {"train": fit.n_train, "held_out": fit.n_held_out},
+        "report": report,
+        "notices": fit.density.notices,
+        "tried": fit.tried,
+    }
+    least = "at least " if fit.is_bound else ""
+    unseen = "-" if fit.held_out is None else f"{least}{number(fit.held_out)}"
+    rows = {
+        "density": name,
+        "log-likelihood, train": f"{least}{number(fit.train)} nats per dimension, n = {fit.n_train:,}",
+        "log-likelihood, held out": f"{unseen} nats per dimension, n = {fit.n_held_out:,}",
+        "BIC": f"{report['bic']:,.0f}" if "bic" in report else "-",
+    }
+    if "best_epoch" in report:
+        rows["epochs"] = f"{report['epochs']}, the best of them {report['best_epoch']}"
+    if "iterations" in report:
+        converged = "converged" if report["converged"] else "NOT converged"
+        rows["iterations"] = f"{report['iterations']}, {converged}"
+    emit(values, rows, as_json=as_json)
+    for notice in fit.density.notices:
+        say(f"warning: {notice}", style="yellow")
+    say("next: " + command("raectl", "sample", ckpt, "-n", 64, "-o", out))

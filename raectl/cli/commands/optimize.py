@@ -1,0 +1,81 @@
+"""`raectl optimize`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from raectl.cli import options as o
+
+_SHOWN = 10  # strings
+
+
+def optimize(
+    ckpt: o.CheckpointDir,
+    objective: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", show_default=False, rich_help_panel=o.MODEL, help=f"What to seek: {o.known('objective')}."
+        ),
+    ],
+    data: o.OptionalSource = None,
+    points: Annotated[
+        int, typer.Option(help="Strings of the data that are scored to begin with.", rich_help_panel=o.DATA)
+    ] = 5000,
+    rounds: Annotated[int, typer.Option(help="In all, also when it goes on.", rich_help_panel=o.RUN)] = 5,
+    batch: Annotated[int, typer.Option(help="Points a round.", rich_help_panel=o.RUN)] = 50,
+    inducing: Annotated[
+        int, typer.Option(help="Inducing points of the Gaussian process.", rich_help_panel=o.MODEL)
+    ] = 200,
+    seed: o.Seed = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin again, not after the last round.", rich_help_panel=o.RUN)
+    ] = False,
+    max_bad: o.OtherMaxBad = None,
+    device: o.Device = "auto",
+    as_json: o.Json = False,
+    debug: o.Debug = False,
+) -> None:
+    """Look for strings of a good score by Bayesian optimization in latent space; a stopped run goes on.
+
+    Example: [bold]raectl optimize ckpt --objective expressions[/]
+    """
+    from raectl.checkpoint.checkpoint import load
+    from raectl.cli.terminal import Progressing
+    from raectl.optimization.run import Settings
+    from raectl.optimization.run import optimize as run
+
+    settings = Settings(objective, rounds=rounds, batch=batch, points=points, inducing=inducing, seed=seed)
+    checkpoint = load(ckpt, device)
+    with Progressing() as report:
+        result = run(checkpoint, settings, data, overwrite=overwrite, max_bad=max_bad, report=report)
+    _print(result, as_json=as_json)
+
+
+def _print(result: Any, *, as_json: bool) -> None:
+    from raectl.cli.output import emit, emit_table, number, say
+
+    best = result.best()[:_SHOWN]
+    settings = {**result.settings.kept(), "rounds": len(result.strings) // result.settings.batch}
+    values = {
+        "out": str(result.path),
+        **settings,
+        "n": len(result.strings),
+        "valid": result.valid,
+        "mean": result.mean,
+        "mean_of_others": result.mean_of_others,
+        "best": [{"score": score, "string": text} for score, text in best],
+        "data_best": result.data_best,
+    }
+    better = "lower" if result.objective.lower_is_better else "higher"
+    rows = {
+        "out": result.path,
+        "points": f"{len(result.strings):,} in rounds of {settings['batch']}",
+        "valid": f"{result.valid:.3f}",
+        "mean score": f"{number(result.mean)}, without the worst {number(result.mean_of_others)}",
+        "best of the data": number(result.data_best),
+    }
+    emit(values, rows, as_json=as_json)
+    if not as_json:
+        emit_table("", [f"score, {better} is better", "string"], [[number(score), text] for score, text in best])
+    if not result.beats_the_data:
+        say("note: none is better than the best of the data; a model that is trained longer may know others")

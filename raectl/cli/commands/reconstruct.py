@@ -1,0 +1,55 @@
+"""`raectl reconstruct`."""
+
+from typing import Annotated
+
+import typer
+
+from raectl.cli import options as o
+
+
+def reconstruct(
+    ckpt: o.CheckpointDir,
+    data: o.Source,
+    out: o.Out,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            "-n",
+            min=1,
+            metavar="N",
+            show_default="64 for a picture, else all",
+            rich_help_panel=o.OUTPUT,
+            help="How many to write, the first of the data; the numbers are over all.",
+        ),
+    ] = None,
+    max_bad: o.OtherMaxBad = None,
+    device: o.Device = "auto",
+    as_json: o.Json = False,
+    debug: o.Debug = False,
+) -> None:
+    """Reconstruct a source's items, beside the originals, and say how far they are.
+
+    Example: [bold]raectl reconstruct ckpt --data ./imgs -o pairs.png[/]
+    """
+    from raectl.checkpoint.checkpoint import load
+    from raectl.cli.output import emit, number, say
+    from raectl.cli.terminal import Progressing
+    from raectl.generation.reconstructing import reconstruct_source
+
+    checkpoint = load(ckpt, device)
+    checkpoint.modality.check_out(out)
+    with Progressing() as report:
+        dataset = checkpoint.open_data(data, report, max_bad)
+        means, written = reconstruct_source(checkpoint, dataset, out, n, report)
+    emit(
+        {"out": str(out), "written": written, "n": len(dataset), "source": dataset.source, **means},
+        {
+            "pairs": out,
+            "written": f"{written:,}",
+            **{name: number(value, 6) for name, value in means.items()},
+            "n": f"{len(dataset):,}",
+        },
+        as_json=as_json,
+    )
+    if dataset.fingerprint == checkpoint.data.fingerprint:
+        say("note: these are the data the model was trained on, not new ones")

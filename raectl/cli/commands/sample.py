@@ -1,0 +1,36 @@
+"""`raectl sample`."""
+
+from typing import Annotated
+
+import typer
+
+from raectl.cli import options as o
+
+
+def sample(
+    ckpt: o.CheckpointDir,
+    out: o.Out,
+    n: Annotated[int, typer.Option("-n", min=1, metavar="N", help="How many.", rich_help_panel=o.OUTPUT)] = 64,
+    density: o.DensityName = None,
+    draws: o.Draws = None,
+    seed: o.Seed = 0,
+    batch_size: o.BatchSize = 1024,
+    device: o.Device = "auto",
+    as_json: o.Json = False,
+    debug: o.Debug = False,
+) -> None:
+    """Draw new items from a fitted density; item i depends on the seed and i alone. OUT may be .npy: latents.
+
+    Example: [bold]raectl sample ckpt -n 64 -o samples.png[/]
+    """
+    from raectl.cli.output import emit
+    from raectl.cli.terminal import Progressing
+    from raectl.generation.sampling import write_samples
+
+    with Progressing() as report:
+        name = write_samples(
+            ckpt, out, n, density=density, draws=draws, seed=seed, batch_size=batch_size, device=device, report=report
+        )
+    values = {"out": str(out), "n": n, "density": name, "draws": draws, "seed": seed}
+    drawn = {} if draws is None else {"draws": draws}
+    emit(values, {"samples": out, "n": n, "density": name, **drawn, "seed": seed}, as_json=as_json)

@@ -1,0 +1,296 @@
+"""`raectl train`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from raectl.cli import options as o
+
+
+def train(
+    context: typer.Context,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="SOURCE",
+            show_default="digits",
+            rich_help_panel=o.DATA,
+            help=o.SOURCES,
+        ),
+    ] = None,
+    image_size: o.ImageSize = None,
+    fit: o.Fit = None,
+    background: o.Background = None,
+    max_bad: o.MaxBad = None,
+    strict: o.Strict = None,
+    grammar: o.Grammar = None,
+    max_rules: o.MaxRules = None,
+    val_fraction: Annotated[
+        float | None, typer.Option(show_default="0.1", rich_help_panel=o.DATA, help="Share held out for validation.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(show_default="rae", rich_help_panel=o.MODEL, help=f"{o.known('model')}.")
+    ] = None,
+    reg: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=WEIGHT]",
+            show_default="none",
+            rich_help_panel=o.MODEL,
+            help=f"Regularizer of the decoder, repeatable: {o.known('regularizer')}.",
+        ),
+    ] = None,
+    gp_form: Annotated[
+        str | None,
+        typer.Option(
+            show_default="exact",
+            rich_help_panel=o.MODEL,
+            help="The gradient penalty's form: exact (Frobenius norm) or released (the paper's code).",
+        ),
+    ] = None,
+    gp_part: Annotated[
+        float | None,
+        typer.Option(
+            show_default="0.25",
+            rich_help_panel=o.MODEL,
+            help="How much of each batch the exact gradient penalty is estimated on: no bias, less time.",
+        ),
+    ] = None,
+    sn_view: Annotated[
+        str | None,
+        typer.Option(
+            show_default="torch",
+            rich_help_panel=o.MODEL,
+            help="Spectral norm's matrix view of transposed convolutions: torch or released (the paper's code).",
+        ),
+    ] = None,
+    sn_encoder: Annotated[
+        bool | None,
+        typer.Option("--sn-encoder", show_default="off", rich_help_panel=o.MODEL, help="Spectral norm there too."),
+    ] = None,
+    beta: Annotated[
+        float | None,
+        typer.Option(show_default="the model's", rich_help_panel=o.MODEL, help="Weight of the latent term."),
+    ] = None,
+    sigma: Annotated[
+        float | None,
+        typer.Option(show_default="0.7", rich_help_panel=o.MODEL, help="Standard deviation of the code of cv-vae."),
+    ] = None,
+    importance_samples: Annotated[
+        int | None,
+        typer.Option(metavar="K", show_default="5", rich_help_panel=o.MODEL, help="Draws of the code an item of iwae."),
+    ] = None,
+    latent_dim: Annotated[
+        int | None,
+        typer.Option(show_default="by the data: 16 to 64", rich_help_panel=o.MODEL, help="Latent dimensions."),
+    ] = None,
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            show_default="by the data: conv32 up to 32 pixels, else conv64",
+            rich_help_panel=o.MODEL,
+            help=f"{o.known('architecture')}.",
+        ),
+    ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(show_default="32", rich_help_panel=o.MODEL, help="Filters of the first layer (the paper: 128)."),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(show_default="50", rich_help_panel=o.TRAINING, help="Epochs in all, also when resuming."),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(show_default="100", rich_help_panel=o.TRAINING, help="Items a step.")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(show_default="0.001", rich_help_panel=o.TRAINING, help="Adam's learning rate.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(show_default="0", rich_help_panel=o.TRAINING, help="Seed of everything random.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(show_default="auto", rich_help_panel=o.TRAINING, help="auto, cpu, cuda or mps.")
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(show_default="auto", rich_help_panel=o.TRAINING, help="auto (bf16 where fast), fp32 or bf16."),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="DATA/MODEL", rich_help_panel=o.RUN, help="The paper's settings, such as mnist/rae-l2."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", rich_help_panel=o.RUN, help="Options from a file, by name.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(show_default="ckpt", rich_help_panel=o.RUN, help="The checkpoint directory to make.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", rich_help_panel=o.RUN, help="Go on in the directory.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", rich_help_panel=o.RUN, help="Replace a checkpoint directory that exists.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", rich_help_panel=o.RUN, help="Print the resolved options as JSON and stop.")
+    ] = False,
+    as_json: o.Json = False,
+    debug: o.Debug = False,
+) -> None:
+    """Train an autoencoder and leave a checkpoint directory; stopped at any moment, it can be resumed.
+
+    Example: [bold]raectl train --data ./imgs --reg tikhonov --out ckpt[/]
+    """
+    from raectl.errors import UsageError
+
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite exclude each other")
+    local = context.params
+    typed = {name: local[name] for name in _CONFIG if local[name] not in (None, [], ())}
+    given, density = _merge(typed, local, preset, config)
+    source, directory = given.pop("data", None), Path(given.pop("out", "ckpt"))
+    _merge_regularizers(given, directory if resume else None)
+    if dry_run:
+        _dry_run(given, source, directory, resume=resume)
+    else:
+        checkpoint = _go(given, source, directory, as_json=as_json, resume=resume, overwrite=overwrite)
+        _say_next(checkpoint, directory, density)
+
+
+_CONFIG = (
+    "data",
+    "out",
+    "image_size",
+    "fit",
+    "background",
+    "max_bad",
+    "strict",
+    "grammar",
+    "max_rules",
+    "val_fraction",
+    "model",
+    "reg",
+    "beta",
+    "sigma",
+    "importance_samples",
+    "latent_dim",
+    "arch",
+    "width",
+    "epochs",
+    "batch_size",
+    "lr",
+    "seed",
+    "device",
+    "precision",
+)
+
+
+def _merge(
+    typed: dict[str, Any], local: dict[str, Any], preset: str | None, file: Path | None
+) -> tuple[dict[str, Any], Any]:
+    """Options from the preset, over them those of the file, over them those that were typed; the preset's density."""
+    from raectl import presets
+    from raectl.config import REGULARIZER_OPTIONS, read_toml
+    from raectl.errors import UsageError
+
+    read = read_toml(file) if file else {}
+    for name in ("data", "out", "preset"):
+        if not isinstance(read.get(name, ""), str):
+            raise UsageError(f"{file}: {name} = {read[name]!r} is no text")
+    in_file = read.pop("preset", None)
+    preset = preset or in_file
+    given: dict[str, Any] = {**(presets.options(preset) if preset else {}), **read, **typed}
+    given |= {name: local[name] for name in REGULARIZER_OPTIONS if local[name] is not None}
+    if preset and "data" not in given and not local["resume"]:
+        given["data"] = presets.source(preset)
+    return given, presets.PRESETS[preset].density if preset else {}
+
+
+def _merge_regularizers(given: dict[str, Any], begun: Path | None) -> None:
+    """Put the options of regularizers where `Config` has them: to those given, or to those of a run once begun."""
+    from raectl.checkpoint.directory import Directory
+    from raectl.config import REGULARIZER_OPTIONS, Config, option
+    from raectl.errors import UsageError
+
+    asked = {name: given.pop(name) for name in REGULARIZER_OPTIONS if name in given}
+    if "reg" in given or asked:
+        stored = Directory(begun).read_config()[0].reg if begun and "reg" not in given else {}
+        given["reg"] = Config(reg=given.get("reg", stored)).reg
+    for name, value in asked.items():
+        regularizer, key = REGULARIZER_OPTIONS[name]
+        if regularizer not in given["reg"]:
+            what = f"{option(name)} needs --reg {regularizer}"
+            if begun:
+                raise UsageError(f"{what}; {begun} was begun with --reg {', '.join(given['reg']) or 'none'}")
+            raise UsageError(what, f"--reg {regularizer}")
+        given["reg"] = {**given["reg"], regularizer: {**given["reg"][regularizer], key: value}}
+
+
+def _settings(given: dict[str, Any], out: Path, *, resume: bool) -> Any:
+    from raectl.checkpoint.directory import Directory
+    from raectl.config import Config
+    from raectl.training.resuming import resumed
+
+    return resumed(Directory(out), given) if resume else Config.from_dict(given)
+
+
+def _go(given: dict[str, Any], source: str | None, out: Path, *, as_json: bool, resume: bool, overwrite: bool) -> Any:
+    from raectl.cli.output import emit, number
+    from raectl.cli.terminal import Progressing
+    from raectl.training.run import train as run
+
+    settings = _settings(given, out, resume=resume)
+    with Progressing() as report:
+        checkpoint = run(settings, source, out, report=report, resume=resume, overwrite=overwrite)
+    log = checkpoint.directory.read_log()
+    best = next((line for line in log if line["epoch"] == checkpoint.epoch), {})
+    validation = best.get("validation") or {}
+    values = {
+        "checkpoint": str(out),
+        "epochs": len(log),
+        "best_epoch": checkpoint.epoch,
+        "train": best.get("train"),
+        "validation": best.get("validation"),
+        "seconds": sum(line["seconds"] for line in log),
+    }
+    rows = {
+        "checkpoint": out,
+        "best epoch": f"{checkpoint.epoch} of {len(log)}",
+        "validation loss": number(validation.get("loss")),
+        "  reconstruction": number(validation.get("reconstruction")),
+    }
+    emit(values, rows, as_json=as_json)
+    return checkpoint
+
+
+def _say_next(checkpoint: Any, out: Path, density: Any) -> None:
+    from raectl.cli.commands.presets import fit_arguments
+    from raectl.cli.output import say
+    from raectl.errors import command
+
+    components = ["--components", "10" if checkpoint.data.n >= 1000 else "auto"]
+    say("next: " + command("raectl", "fit-density", out, *(fit_arguments(density) if density else components)))
+
+
+def _dry_run(given: dict[str, Any], source: str | None, out: Path, *, resume: bool) -> None:
+    from dataclasses import asdict
+
+    from raectl.checkpoint.directory import DataSummary, Directory
+    from raectl.cli.output import emit
+    from raectl.cli.terminal import Progressing
+    from raectl.data import open_dataset
+    from raectl.model.build import check, resolve
+    from raectl.training.run import data_options
+
+    config = _settings(given, out, resume=resume)
+    if resume:
+        summary = Directory(out).read_config()[1]
+    else:
+        check(config)
+        with Progressing() as report:
+            dataset = open_dataset(source or "digits", data_options(config), report.progress)
+            for note in dataset.notes:
+                report.note(note)
+        config, summary = resolve(config, dataset), DataSummary.of(dataset)
+    emit({"out": str(out), "config": config.to_dict(), "data": asdict(summary)}, as_json=True)

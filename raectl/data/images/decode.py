@@ -1,0 +1,281 @@
+"""One picture, or a block of equal ones, to square uint8 images: (S, S, C) with C 1 (grey) or 3 (colour).
+
+The order is the same for both, so a folder of images and the array of their pixels give the same bytes: upright, flat
+on the background, grey or colour, then square.
+"""
+
+import contextlib
+import functools
+import importlib
+import io
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+
+from raectl.data import limits as rules
+from raectl.data.options import DataOptions
+
+if TYPE_CHECKING:  # NumPy is imported where it is needed: a helper, which starts for a moment's work, mostly does not
+    import numpy as np
+
+_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
+_PLUGINS = ("Mpo", "WebP", "Tiff", "Avif", "Jpeg2K")
+_GREY = frozenset({"1", "L", "LA", "La", "I", "F"})
+_ORIENTATION = 0x0112  # the EXIF tag; from 5 on it swaps width and height
+_OVERSAMPLED = 2  # a JPEG is decoded at a reduced size of at least this many times the target
+_MOST_PIXELS = {"WEBP": 2**25, "JPEG2000": 2**25}  # these decoders need 16 bytes and more a pixel, so 0.6 GB
+_BAND = 2**22  # pixels converted at a time: a picture may have twenty times as many, at 4 bytes and more each
+
+
+class BadImageError(Exception):
+    """A picture that cannot be used; its text is the short reason."""
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    Image.preinit()  # PNG, JPEG, GIF, BMP, PPM; `init` would import forty more than we read
+    for name in _PLUGINS:
+        with contextlib.suppress(ImportError):  # Pillow may be built without some
+            importlib.import_module(f"PIL.{name}ImagePlugin")
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def reason(error: Exception) -> str:
+    """Why an image is bad, in a few words on one line."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no image of a known format"
+    if isinstance(error, Image.DecompressionBombError):
+        return "too many pixels"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def open_picture(data: bytes) -> Image.Image:
+    """The picture in `data`, with its header read and its pixels not yet decoded.
+
+    Raises:
+        BadImageError: it is none that we read, or more than Pillow's limit of pixels, or ours.
+    """
+    try:
+        image = Image.open(io.BytesIO(data), formats=_formats())
+    except Exception as error:  # decoders raise nearly anything at a hostile file
+        raise BadImageError(reason(error)) from error
+    most = min(Image.MAX_IMAGE_PIXELS or sys.maxsize, _MOST_PIXELS.get(image.format or "", sys.maxsize))
+    if math.prod(image.size) > most:
+        raise BadImageError("{}x{} pixels are too many".format(*image.size))
+    return image
+
+
+class Header(NamedTuple):
+    """(width, height) as a picture is to be seen, and whether its mode is grey."""
+
+    size: tuple[int, int]
+    grey: bool
+
+
+def header(image: Image.Image) -> Header:
+    """What an opened picture says of itself; no pixel is decoded."""
+    width, height = image.size
+    # Pillow has turned a TIFF's size already, and would decode a PNG to look for EXIF data at its end.
+    if "exif" in image.info and image.format != "TIFF" and _orientation(image) >= 5:
+        width, height = height, width
+    return Header((width, height), image.mode in _GREY or image.mode.startswith("I;16"))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged EXIF data; decoding will tell whether the picture is good
+        return 1
+
+
+def square(image: Image.Image, options: DataOptions) -> Image.Image:
+    """An opened picture to a square one in mode L or RGB; of an animation, the first frame.
+
+    Raises:
+        BadImageError: it cannot be decoded, or its values have no meaning as an image.
+    """
+    try:
+        _draft(image, options)
+        ImageOps.exif_transpose(image, in_place=True)
+        flat = _flat(image, _background(options, "RGB"), "L" if options.channels == 1 else "RGB")
+        return _fitted(flat, options)
+    except Exception as error:
+        raise BadImageError(reason(error)) from error
+
+
+class Outcome(NamedTuple):
+    """What became of an image file: why it is bad, if it is, and its header, if it has one."""
+
+    reason: str | None
+    header: Header | None
+
+
+def squares(
+    files: Iterable[bytes], options: DataOptions, most: float = math.inf
+) -> Iterator[tuple[Image.Image | None, Outcome]]:
+    """`square` of each file's picture, or None if it is bad or has more than `most` pixels."""
+    for data in files:
+        found = None
+        try:
+            image = open_picture(data)
+            found = header(image)
+            if math.prod(found.size) > most:
+                raise BadImageError(f"more than {most:,} pixels")
+            yield square(image, options), Outcome(None, found)
+        except BadImageError as error:
+            yield None, Outcome(str(error), found)
+
+
+def pictures(
+    files: Sequence[bytes], options: DataOptions, most: float = math.inf
+) -> "tuple[np.ndarray, list[Outcome]]":
+    """Image files' bytes to (number of good ones, S, S, C) uint8, and what became of each file; `most` as above."""
+    import numpy as np
+
+    shape = rules.item_shape(options)
+    rows = np.empty((len(files), *shape), np.uint8)
+    outcomes: list[Outcome] = []
+    good = 0
+    for image, outcome in squares(files, options, most):
+        if image is not None:
+            rows[good] = np.asarray(image).reshape(shape)
+            good += 1
+        outcomes.append(outcome)
+    return rows[:good], outcomes
+
+
+def block(images: "np.ndarray", options: DataOptions) -> "np.ndarray":
+    """(n, H, W, 1 | 3 | 4) uint8, 4 with alpha => (n, S, S, C) uint8, without a loop where pixels stay as they are."""
+    import numpy as np
+
+    size, _, channels = rules.item_shape(options)
+    images = _channels(images, channels, np.array(_background(options, "RGB"), np.uint16))
+    height, width = images.shape[1:3]
+    if (options.fit == "crop" and min(height, width) == size) or height == width == size:
+        top, left = (height - size) // 2, (width - size) // 2
+        return images[:, top : top + size, left : left + size]
+    if options.fit == "pad" and max(height, width) <= size:
+        top, left = (size - height) // 2, (size - width) // 2
+        padded = np.empty((len(images), size, size, channels), np.uint8)
+        padded[:] = _background(options, "L" if channels == 1 else "RGB")
+        padded[:, top : top + height, left : left + width] = images
+        return padded
+    fitted = [
+        np.asarray(_fitted(Image.fromarray(image[..., 0] if channels == 1 else image), options)) for image in images
+    ]
+    return np.stack(fitted).reshape(-1, size, size, channels)
+
+
+def _draft(image: Image.Image, options: DataOptions) -> None:
+    """Let a JPEG that is to shrink a lot be decoded at a half, a quarter or an eighth: much faster, and no worse."""
+    width, height = image.size
+    wanted = _OVERSAMPLED * rules.item_shape(options)[0]
+    if options.fit == "pad":
+        image.draft(None, (math.ceil(wanted * width / max(image.size)), math.ceil(wanted * height / max(image.size))))
+    else:
+        image.draft(None, (wanted, wanted))
+
+
+def _flat(image: Image.Image, background: tuple[int, ...], mode: str) -> Image.Image:
+    """The picture in mode L or RGB, with transparent pixels filled by the background."""
+    if image.mode.startswith("I") or image.mode == "F":
+        scale = _eight_bit_scale(image)
+        return _in_bands(image, mode, lambda band: _scaled(band, scale).convert(mode))
+    if image.has_transparency_data:
+        return _in_bands(image, mode, lambda band: _composited(band, background, mode))
+    if image.mode == mode:
+        return image
+    # Colours turn grey by way of RGB, whatever their space.
+    direct = image.mode in ("1", "L", "RGB")
+    return _in_bands(image, mode, lambda band: (band if direct else band.convert("RGB")).convert(mode))
+
+
+def _in_bands(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """`convert` of a picture; of a large one band by band, so that what it needs on its way stays small."""
+    if math.prod(image.size) <= _BAND:
+        return convert(image)
+    converted = Image.new(mode, image.size)
+    for top, band in _bands(image):
+        converted.paste(convert(band), (0, top))
+    return converted
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    rows = max(1, _BAND // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _composited(image: Image.Image, background: tuple[int, ...], mode: str) -> Image.Image:
+    flat = Image.new("RGB", image.size, background)
+    image = image if image.mode == "RGBA" else image.convert("RGBA")
+    flat.paste(image, mask=image)
+    return flat if mode == "RGB" else flat.convert(mode)
+
+
+def _eight_bit_scale(image: Image.Image) -> float:
+    """What turns 16-bit integers, or floats from 0 to 1 (or to 255), into bytes: Pillow itself clips them at 255."""
+    import numpy as np
+
+    ranges = [(values.min(), values.max()) for values in (np.asarray(band) for _, band in _bands(image))]
+    low, high = (float(pick([pair[i] for pair in ranges])) for i, pick in enumerate((np.min, np.max)))  # NaN stays
+    top = 65535.0 if image.mode != "F" else 1.0 if high <= 1 else 255.0
+    if not (low >= 0 and high <= top):  # NaN fails too
+        raise BadImageError(f"values from {low:g} to {high:g}, outside 0 to {top:g}")
+    return 255 / top
+
+
+def _scaled(image: Image.Image, scale: float) -> Image.Image:
+    import numpy as np
+
+    return Image.fromarray(np.rint(np.asarray(image).astype(np.float64) * scale).astype(np.uint8))
+
+
+def _background(options: DataOptions, mode: str) -> tuple[int, ...]:
+    assert options.background is not None
+    colour = ImageColor.getcolor(options.background, mode)
+    return colour if isinstance(colour, tuple) else (colour,)
+
+
+def _fitted(image: Image.Image, options: DataOptions) -> Image.Image:
+    """A square picture of the target's size, antialiased where it shrinks."""
+    size, (width, height) = rules.item_shape(options)[0], image.size
+    square = (size, size)
+    if image.size == square:
+        return image
+    if options.fit == "stretch":
+        return _resized(image, square, (0, 0, width, height))
+    if options.fit == "crop":
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        return _resized(image, square, (left, top, left + side, top + side))
+    # Padding never enlarges: small images keep their pixels, exactly.
+    scale = min(1.0, size / max(width, height))
+    inner = max(1, round(width * scale)), max(1, round(height * scale))
+    canvas = Image.new(image.mode, square, _background(options, image.mode))
+    canvas.paste(_resized(image, inner, (0, 0, width, height)), ((size - inner[0]) // 2, (size - inner[1]) // 2))
+    return canvas
+
+
+def _resized(image: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
+    return image.resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
+
+
+def _channels(images: "np.ndarray", channels: int, background: "np.ndarray") -> "np.ndarray":
+    """(n, H, W, 1 | 3 | 4) => (n, H, W, channels), with Pillow's own rounding."""
+    import numpy as np
+
+    if images.shape[-1] == 4:
+        alpha = images[..., 3:].astype(np.uint16)
+        # The largest sum is 255 * 255 + 127, which 16 bits hold.
+        images = ((images[..., :3] * alpha + background * (255 - alpha) + 127) // 255).astype(np.uint8)
+    if images.shape[-1] == channels:
+        return images
+    if channels == 3:
+        return np.repeat(images, 3, axis=-1)
+    weighted = images.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)  # ITU-R 601 luma in 16 bits
+    return ((weighted + 0x8000) >> 16).astype(np.uint8)[..., None]

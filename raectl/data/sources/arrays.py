@@ -1,0 +1,70 @@
+"""NumPy arrays of images, in `.npy` and `.npz` files or in memory; never pickles."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from raectl.data import limits as rules
+from raectl.data.base import Progress, Source
+from raectl.data.dataset import Dataset
+from raectl.data.images.array import Stack, open_uniform
+from raectl.data.options import DataOptions
+from raectl.errors import RaectlError
+
+_CHANNELS = (1, 3, 4)
+
+
+class Array(Source):
+    """N H W, N H W C or N C H W, C being 1, 3, or 4 with alpha; a `.npy` that needs no conversion is memory-mapped."""
+
+    @classmethod
+    def recognises(cls, spec: str) -> bool:
+        return rules.suffix(spec) in (".npy", ".npz") and Path(spec).is_file()
+
+    def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
+        path = rules.absolute(spec)
+        images = _channels_last(_load(path), str(path))
+        return open_uniform(Stack(images, str(path), file=path), options, self.background, progress)
+
+    def open_array(self, array: np.ndarray, options: DataOptions, progress: Progress) -> Dataset:
+        """A dataset of an array that is in memory already."""
+        source = "array in memory"
+        return open_uniform(Stack(_channels_last(array, source), source), options, self.background, progress)
+
+
+def _load(path: Path) -> np.ndarray:
+    where = rules.shown(str(path))
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            names = loaded.files
+            if "images" not in names and len(names) != 1:
+                held = ", ".join(map(rules.shown, names[:10])) or "nothing"
+                raise RaectlError(f"{where} has no array `images`: it holds {held}", "rename one of them")
+            wanted = "images" if "images" in names else names[0]
+            with zipfile.ZipFile(path) as archive:
+                rules.refuse_bomb(path, max(info.file_size for info in archive.infolist()))
+            array: np.ndarray = loaded[wanted]
+            return array
+    except RaectlError:
+        raise
+    except Exception as error:  # a damaged header, zip entry or stream makes NumPy raise nearly anything
+        if "pickle" in str(error) or "Python objects" in str(error):
+            message = f"{where} holds Python objects, or is no array file; neither is read"
+            raise RaectlError(message, "save a plain array of numbers") from error
+        raise RaectlError(f"cannot read {where}: {error}", "it is damaged, or no array file") from error
+
+
+def _channels_last(array: np.ndarray, source: str) -> np.ndarray:
+    """A view of shape (N, H, W, C)."""
+    if array.ndim == 3 and array.shape[2] not in (3, 4):  # with 3 or 4 it is one image in colour, rather than many
+        return array[..., None]
+    if array.ndim == 4 and array.shape[3] in _CHANNELS:
+        return array
+    if array.ndim == 4 and array.shape[1] in _CHANNELS:
+        return np.moveaxis(array, 1, 3)
+    hint = "images are N H W, N H W C or N C H W, with 1, 3 or 4 channels"
+    raise RaectlError(f"{rules.shown(source)} has shape {array.shape}, which is none of images", hint)

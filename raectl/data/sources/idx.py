@@ -1,0 +1,123 @@
+"""MNIST's IDX files, gzipped or not: one file of images, or a folder of which the training images are taken."""
+
+import gzip
+import io
+import math
+import struct
+import zlib
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from raectl.data import limits as rules
+from raectl.data.base import Progress, Source
+from raectl.data.dataset import Dataset
+from raectl.data.images.array import Stack, open_uniform
+from raectl.data.options import DataOptions
+from raectl.errors import RaectlError
+
+_MAGIC = {1: b"\x00\x00\x08\x01", 3: b"\x00\x00\x08\x03"}  # bytes, in 1 dimension (labels) or 3 (images)
+_LARGEST_RATIO = 1032  # deflate cannot make more bytes than this out of one
+
+
+class IDX(Source):
+    """Images as (count, rows, columns) of bytes after a header, with labels if their file lies beside."""
+
+    background: ClassVar[str] = "black"
+
+    @classmethod
+    def recognises(cls, spec: str) -> bool:
+        if Path(spec).is_dir():
+            return bool(_images_in(Path(spec)))
+        path = Path(spec)
+        return path.is_file() and (_is_idx_name(path.name) or _magic(path) in _MAGIC.values())
+
+    def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
+        path = rules.absolute(spec)
+        source = str(path)
+        if path.is_dir():
+            path = _training_images(path)
+        images = _read(path, 3)[..., None]
+        labels = _labels(path, len(images))
+        classes = tuple(str(label) for label in range(int(labels.max()) + 1)) if labels is not None else ()
+        return open_uniform(Stack(images, source, path, labels, classes), options, self.background, progress)
+
+
+def _is_idx_name(name: str, dimensions: str = "13") -> bool:
+    name = name.removesuffix(".gz")
+    return any(name.endswith(f"idx{d}-ubyte") for d in dimensions)
+
+
+def _magic(path: Path) -> bytes:
+    try:
+        with _opened(path) as file:
+            return file.read(4)
+    except (OSError, EOFError, zlib.error):
+        return b""
+
+
+def _opened(path: Path) -> gzip.GzipFile | io.BufferedReader:
+    return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
+
+
+def _images_in(folder: Path) -> list[Path]:
+    try:
+        names = {
+            path.name for path in folder.iterdir() if _is_idx_name(path.name, "3") and not rules.is_litter(path.name)
+        }
+    except OSError:
+        return []  # the folder source says why
+    return [folder / name for name in sorted(names) if name.removesuffix(".gz") == name or name[:-3] not in names]
+
+
+def _training_images(folder: Path) -> Path:
+    found = _images_in(folder)
+    training = [path for path in found if "train" in path.name] or found
+    if len(training) > 1:
+        listed = ", ".join(rules.shown(path.name) for path in training[:5])
+        raise RaectlError(f"{rules.shown(str(folder))} holds several IDX files of images", f"give one of {listed}")
+    return training[0]
+
+
+def _labels(images: Path, count: int) -> np.ndarray | None:
+    """(N,) labels from the file that belongs to a file of images, if it is there."""
+    name = images.name.removesuffix(".gz").replace("images", "labels").replace("idx3", "idx1")
+    for path in (images.with_name(name), images.with_name(f"{name}.gz")):
+        if name != images.name.removesuffix(".gz") and path.is_file():
+            labels = _read(path, 1).astype(np.int64)
+            if len(labels) != count:
+                message = f"{rules.shown(str(path))} holds {len(labels)} labels for {count} images"
+                raise RaectlError(message, "the two files do not belong together")
+            return labels
+    return None
+
+
+def _read(path: Path, dimensions: int) -> np.ndarray:
+    """The array in an IDX file; memory-mapped if it is not compressed.
+
+    Raises:
+        RaectlError: it is none, or its length is not what its header says. Nothing is allocated by a header's word.
+    """
+    where = rules.shown(str(path))
+    header_size = 4 + 4 * dimensions
+    try:
+        with _opened(path) as file:
+            header = file.read(header_size)
+            if len(header) < header_size or header[:4] != _MAGIC[dimensions]:
+                what = "images" if dimensions == 3 else "labels"
+                raise RaectlError(f"{where} is no IDX file of {what}", "its first bytes should say so")
+            shape = struct.unpack(f">{dimensions}I", header[4:])
+            expected, size = math.prod(shape), path.stat().st_size
+            if isinstance(file, gzip.GzipFile):
+                rules.refuse_bomb(path, expected if expected <= size * _LARGEST_RATIO else 0)
+                data = file.read(expected + 1) if expected <= size * _LARGEST_RATIO else b""
+                if len(data) == expected:
+                    return np.frombuffer(data, np.uint8).reshape(shape)
+            elif size == header_size + expected and expected:
+                return np.memmap(path, np.uint8, "r", header_size, shape)
+    except (OSError, EOFError, zlib.error) as error:
+        raise RaectlError(f"cannot read {where}: {error}", "the file is cut short or damaged") from error
+    if not expected:
+        raise RaectlError(f"{where} is empty: its header says {shape}")
+    raise RaectlError(f"{where} is damaged: its header says {shape}, its length does not", "get it again")

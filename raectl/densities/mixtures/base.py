@@ -1,0 +1,69 @@
+"""What every mixture of normal densities shares, however it is fitted: options, arrays, sampling and density."""
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from raectl.densities.base import Arrays, Density, check_integer, check_positive
+from raectl.densities.covariance import COVARIANCES
+from raectl.densities.mixtures.parameters import Normals
+from raectl.errors import RaectlError, UsageError
+
+
+class Mixture(Density):
+    """p(z) = sum_k w_k N(z; mu_k, Sigma_k). A subclass writes `_fit`, which sets `_mixture`."""
+
+    _mixture: Normals
+
+    def __init__(self, components: int, covariance: str, max_iter: int, tol: float, reg_covar: float) -> None:
+        super().__init__()
+        self.components = check_integer("components", components, 1)
+        if not isinstance(covariance, str) or covariance not in COVARIANCES:
+            raise UsageError(f"covariance must be one of {', '.join(COVARIANCES)}, not {covariance!r}")
+        self.covariance = covariance
+        self.max_iter = check_integer("max_iter", max_iter, 1)
+        self.tol = check_positive("tol", tol)
+        self.reg_covar = check_positive("reg_covar", reg_covar)
+        self._kind = COVARIANCES[covariance]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {
+            "components": self.components,
+            "covariance": self.covariance,
+            "max_iter": self.max_iter,
+            "tol": self.tol,
+            "reg_covar": self.reg_covar,
+        }
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        shape = self._kind.shape(self.components, self.dim)
+        mixture = self._mixture
+        return {
+            "weights": mixture.weights.numpy().copy(),
+            "means": mixture.means.numpy().copy(),
+            "covariances": mixture.covariances.numpy().reshape(shape).copy(),
+        }
+
+    def _check_enough(self, n: int) -> None:
+        if n < self.components:
+            hint = f"use --components {n} or fewer"
+            raise RaectlError(f"--components {self.components} is more than the {n} latents", hint)
+
+    def _width(self) -> int:
+        return self.components * self.dim
+
+    def _draw(self, seed: int, start: int, n: int) -> np.ndarray:
+        return self._mixture.draw(seed, start, n)
+
+    def _log_prob(self, z: Tensor) -> Tensor:
+        return self._mixture.log_prob(z)
+
+    def _adopt(self, arrays: Arrays) -> int:
+        k = self.components
+        weights, means = arrays.take("weights", (k,)), arrays.take("means", (k, None))
+        covariances = arrays.take("covariances", self._kind.shape(k, means.shape[1]))
+        arrays.finish()
+        self._mixture = Normals.adopt(arrays, self._kind, weights, means, covariances)
+        return int(means.shape[1])

@@ -1,0 +1,67 @@
+"""How many components? The number under which latents that were not fitted are likeliest."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from raectl.densities.base import as_latents
+from raectl.densities.mixtures.base import Mixture
+from raectl.densities.mixtures.gmm import GMM
+from raectl.errors import RaectlError
+
+CANDIDATES = (1, 2, 5, 10, 20, 50, 100, 200)
+_PATIENCE = 2  # worse candidates in a row before larger ones are given up
+
+
+def choose_components(
+    train_z: Any,
+    val_z: Any,
+    seed: int = 0,
+    candidates: Sequence[int] = CANDIDATES,
+    kind: type[Mixture] = GMM,
+    **options: Any,
+) -> tuple[Mixture, list[dict[str, float]]]:
+    """Fit mixtures of growing size and keep the one with the highest log-likelihood of the held-out latents.
+
+    Candidates above the number of training latents are skipped; two worse ones in a row end the search.
+
+    Reference: Smyth, "Model Selection for Probabilistic Clustering Using Cross-Validated Likelihood", Statistics and
+    Computing 10, 2000 (there with many splits; here one).
+
+    Arguments:
+        train_z: (N, d), fitted to.
+        val_z: (M, d), disjoint from them.
+        seed: as for `GMM.fit`.
+        candidates: numbers of components, increasing.
+        kind: the mixture to fit.
+        options: its other options.
+
+    Returns:
+        The chosen mixture, and a row for each one tried: components, train and heldout (nats per dimension), bic.
+
+    Raises:
+        RaectlError: no candidate is within the number of latents, or the latents cannot be used.
+
+    Example:
+        >>> gmm, table = choose_components([[0.0], [0.1], [9.0], [9.1]], [[0.05], [9.05]], candidates=(1, 2))
+        >>> gmm.components, len(table)
+        (2, 2)
+    """
+    train_z, val_z = as_latents(train_z), as_latents(val_z)
+    best: Mixture | None = None
+    table: list[dict[str, float]] = []
+    best_heldout, worse = -float("inf"), 0
+    for components in candidates:
+        if components > len(train_z) or worse == _PATIENCE:
+            break
+        mixture = kind.create(components=components, **options).fit(train_z, seed=seed)
+        train = float(mixture.report["log_likelihood"]) / mixture.dim
+        heldout = float(mixture.log_prob(val_z).mean()) / mixture.dim
+        table.append({"components": components, "train": train, "heldout": heldout})
+        if "bic" in mixture.report:
+            table[-1]["bic"] = float(mixture.report["bic"])
+        worse = 0 if heldout > best_heldout else worse + 1
+        if heldout > best_heldout:
+            best, best_heldout = mixture, heldout
+    if best is None:
+        raise RaectlError(f"no candidate of {list(candidates)} is within the {len(train_z)} latents")
+    return best, table

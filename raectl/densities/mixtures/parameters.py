@@ -1,0 +1,87 @@
+"""Weighted normal densities, p(z) = sum_k w_k N(z; mu_k, Sigma_k): what `Gaussian` (K = 1) and `GMM` become."""
+
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raectl.densities.base import LOG_2PI, Arrays
+from raectl.densities.covariance import Covariance, SingularError
+from raectl.rng import to_normal, uniforms
+
+
+@dataclass(frozen=True)
+class Normals:
+    """Weights (K,), means (K, d), covariances as `kind` holds them, and their Cholesky factors; all float64.
+
+    Raises:
+        SingularError: a covariance is not positive definite.
+    """
+
+    kind: Covariance
+    weights: Tensor
+    means: Tensor
+    covariances: Tensor
+    factors: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "factors", self.kind.factor(self.covariances))
+
+    @classmethod
+    def from_arrays(cls, kind: Covariance, weights: np.ndarray, means: np.ndarray, covariances: np.ndarray) -> Self:
+        """From arrays in their shapes in files."""
+        held = covariances.reshape(kind.held(*means.shape))
+        return cls(kind, *(torch.from_numpy(np.array(array)) for array in (weights, means, held)))
+
+    @classmethod
+    def adopt(
+        cls, arrays: Arrays, kind: Covariance, weights: np.ndarray, means: np.ndarray, covariances: np.ndarray
+    ) -> Self:
+        """As `from_arrays`, for numbers that nobody vouches for.
+
+        Raises:
+            RaectlError: the weights are no distribution, or a covariance is not symmetric and positive definite.
+        """
+        if not (weights >= 0).all() or abs(weights.sum() - 1) > 1e-6:
+            arrays.refuse("the weights are not positive numbers that sum to 1")
+        if covariances.shape[-2:] == (means.shape[1],) * 2 and len(kind.held(*means.shape)) == 3:
+            asymmetry = np.abs(covariances - covariances.swapaxes(-1, -2)).max()
+            if asymmetry > 1e-9 * np.abs(covariances).max():
+                arrays.refuse("a covariance is not symmetric")
+        try:
+            return cls.from_arrays(kind, weights, means, covariances)
+        except SingularError:
+            arrays.refuse("a covariance is not positive definite")
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """(n, d) float64 => (n,) float64, nats per row."""
+        centre = self.weights @ self.means  # the product z P - mu P would cancel if all of it lay far from the origin
+        y = self.kind.whitener(self.means - centre, self.factors, torch.float64)(z - centre)  # (n, K, d)
+        distances = torch.linalg.vector_norm(y, dim=2).square()
+        return torch.logsumexp(self.log_constants() - 0.5 * distances, dim=1)
+
+    def log_constants(self) -> Tensor:
+        """log w_k - log det L_k - d/2 log 2 pi: (K,) float64; what the log of a joint density holds besides |y|^2/2."""
+        d = self.means.shape[1]
+        return self.weights.log() - self.kind.log_det(self.factors, d) - 0.5 * d * LOG_2PI
+
+    def draw(self, seed: int, start: int, n: int) -> np.ndarray:
+        """Rows start, ..., start + n - 1 of the samples of `seed`: (n, d) float64.
+
+        The first uniform number of a row chooses its component by the inverse of the cumulative weights, the other d
+        become normal numbers.
+        """
+        u = uniforms(seed, start, n, 1 + self.means.shape[1])
+        component = self.choose(u[:, 0])
+        noise = to_normal(u[:, 1:])
+        z: np.ndarray = self.means.numpy()[component] + self.kind.colour(self.factors.numpy(), component, noise)
+        return z
+
+    def choose(self, u: np.ndarray) -> np.ndarray:
+        """Components drawn by uniform numbers, (n,) => (n,): the inverse of the cumulative weights."""
+        cumulative = np.cumsum(self.weights.numpy())
+        # `right` passes over components of weight 0; the scale keeps a rounded sum below 1 from running off the end.
+        chosen: np.ndarray = np.searchsorted(cumulative, u * cumulative[-1], side="right")
+        return chosen.clip(max=len(cumulative) - 1)

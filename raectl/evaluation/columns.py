@@ -1,0 +1,190 @@
+"""What a model is judged by: the columns of the paper's Table 1, each a set of items to compare with real ones.
+
+    reconstruction     D(E(x)) of the real items themselves
+    N                  samples of the prior, or of one Gaussian where the model has none or the paper fits one
+    gmm-10, ...        samples of each fitted density; `gmm-10, 20 draws` if each was decoded 20 times
+    interpolation      D of the middle between the codes of two real items
+
+A density that has a code of its own, such as a second-stage VAE, also gives reconstructions and interpolations through
+that code, which is what the paper reports for its 2sVAE.
+
+Reference: Ghosh, Sajjadi, Vergari, Black, Schölkopf, "From Variational to Deterministic Autoencoders", ICLR 2020,
+Table 1 and section 5.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raectl import rng as noise
+from raectl.checkpoint import densities as store
+from raectl.checkpoint.checkpoint import Checkpoint
+from raectl.checkpoint.latents import split_latents
+from raectl.data import Dataset
+from raectl.densities import Density
+from raectl.densities.standard_normal import StandardNormal
+from raectl.errors import RaectlError, UsageError
+from raectl.generation.interpolation import KINDS
+from raectl.model.table import Model
+from raectl.progress import Report
+from raectl.registry import resolve
+
+N = "N"
+_PAIRS = 1  # stream of the permutation that draws pairs; `raectl.generation.interpolation` has 0
+
+
+@runtime_checkable
+class Recoding(Protocol):
+    """A density with codes of its own: z (N, d) => u (N, d), and back."""
+
+    def encode(self, z: Tensor) -> Tensor: ...
+    def decode(self, u: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One set of items to be measured.
+
+    Arguments:
+        name: as in tables and records.
+        n: number of items.
+        density: name of the fitted density they come from or through, or None.
+        batches: makes the items, (B, *stored) uint8, a batch at a time.
+        draws: how often each was decoded, see `Checkpoint.modes`; None for once.
+        errors: means of the modality's measures of reconstructions, known once all batches are made; None for others.
+    """
+
+    name: str
+    n: int
+    density: str | None
+    batches: Callable[[], Iterator[np.ndarray]]
+    draws: int | None = None
+    errors: Callable[[], dict[str, float]] | None = None
+
+
+def subjects(
+    checkpoint: Checkpoint,
+    real: np.ndarray,
+    training: Dataset | None,
+    *,
+    densities: Sequence[str] = (),
+    kind: str = "spherical",
+    seed: int = 0,
+    draws: int | None = None,
+    report: Report | None = None,
+) -> list[Subject]:
+    """Everything that can be measured of a checkpoint, as many items of each as there are real ones.
+
+    Arguments:
+        checkpoint: the model.
+        real: (N, *stored) uint8, to be reconstructed and interpolated.
+        training: the data it was trained on, to whose latents a Gaussian is fitted for `N`; None if they are gone.
+        densities: names of fitted densities; by default all that belong to these weights.
+        kind: of interpolation, `linear` or `spherical` (the paper's).
+        seed: of samples and pairs.
+        draws: decode each sample so many times, and keep the most frequent valid item; None for once.
+        report: is told what is left out, and why.
+
+    Raises:
+        UsageError: the kind of interpolation is unknown.
+        RaectlError: a density that was asked for is not there, or was fitted to other weights.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"--kind {kind!r} is none of {', '.join(KINDS)}")
+    report = report or Report()
+    fitted = _fitted(checkpoint, densities, report)
+    codes = _Codes(checkpoint, real, kind, seed)
+    found = [Subject("reconstruction", len(real), None, codes.reconstructions, errors=codes.errors)]
+
+    def samples(name: str, density: Density, stored: str | None) -> Subject:
+        def blocks() -> Iterator[np.ndarray]:
+            if draws is not None:
+                return checkpoint.modes(len(real), seed, density, draws)
+            return map(checkpoint.modality.to_items, checkpoint.sample_blocks(len(real), seed, density))
+
+        return Subject(name if draws is None else f"{name}, {draws} draws", len(real), stored, blocks, draws)
+
+    if first := _n(checkpoint, training, report):
+        found.append(samples(N, first, None))
+    for name, density in fitted.items():
+        found.append(samples(name, density, name))
+    found.append(Subject("interpolation", len(real), None, codes.interpolations))
+    for name, density in fitted.items():
+        if isinstance(density, Recoding):
+            through = _Codes(checkpoint, real, kind, seed, density)
+            found.append(
+                Subject(f"reconstruction by {name}", len(real), name, through.reconstructions, errors=through.errors)
+            )
+            found.append(Subject(f"interpolation by {name}", len(real), name, through.interpolations))
+    return found
+
+
+def _fitted(checkpoint: Checkpoint, wanted: Sequence[str], report: Report) -> dict[str, Density]:
+    if wanted:
+        entries = [store.find(checkpoint.directory, name) for name in dict.fromkeys(wanted)]
+        return {entry.name: checkpoint.density(entry.name) for entry in entries if entry}
+    found = {}
+    for entry in store.stored(checkpoint.directory):
+        try:
+            found[entry.name] = checkpoint.density(entry.name)
+        except RaectlError as error:
+            report.note(f"left out: {error.message}")
+    return found
+
+
+def _n(checkpoint: Checkpoint, training: Dataset | None, report: Report) -> Density | None:
+    """The density of column N, fitted here where it needs fitting: what costs a moment is not kept."""
+    model: Model = resolve("model", checkpoint.config.model)
+    kind: type[Density] = resolve("density", model.n)
+    if kind is StandardNormal:
+        return StandardNormal().fit(torch.zeros(1, checkpoint.latent_dim))
+    if training is None:
+        report.note(f"left out: {N}, a {model.n} density of the training latents, as the training data are gone")
+        return None
+    return kind().fit(split_latents(checkpoint, training)[0])
+
+
+class _Codes:
+    """Items made from codes of real ones, in a density's own coordinates if it has any."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, real: np.ndarray, kind: str, seed: int, density: Recoding | None = None
+    ) -> None:
+        self.checkpoint, self.real, self.path, self.density = checkpoint, real, KINDS[kind], density
+        self.order = noise.permutation(seed, _PAIRS, len(real))
+        self.sums: dict[str, float] = {}
+
+    def _encode(self) -> Tensor:
+        z = self.checkpoint.encode(self.real).cpu()
+        return self.density.encode(z) if self.density else z
+
+    def _decode(self, z: Tensor) -> Iterator[Tensor]:
+        return self.checkpoint.decode_blocks(self.density.decode(z) if self.density else z)
+
+    def reconstructions(self) -> Iterator[np.ndarray]:
+        """Of every real item; on the way, how far they are."""
+        modality = self.checkpoint.modality
+        measures = {name: resolve("metric", name) for name in modality.measures}
+        self.sums = dict.fromkeys(measures, 0.0)
+        start = 0
+        for x_hat in self._decode(self._encode()):
+            x = modality.to_tensor(torch.from_numpy(np.array(self.real[start : start + len(x_hat)])).to(x_hat.device))
+            for name, measure in measures.items():
+                self.sums[name] += float(measure(x, modality.measured(x_hat)).sum())
+            start += len(x_hat)
+            yield modality.to_items(x_hat)
+
+    def errors(self) -> dict[str, float]:
+        """Means over all reconstructions."""
+        return {name: total / len(self.real) for name, total in self.sums.items()}
+
+    def interpolations(self) -> Iterator[np.ndarray]:
+        """The middles of N random pairs, in which every item occurs twice and never with itself."""
+        z = self._encode()
+        first, second = z[self.order], z[np.roll(self.order, 1)]
+        middles = self.path(first, second, torch.tensor([0.5]))[:, 0]
+        return map(self.checkpoint.modality.to_items, self._decode(middles))

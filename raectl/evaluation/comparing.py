@@ -1,0 +1,101 @@
+"""Several checkpoints side by side: what was measured of each, in one table, and what each makes, in one picture."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+import numpy as np
+
+from raectl.checkpoint import densities as store
+from raectl.checkpoint.checkpoint import Checkpoint
+from raectl.data import Dataset
+from raectl.errors import RaectlError, UsageError, command
+from raectl.generation import interpolation
+from raectl.model.table import Model
+from raectl.registry import resolve
+
+_SAME = ("data", "n", "extractor")  # what two measurements must share to be comparable
+
+
+def records(checkpoint: Checkpoint) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl that `raectl evaluate` measured of these weights, the newest of each last."""
+    lines = checkpoint.directory.read_metrics()
+    return [line for line in lines if line.get("weights") == checkpoint.weights and _is_comparable(line)]
+
+
+def _is_comparable(line: Mapping[str, Any]) -> bool:
+    """Whether a line has what a table of several models needs, of its type."""
+    numbers = type(line["value"]) in (int, float) and type(line.get("se")) in (int, float, NoneType)
+    return numbers and type(line.get("n")) is int and isinstance(line.get("extractor"), str)
+
+
+def table(checkpoints: Sequence[Checkpoint], metric: str) -> tuple[dict[str, Any], list[dict[str, dict[str, Any]]]]:
+    """One metric of every checkpoint, as far as it was measured in the same way.
+
+    Arguments:
+        checkpoints: the models.
+        metric: a measure's name, as in metrics.jsonl.
+
+    Returns:
+        How it was measured (the newest way of the first checkpoint): {"data", "n", "extractor"}, and for each
+        checkpoint {column of Table 1: line of metrics.jsonl}, empty where nothing was measured that way.
+
+    Raises:
+        RaectlError: nothing was measured of the first checkpoint.
+        UsageError: the metric was not measured; the error lists those that were.
+    """
+    measured = [records(checkpoint) for checkpoint in checkpoints]
+    path = checkpoints[0].directory.path
+    if not measured[0]:
+        raise RaectlError(f"nothing was measured of {path}", command("raectl", "evaluate", path, "--data", "SOURCE"))
+    known = list(dict.fromkeys(line["metric"] for line in measured[0]))
+    if metric not in known:
+        raise UsageError(f"--metric {metric!r} was not measured of {path}", f"measured: {', '.join(known)}")
+    newest = measured[0][-1]
+    protocol = {name: newest.get(name) for name in _SAME}
+    same = [[line for line in lines if {name: line.get(name) for name in _SAME} == protocol] for lines in measured]
+    return protocol, [{line["of"]: line for line in lines if line["metric"] == metric} for lines in same]
+
+
+def write_picture(checkpoints: Sequence[Checkpoint], dataset: Dataset, out: Path, n: int, seed: int) -> None:
+    """Rows of the same n items as each model sees them: reconstructions, samples by density, a walk between two.
+
+    Raises:
+        UsageError: the data have fewer than n items, or fewer than two.
+    """
+    if len(dataset) < max(2, n):
+        raise UsageError(f"-n {n} is more than the {len(dataset)} items of {dataset.source}", f"-n {len(dataset)}")
+    pairs = interpolation.random_pairs(len(dataset), 1, seed)
+    items = np.array(dataset.items[:n])
+    rows = {"real": items}
+    for checkpoint, name in zip(checkpoints, labels(checkpoints), strict=True):
+        rows[f"{name}: reconstruction"] = checkpoint.modality.to_items(checkpoint.reconstruct(items))
+        for density in densities(checkpoint):
+            samples = checkpoint.sample(n, seed, density)
+            rows[f"{name}: {density or 'prior'}"] = checkpoint.modality.to_items(samples)
+        walks = interpolation.interpolate(checkpoint, dataset.items, pairs, max(2, n), "spherical")
+        rows[f"{name}: interpolation"] = walks[0, :n]
+    checkpoints[0].modality.write_rows(out, list(rows), list(rows.values()))
+
+
+def labels(checkpoints: Sequence[Checkpoint]) -> list[str]:
+    """Short names that tell the checkpoints apart: their directories' last parts, or all of the path."""
+    short = [checkpoint.directory.path.resolve().name for checkpoint in checkpoints]
+    return short if len(set(short)) == len(short) else [str(checkpoint.directory.path) for checkpoint in checkpoints]
+
+
+def densities(checkpoint: Checkpoint) -> list[str | None]:
+    """Names of the fitted densities of these weights; None for the prior of a model that has one and nothing fitted."""
+    fitted = [e.name for e in store.stored(checkpoint.directory) if e.weights == checkpoint.weights]
+    model: Model = resolve("model", checkpoint.config.model)
+    return [*fitted] or ([None] if model.prior else [])
+
+
+def require_alike(checkpoints: Sequence[Checkpoint]) -> None:
+    """Raise unless all models are for items of one shape."""
+    first = checkpoints[0]
+    for other in checkpoints[1:]:
+        if other.item_shape != first.item_shape or other.data.modality != first.data.modality:
+            shapes = f"{first.item_shape} and {other.item_shape}"
+            raise RaectlError(f"{first.directory.path} and {other.directory.path} are for items of shape {shapes}")

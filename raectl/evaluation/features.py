@@ -1,0 +1,96 @@
+"""Features of many items: computed a batch at a time, and kept on the disk for data that are measured again."""
+
+import contextlib
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+
+from raectl.data.packing import cache_directory, digest
+from raectl.errors import RaectlError
+from raectl.extractors import Extractor
+from raectl.progress import Report
+from raectl.storage import files
+
+_BATCH = 256  # items; a multiple of every extractor's block
+
+
+def extract(
+    extractor: Extractor, batches: Iterable[np.ndarray], total: int, report: Report | None = None
+) -> np.ndarray:
+    """The features of items that come a batch at a time; memory is that of the features and of one batch.
+
+    Bytes are what is measured: an image is rounded as it would be for a file.
+
+    Arguments:
+        extractor: what computes them.
+        batches: each (B, ...), as the extractor takes them, of any B.
+        total: N, the number of items in all batches.
+        report: receives progress.
+
+    Returns:
+        (N, D) float32.
+
+    Raises:
+        ValueError: the batches hold more or fewer items than `total`.
+    """
+    report = report or Report()
+    features = np.empty((total, extractor.dim or 0), np.float32)
+    done = 0
+    for batch in batches:
+        rows = extractor(batch).numpy()
+        if done == 0 and extractor.dim is None:
+            features = np.empty((total, rows.shape[1]), np.float32)
+        if done + len(rows) <= total:
+            features[done : done + len(rows)] = rows
+        done += len(rows)
+        report.progress("computing features", done, total)
+    if done != total:
+        raise ValueError(f"{done} items instead of {total}")
+    return features
+
+
+def cached_features(
+    extractor: Extractor,
+    items: np.ndarray,
+    key: str,
+    report: Report | None = None,
+    show: Callable[[np.ndarray], np.ndarray] = lambda items: items,
+) -> np.ndarray:
+    """The features of real data, which are the same at every evaluation: from `$RAECTL_CACHE/features/` if they are
+    there, else computed and kept there.
+
+    Whatever is wrong with the cache, the features come: a damaged entry is computed anew, and one that cannot be
+    written is computed each time.
+
+    Arguments:
+        extractor: what computes them.
+        items: (N, *stored) uint8, possibly memory-mapped.
+        key: identity of `items`, such as the data's fingerprint and which rows were taken.
+        report: receives progress.
+        show: makes of a batch of them what the extractor takes.
+
+    Returns:
+        (N, D) float32.
+    """
+    # Another version of torch, or another kind of device, rounds in another way.
+    identity = {
+        "extractor": extractor.key,
+        "data": key,
+        "torch": torch.__version__,
+        "device": extractor.device.type,
+        "items": str(len(items)),
+    }
+    path = cache_directory() / "features" / f"{digest(identity)}.safetensors"
+    try:
+        arrays, metadata = files.read_arrays(path)
+        if metadata == identity:
+            return arrays["features"]
+    except RaectlError:
+        pass  # not there yet, or damaged
+    batches = (show(items[start : start + _BATCH]) for start in range(0, len(items), _BATCH))
+    features = extract(extractor, batches, len(items), report)
+    with contextlib.suppress(OSError, RaectlError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_arrays(path, {"features": features}, identity)
+    return features

@@ -1,0 +1,182 @@
+"""A sparse Gaussian process of scores over latents, and batches of latents that promise an improvement on it.
+
+    y = f(z) + noise,   f ~ GP(0, s^2 exp(-1/2 sum_j (z_j - z'_j)^2 / l_j^2)),   noise ~ N(0, sigma^2)
+
+f is known through its values at M inducing points. The variational posterior of these is the optimal one in closed
+form, so that only l, s, sigma and the points themselves are learned, by L-BFGS on the bound
+
+    log N(y | 0, Q + sigma^2 I) - tr(K - Q) / (2 sigma^2),   Q = K_xm K_mm^-1 K_mx
+
+A batch is chosen one point after the other, by the logarithm of the expected improvement on the largest mean at a
+point already seen. A chosen point is taken to score its mean, which leaves the mean as it is and lowers the variance.
+
+gpytorch has the same bound (`InducingPointKernel`), but takes many times as long to climb it, so it serves with its
+distributions, and its kernel as the tests' oracle; botorch with the improvement and its maximization.
+
+References: Titsias, "Variational Learning of Inducing Variables in Sparse Gaussian Processes", AISTATS 2009, equation
+9; Ament, Daulton, Eriksson, Balandat, Bakshy, "Unexpected Improvements to Expected Improvement for Bayesian
+Optimization", NeurIPS 2023; Ginsbourger, Le Riche, Carraro, "Kriging Is Well-Suited to Parallelize Optimization", 2010.
+"""
+
+import math
+import warnings
+
+import numpy as np
+import torch
+from botorch.acquisition.analytic import LogExpectedImprovement
+from botorch.exceptions.warnings import BotorchWarning
+from botorch.generation.gen import gen_candidates_scipy
+from botorch.models.model import Model
+from botorch.posteriors.gpytorch import GPyTorchPosterior
+from gpytorch.distributions import MultivariateNormal
+from torch import Tensor
+
+from raectl import rng as noise
+
+_JITTER = 1e-6  # share of s^2 added to K_mm's diagonal
+_ITERATIONS = 50  # of L-BFGS on the bound
+_TRIED = 2000  # points that are tried before the best is refined
+_BEST, _REACH = 20, 0.1  # of the points seen, and how far around them half of the batch is sought, in sides of the box
+_REFINEMENTS = 150  # iterations
+_STREAM = 16  # of the permutation that chooses the inducing points
+_LEAST = 1e-10  # variance, below which gpytorch warns
+_START = -1.0  # log sigma
+
+
+class SparseGP(Model):
+    """The process, fitted.
+
+    Arguments:
+        z: (N, d) float64, in the unit cube or near it.
+        y: (N,) float64, standardized; more is better.
+        inducing: M; at most N.
+        seed: of the choice of the first inducing points among z.
+    """
+
+    def __init__(self, z: Tensor, y: Tensor, inducing: int, seed: int = 0) -> None:
+        super().__init__()
+        self.z, self.y = z, y
+        rows = noise.permutation(seed, _STREAM, len(z))[:inducing]
+        d = z.shape[1]
+        # A length at which neighbours at a typical distance within the cube are related, whatever d is.
+        start = (z.std(dim=0).mean() * math.sqrt(d)).log()
+        self.log_length = torch.full((d,), float(start), dtype=z.dtype).requires_grad_()
+        self.log_scale = torch.zeros((), dtype=z.dtype).requires_grad_()
+        self.log_sigma = torch.full((), _START, dtype=z.dtype).requires_grad_()
+        self.inducing = z[rows].clone().requires_grad_()
+        self._fit()
+        with torch.no_grad():
+            self._l, a, self._lb = self._factors()
+            sigma = self.log_sigma.exp()
+            self._c = torch.linalg.solve_triangular(self._lb, (a @ y)[:, None] / sigma, upper=False)
+        self.pending = z.new_empty(0, d)
+
+    @property
+    def num_outputs(self) -> int:
+        """1."""
+        return 1
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """That of one process."""
+        return torch.Size()
+
+    def kernel(self, a: Tensor, b: Tensor) -> Tensor:
+        """(..., N, d), (M, d) => (..., N, M)."""
+        a, b = a / self.log_length.exp(), b / self.log_length.exp()
+        squares = (a * a).sum(-1, keepdim=True) + (b * b).sum(-1) - 2 * a @ b.T
+        return (2 * self.log_scale - squares.clamp_min(0) / 2).exp()
+
+    def _factors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """L, A and the root of B, with K_mm = L L^T, A = L^-1 K_mx / sigma and B = I + A A^T."""
+        eye = torch.eye(len(self.inducing), dtype=self.z.dtype)
+        jitter = _JITTER * (2 * self.log_scale).exp() * eye
+        l = torch.linalg.cholesky(self.kernel(self.inducing, self.inducing) + jitter)  # noqa: E741
+        k = self.kernel(self.z, self.inducing).T
+        a = torch.linalg.solve_triangular(l, k, upper=False) / self.log_sigma.exp()
+        return l, a, torch.linalg.cholesky(eye + a @ a.T)
+
+    def bound(self) -> Tensor:
+        """The bound on log p(y): (), in nats."""
+        _, a, lb = self._factors()
+        n, sigma = len(self.y), self.log_sigma.exp()
+        c = torch.linalg.solve_triangular(lb, (a @ self.y)[:, None] / sigma, upper=False)
+        likelihood = -n / 2 * math.log(2 * math.pi) - n * self.log_sigma - lb.diagonal().log().sum()
+        likelihood = likelihood - (self.y @ self.y) / (2 * sigma**2) + (c * c).sum() / 2
+        bound: Tensor = likelihood - (n * (2 * self.log_scale).exp() / sigma**2 - (a * a).sum()) / 2
+        return bound
+
+    def _fit(self) -> None:
+        learned = [self.log_length, self.log_scale, self.log_sigma, self.inducing]
+        optimizer = torch.optim.LBFGS(learned, max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
+        least, best = math.inf, [value.detach().clone() for value in learned]
+
+        def loss() -> Tensor:
+            nonlocal least, best
+            optimizer.zero_grad()
+            try:
+                value = -self.bound() / len(self.y)
+            except torch.linalg.LinAlgError:  # type: ignore[attr-defined] # too long a step
+                return torch.full((), math.inf, dtype=self.z.dtype)
+            if value.item() < least:
+                least, best = value.item(), [v.detach().clone() for v in learned]
+            value.backward()  # type: ignore[no-untyped-call]
+            return value
+
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+        for value, kept in zip(learned, best, strict=True):
+            value.requires_grad_(False).copy_(kept)
+
+    def mean(self, z: Tensor) -> Tensor:
+        """The mean at latents: (..., N, d) => (..., N)."""
+        mean: Tensor = (self._projected(z)[1] @ self._c)[..., 0]
+        return mean
+
+    def _projected(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows v and w with which cov(z, z') = k(z, z') - v v' + w w': twice (..., N, M)."""
+        k = self.kernel(z, self.inducing)
+        v = torch.linalg.solve_triangular(self._l.T, k, upper=True, left=False)
+        return v, torch.linalg.solve_triangular(self._lb.T, v, upper=True, left=False)
+
+    def posterior(self, X: Tensor, *_: object, **__: object) -> GPyTorchPosterior:
+        """Of f at single points, the pending ones taken for seen: (B, 1, d)."""
+        x = X.squeeze(-2)
+        v, w = self._projected(x)
+        variance = (2 * self.log_scale).exp() - (v * v).sum(-1) + (w * w).sum(-1)
+        if len(self.pending):
+            p, q = self._projected(self.pending)
+            eye = torch.eye(len(p), dtype=p.dtype)
+            among = self.kernel(self.pending, self.pending) - p @ p.T + q @ q.T + (2 * self.log_sigma).exp() * eye
+            across = self.kernel(x, self.pending) - v @ p.T + w @ q.T
+            root = torch.linalg.solve_triangular(torch.linalg.cholesky(among).T, across, upper=True, left=False)
+            variance = variance - (root * root).sum(-1)
+        mean = w @ self._c
+        return GPyTorchPosterior(MultivariateNormal(mean, variance.clamp_min(_LEAST)[..., None, None]))
+
+
+def propose(model: SparseGP, batch: int, seed: int, start: int) -> Tensor:
+    """Points of the unit cube to look at next: (batch, d), a function of the model, the seed and `start`.
+
+    Every other point is sought in all of the cube, the rest near the best points seen: nearly all of a cube of many
+    dimensions is far from any data, where a decoder writes little of use, and the process knows nothing.
+
+    Arguments:
+        start: how many points were proposed before.
+    """
+    best = model.mean(model.z).max()
+    top = model.z[model.y.topk(min(_BEST, len(model.y))).indices]
+    for index in range(start, start + batch):
+        low, high = torch.zeros_like(top[0]), torch.ones_like(top[0])
+        if index % 2:
+            center = top[index // 2 % len(top)]
+            low, high = (center - _REACH).clamp(0, 1), (center + _REACH).clamp(0, 1)
+        uniform = torch.from_numpy(np.ascontiguousarray(noise.uniforms(seed, index * _TRIED, _TRIED, len(low))))
+        tried = (low + (high - low) * uniform)[:, None]
+        improvement = LogExpectedImprovement(model, best)
+        with torch.no_grad():
+            first = tried[improvement(tried).argmax()][None]
+        with warnings.catch_warnings(record=True):  # a search that ended early: any point will do
+            warnings.simplefilter("always", BotorchWarning)  # as botorch sets it itself
+            found, _ = gen_candidates_scipy(first, improvement, low, high, options={"maxiter": _REFINEMENTS})
+        model.pending = torch.cat([model.pending, found[0].detach()])
+    return model.pending

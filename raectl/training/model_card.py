@@ -1,0 +1,50 @@
+"""The model card: README.md of a checkpoint directory, for whoever is handed it."""
+
+from raectl import registry
+from raectl.checkpoint.directory import DataSummary
+from raectl.config import Config
+from raectl.training.state import Position
+
+_TEXT = """\
+# {model}: an autoencoder of {n:,} {modality}
+
+| | |
+|---|---|
+| model | {model}, beta = {beta:g} |
+| regularizers of the decoder | {regularizers} |
+| architecture | {arch}, width {width}, {latent_dim} latent dimensions |
+| data | {n:,} items of shape {shape}, SHA-256 `{fingerprint}` |
+| held out for validation | {held_out:.0%} |
+| training | {epoch} of {epochs} epochs, batches of {batch_size}, Adam, learning rate {lr:g}, {precision}, seed {seed} |
+| weights for use | epoch {best_epoch}, validation loss {best_loss} |
+
+Every option is in `config.json`, every epoch's terms in `log.jsonl`, pictures of the training in `samples/`.
+
+    raectl info DIR
+    raectl fit-density DIR --components 10
+    raectl sample DIR -n 64 -o samples{suffix}
+
+Method: P. Ghosh, M. S. M. Sajjadi, A. Vergari, M. Black, B. Schölkopf, "From Variational to Deterministic
+Autoencoders", ICLR 2020. What the model may be used for depends on its data, of which this card knows only the above.
+"""
+
+
+def text(config: Config, data: DataSummary, position: Position) -> str:
+    """The card's Markdown for a run at some position. It holds no path: a card is handed on."""
+    regularizers = [
+        name + (f" (weight {options['weight']:g})" if "weight" in options else "")
+        for name, options in config.reg.items()
+    ]
+    return _TEXT.format(
+        **vars(config),
+        n=data.n,
+        suffix=registry.resolve("modality", data.modality).suffixes[0],
+        modality=data.modality,
+        regularizers=", ".join(regularizers) or "none",
+        shape=" x ".join(map(str, data.shape)),
+        fingerprint=data.fingerprint,
+        held_out=config.val_fraction,
+        epoch=position.epoch,
+        best_epoch=position.best_epoch,
+        best_loss="not yet measured" if position.best_loss is None else f"{position.best_loss:.4f}",
+    )

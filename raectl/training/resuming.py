@@ -1,0 +1,68 @@
+"""Which configuration a resumed run goes on with: the stored one, and whether what was asked for agrees with it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from raectl.checkpoint.directory import Directory
+from raectl.checkpoint.shapes import Layout
+from raectl.config import REGULARIZER_OPTIONS, Config, Regularizers, option
+from raectl.device import has_bf16, resolve_device
+from raectl.errors import UsageError
+from raectl.model.build import modality_of, resolve_regularizers
+
+_MAY_CHANGE = ("epochs", "device", "max_bad", "strict")
+
+
+def resumed(directory: Directory, given: dict[str, Any]) -> Config:
+    """The stored configuration with the options that resuming may change.
+
+    Arguments:
+        given: the options asked for; those of a regularizer that are not among them stay as they were.
+
+    Raises:
+        RaectlError: the stored configuration and the training state do not belong together.
+        UsageError: another option contradicts the stored one, or the hardware lacks the stored device or precision.
+    """
+    config, data, _ = directory.read_config()
+    Layout.of(directory, config, data).require_training()
+    wanted = Config.from_dict({**config.to_dict(), **given})
+    modality = modality_of(data.modality, data.options)
+    data_dim = modality.data_dim(modality.item_shape(data.shape))
+    assert config.latent_dim is not None, "stored configurations are resolved"
+    stored = config.replace(reg=resolve_regularizers(config.reg, data_dim, config.latent_dim))
+    merged = {name: {**stored.reg.get(name, {}), **asked} for name, asked in wanted.reg.items()}
+    wanted = wanted.replace(reg=resolve_regularizers(merged, data_dim, config.latent_dim))
+    for typed, was in _differences(wanted, stored, given):
+        raise UsageError(
+            f"{typed} differs from the {was} with which {directory.path} was begun",
+            f"a resumed run keeps its options; only {', '.join(map(option, _MAY_CHANGE))} may change",
+        )
+    device = resolve_device(given.get("device") or config.device)
+    if config.precision == "bf16" and not has_bf16(device):
+        raise UsageError(
+            f"{directory.path} was begun with --precision bf16, which is not to be had on this {device}",
+            "resume it where it is, or train anew with --precision fp32",
+        )
+    kept = {name: getattr(wanted, name) for name in _MAY_CHANGE}
+    return config.replace(**{**kept, "device": device})
+
+
+def _differences(wanted: Config, stored: Config, given: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Options, as they are typed, that are not as they were, and what they were."""
+    for name, asked in given.items():
+        if name == "reg":
+            yield from _differing_regularizers(wanted.reg, stored.reg)
+        elif name not in _MAY_CHANGE and asked not in (None, "auto") and getattr(wanted, name) != getattr(stored, name):
+            yield option(name), repr(getattr(stored, name))
+
+
+def _differing_regularizers(wanted: Regularizers, stored: Regularizers) -> Iterator[tuple[str, str]]:
+    if set(wanted) != set(stored):
+        yield "--reg", ", ".join(stored) or "none"
+        return
+    typed = {place: option(name) for name, place in REGULARIZER_OPTIONS.items()}
+    for name, was in stored.items():
+        for key in sorted(was, key=lambda key: key != "weight"):
+            if wanted[name][key] != was[key]:
+                weight = key == "weight"
+                yield ("--reg", f"{name}={was[key]:g}") if weight else (typed[name, key], repr(was[key]))

@@ -1,0 +1,186 @@
+"""One consistent instant of a training run, as named arrays: what resuming starts from, bit for bit."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from raectl.errors import RaectlError
+from raectl.storage import files
+from raectl.storage.strict_json import parse_json
+
+Arrays = dict[str, np.ndarray]
+Shape = tuple[int, ...]
+T = TypeVar("T")
+_GROUPS = ("last", "best", "adam", "epoch")
+_LONGEST = 2**53  # steps
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def to_array(tensor: Tensor) -> np.ndarray:
+    """A copy of a tensor on any device, in any memory format, as a contiguous array."""
+    return np.array(tensor.detach().cpu().contiguous().numpy())  # on the CPU `numpy()` shares the tensor's memory
+
+
+def module_arrays(module: nn.Module) -> Arrays:
+    """Parameters and buffers by name."""
+    return {name: to_array(tensor) for name, tensor in module.state_dict().items()}
+
+
+def require_shapes(module: nn.Module, shapes: Mapping[str, Shape], where: str) -> None:
+    """Raise a `RaectlError` unless these are the names and shapes of a module's parameters and buffers."""
+    own = module.state_dict()
+    if set(own) != set(shapes):
+        odd = sorted(set(own) ^ set(shapes))[:3]
+        raise RaectlError(f"{where} does not hold this model's weights: {', '.join(odd)} missing or too many")
+    for name, tensor in own.items():
+        if tuple(tensor.shape) != shapes[name]:
+            raise RaectlError(
+                f"{where} does not hold this model's weights: {name} is {shapes[name]}, not {tuple(tensor.shape)}"
+            )
+
+
+def load_module(module: nn.Module, arrays: Mapping[str, np.ndarray], where: str) -> None:
+    """Put arrays into a module, which keeps its device and memory format.
+
+    Raises:
+        RaectlError: names, shapes or types are not the module's, or a value is not finite.
+    """
+    require_shapes(module, {name: array.shape for name, array in arrays.items()}, where)
+    for name, tensor in module.state_dict().items():
+        array, dtype = arrays[name], str(tensor.dtype).removeprefix("torch.")
+        if array.dtype != dtype:
+            raise RaectlError(f"{where} does not hold this model's weights: {name} is {array.dtype}, not {dtype}")
+        if not np.isfinite(array).all():
+            raise RaectlError(f"{where}: {name} has values that are not finite")
+        tensor.copy_(torch.from_numpy(array))
+
+
+def adam_arrays(optimizer: torch.optim.Optimizer) -> Arrays:
+    """Adam's moments and step counts, by the parameter's position."""
+    return {
+        f"{index}/{name}": to_array(value)
+        for index, moments in optimizer.state_dict()["state"].items()
+        for name, value in moments.items()
+    }
+
+
+def load_adam(optimizer: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]) -> None:
+    """The inverse of `adam_arrays`; moments take their parameter's memory format, which the fused step needs."""
+    for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
+        if f"{index}/step" in arrays:
+            state = optimizer.state[parameter]
+            state["step"] = torch.from_numpy(arrays[f"{index}/step"].copy()).to(
+                parameter.device if optimizer.defaults["fused"] else "cpu"
+            )
+            for name in _MOMENTS:
+                state[name] = torch.empty_like(parameter).copy_(torch.from_numpy(arrays[f"{index}/{name}"]))
+
+
+@dataclass
+class Position:
+    """Where a run is.
+
+    Arguments:
+        epoch: whole epochs done.
+        batch: batches done of the next one.
+        step: batches done in all; the noise of a step is a function of the seed and this number.
+        best_epoch: the epoch of the best weights; 0 are the initial ones.
+        best_loss: their validation loss, None before the first.
+        stale: epochs since the loss last improved enough for the schedule.
+        reference: the loss that the schedule compares with, None before the first.
+        lr: the learning rate in force.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    best_epoch: int = 0
+    best_loss: float | None = None
+    stale: int = 0
+    reference: float | None = None
+    lr: float = 1e-3
+
+    def check(self) -> None:
+        """Raise a `ValueError` unless every field has its type, and no count is negative."""
+        counts = (self.epoch, self.batch, self.step, self.best_epoch, self.stale)
+        losses = (loss for loss in (self.best_loss, self.reference) if loss is not None)
+        if not all(type(count) is int and 0 <= count < _LONGEST for count in counts):
+            raise ValueError("a count is out of range")
+        if not all(type(number) is float and math.isfinite(number) for number in (*losses, self.lr)) or self.lr <= 0:
+            raise ValueError("a loss or the learning rate is out of range")
+
+
+@dataclass
+class TrainingState:
+    """Everything that decides how a run goes on.
+
+    Arguments:
+        position: where it is.
+        last, best: weights, by name.
+        adam: the optimizer's moments.
+        sums: (terms,) float64, the epoch's sums of each term so far.
+    """
+
+    position: Position
+    last: Arrays
+    best: Arrays
+    adam: Arrays
+    sums: np.ndarray
+
+    def write(self, path: Path) -> None:
+        """Write it as one file, in one rename."""
+        groups = {"last": self.last, "best": self.best, "adam": self.adam, "epoch": {"sums": self.sums}}
+        arrays = {f"{group}.{name}": array for group, named in groups.items() for name, array in named.items()}
+        files.write_arrays(path, arrays, {"position": json.dumps(vars(self.position))})
+
+    @classmethod
+    def require(cls, path: Path, module: nn.Module) -> None:
+        """Raise a `RaectlError` unless a file's header is that of a training state of this module."""
+        groups = _grouped(files.read_shapes(path), path)
+        for name in ("last", "best"):
+            require_shapes(module, groups[name], str(path))
+        expected: dict[str, Shape] = {}
+        for index, parameter in enumerate(module.parameters()):
+            if f"{index}/step" in groups["adam"]:  # before its first step an optimizer has no moments
+                moments = dict.fromkeys(_MOMENTS, tuple(parameter.shape))
+                expected |= {f"{index}/{name}": shape for name, shape in {"step": (), **moments}.items()}
+        if groups["adam"] != expected or set(groups["epoch"]) != {"sums"} or len(groups["epoch"]["sums"]) != 1:
+            raise RaectlError(f"{path} holds no training state of this model", "restore it from a copy")
+
+    @classmethod
+    def read(cls, path: Path) -> "TrainingState":
+        """The inverse of `write`.
+
+        Raises:
+            RaectlError: the file is missing, damaged, or holds something else.
+        """
+        arrays, metadata = files.read_arrays(path)
+        groups = _grouped(arrays, path)
+        try:
+            position = Position(**parse_json(metadata["position"]))
+            position.check()
+            sums, adam = groups["epoch"]["sums"], groups["adam"]
+            if sums.dtype != np.float64 or not all(
+                a.dtype == np.float32 and np.isfinite(a).all() for a in adam.values()
+            ):
+                raise ValueError("sums or moments are no numbers")
+            return cls(position, groups["last"], groups["best"], adam, sums)
+        except (KeyError, TypeError, ValueError) as error:
+            raise RaectlError(f"{path} holds no training state: {error}", "restore it from a copy") from error
+
+
+def _grouped(values: Mapping[str, T], path: Path) -> dict[str, dict[str, T]]:
+    groups: dict[str, dict[str, T]] = {group: {} for group in _GROUPS}
+    for full, value in values.items():
+        group, _, name = full.partition(".")
+        if group not in groups:
+            raise RaectlError(f"{path} holds no training state: {full} is none of it", "restore it from a copy")
+        groups[group][name] = value
+    return groups

@@ -1,0 +1,303 @@
+"""Packing that is interrupted goes on where it stopped, and helpers decode what this process would."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.data import fill, noise, png, pngs
+
+from raectl.data import DataOptions, open_dataset
+from raectl.data import journal as partial
+from raectl.data.images import decode as convert
+from raectl.data.images import files as listing
+from raectl.data.images import parallel
+from raectl.data.images import workers as crew_module
+from raectl.data.images.workers import Crew
+from raectl.errors import RaectlError
+
+COUNT = 60
+FILES = pngs(COUNT) | {"0003b.png": png(noise(8, 8, 3))[:-40], "0050b.png": png(noise(8, 8, 3))[:-40]}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAECTL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(partial, "_SAVE_SECONDS", -1.0)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """Grows by one a decoded picture."""
+    calls, original = [], convert.square
+
+    def counting(image, options):
+        calls.append(image.size)
+        return original(image, options)
+
+    monkeypatch.setattr(convert, "square", counting)
+    return calls
+
+
+def whole(cache: Path, source: object) -> dict[str, bytes]:
+    """The cache's entry of a source that is opened without an interruption."""
+    shutil.rmtree(cache, ignore_errors=True)
+    open_dataset(source)
+    found = entry(cache)
+    shutil.rmtree(cache)
+    return found
+
+
+def entry(cache: Path) -> dict[str, bytes]:
+    (directory,) = (cache / "packed").iterdir()  # and no partial one
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def interrupt(source: object, kind: type[BaseException], at: int = 20) -> None:
+    def progress(description, done, total):
+        if description != "reading images" and done >= at:
+            raise kind("enough")
+
+    with pytest.raises(kind):
+        open_dataset(source, progress=progress)
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, RaectlError])
+def test_an_interrupted_packing_goes_on(tmp_path, cache, decoded, kind, monkeypatch):
+    folder = fill(tmp_path / "a", FILES)
+    expected = whole(cache, folder)
+    assert set(expected) == {"items.npy", "meta.json"}
+    if kind is RaectlError:  # nothing is written before the end: what was done is kept nevertheless
+        monkeypatch.setattr(partial, "_SAVE_SECONDS", 1e9)
+    interrupt(folder, kind)
+    decoded.clear()
+    dataset = open_dataset(folder)
+    assert len(decoded) <= len(FILES) - 20
+    assert entry(cache) == expected
+    assert [name for name, _ in dataset.skipped] == ["0003b.png", "0050b.png"]
+    assert len(dataset) == COUNT
+
+
+def test_a_killed_packing_goes_on(tmp_path, cache, decoded):
+    folder = fill(tmp_path / "a", FILES)
+    expected = whole(cache, folder)
+    program = f"""
+import os, signal
+from raectl.data import open_dataset, journal as partial
+partial._SAVE_SECONDS = -1.0
+def progress(description, done, total):
+    if description == "decoding images" and done >= 30:
+        os.kill(os.getpid(), signal.SIGKILL)
+open_dataset({str(folder)!r}, progress=progress)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    (left,) = (cache / "packed").iterdir()
+    assert left.name.endswith(".partial")
+    decoded.clear()
+    open_dataset(folder)
+    assert len(decoded) <= len(FILES) - 30
+    assert entry(cache) == expected
+
+
+@pytest.mark.parametrize("damage", ["torn", "lost line", "short", "no items", "no journal", "not JSON", "locked"])
+def test_a_damaged_or_busy_partial_entry_does_no_harm(tmp_path, cache, damage):
+    folder = fill(tmp_path / "a", FILES)
+    expected = whole(cache, folder)
+    interrupt(folder, KeyboardInterrupt)
+    (left,) = (cache / "packed").iterdir()
+    journal, items = left / "journal.jsonl", left / "items.npy"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    assert len(lines) > 2
+    assert json.loads(lines[-1])["done"] >= 20
+    if damage == "torn":
+        journal.write_bytes(b"".join(lines)[:-5])
+    elif damage == "lost line":
+        journal.write_bytes(b"".join(lines[:1] + lines[2:]))
+    elif damage == "short":
+        items.write_bytes(items.read_bytes()[:-200])
+    elif damage == "no items":
+        items.unlink()
+    elif damage == "no journal":
+        journal.unlink()
+    elif damage == "not JSON":
+        journal.write_bytes(b"\xff\n[]\n")
+    if damage == "locked":
+        with partial.Partial(left.with_suffix(""), (8, 8, 3)):
+            before = journal.read_bytes()
+            assert len(open_dataset(folder)) == COUNT
+            assert journal.read_bytes() == before
+    else:
+        open_dataset(folder)
+        assert entry(cache) == expected
+
+
+def test_the_conversion_of_an_array_goes_on(tmp_path, cache, monkeypatch):
+    monkeypatch.setattr("raectl.data.images.array._BLOCK", 2000)
+    np.save(tmp_path / "a.npy", noise(50, 10, 10))
+    options = DataOptions(image_size=16)
+    open_dataset(tmp_path / "a.npy", options)
+    expected = entry(cache)
+    shutil.rmtree(cache)
+
+    def progress(description, done, total):
+        if done >= 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_dataset(tmp_path / "a.npy", options, progress)
+    calls = []
+    open_dataset(tmp_path / "a.npy", options, lambda *call: calls.append(call[1]))
+    assert min(calls) > 20 and max(calls) == 50
+    assert entry(cache) == expected
+
+
+def test_a_file_that_changes_while_it_is_read_is_bad(tmp_path, cache):
+    folder = fill(tmp_path / "a", pngs(10))
+
+    def progress(description, done, total):
+        if (description, done) == ("reading images", total):
+            fill(folder, {"0004.png": png(noise(8, 8, 3, seed=99))})
+
+    dataset = open_dataset(folder, progress=progress)
+    assert dataset.skipped == (("0004.png", "changed while it was being read"),)
+    assert open_dataset(folder).skipped == (), "its new state is another one"
+
+
+# -- helper processes -------------------------------------------------------------------------------------------------
+
+
+def test_helpers_give_the_same_bytes(tmp_path, cache, decoded, monkeypatch):
+    folder = fill(tmp_path / "a", FILES | {"large.png": png(noise(300, 300, 3))})
+    expected = whole(cache, folder)
+    decoded.clear()
+    monkeypatch.setattr("raectl.data.images.workers._WORTH", 10)
+    monkeypatch.setattr(parallel, "workers", lambda: 2)
+    started, tasks = [], []
+
+    class Waiting(Crew):
+        def start(self, count):
+            started.append(self)
+            super().start(count)
+            ready(self)
+
+        def submit(self, *arguments):
+            tasks.append(super().submit(*arguments))
+            return tasks[-1]
+
+    monkeypatch.setattr(listing, "Crew", Waiting)
+    dataset = open_dataset(folder)
+    assert entry(cache) == expected
+    assert len(dataset.skipped) == 2
+    assert any(task.helper for task in tasks), "helpers did some"
+    (crew,) = started
+    assert crew.helpers and all(one._process.returncode is not None for one in crew.helpers), "and have ended"
+
+
+def ready(crew):
+    """Wait for the helpers."""
+    for one in crew.helpers:
+        while not one._ready:
+            one.receive()
+
+
+def test_a_helper_that_dies_is_done_without(monkeypatch):
+    monkeypatch.setattr("raectl.data.images.workers._WORTH", 1)
+    pictures = [png(noise(8, 8, 3, seed=seed)) for seed in range(4)]
+    options = DataOptions(8, "crop", "white", 3)
+    with Crew() as crew:
+        crew.start(5)
+        ready(crew)
+        tasks = [crew.submit([*pictures, b"no image"], options, lambda decoded: decoded) for _ in range(3)]
+        for one in crew.helpers:
+            one._process.kill()
+        tasks.append(crew.submit([*pictures, b"no image"], options, lambda decoded: decoded))
+        for task in tasks:
+            rows, outcomes = task.result()
+            assert np.array_equal(rows, np.stack([noise(8, 8, 3, seed=seed) for seed in range(4)]))
+            assert [outcome.reason for outcome in outcomes] == [None] * 4 + ["no image of a known format"]
+            assert [outcome.header for outcome in outcomes] == [((8, 8), False)] * 4 + [None]
+
+
+def test_a_helper_is_not_misled_by_modules_in_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "numpy.py").write_text("raise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("raectl.data.images.workers._WORTH", 1)
+    monkeypatch.setattr(convert, "pictures", lambda *_: pytest.fail("no helper answered"))
+    with Crew() as crew:
+        crew.start(1)
+        ready(crew)
+        task = crew.submit([png(noise(8, 8, 3))], DataOptions(8, "crop", "white", 3), lambda decoded: decoded)
+        assert task.result()[1] == [(None, ((8, 8), False))]
+
+
+def test_a_helper_is_not_misled_by_whoever_prints(tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text("print('hello from here', flush=True)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr("raectl.data.images.workers._WORTH", 1)
+    with Crew() as crew:
+        crew.start(1)
+        assert crew
+        ready(crew)
+        task = crew.submit([png(noise(8, 8, 3))], DataOptions(8, "crop", "white", 3), lambda decoded: decoded)
+        assert task.helper and task.result()[1] == [(None, ((8, 8), False))]
+        for one in crew.helpers:
+            one._process.kill()
+            one.receive()
+        assert not crew, "then threads do the work"
+
+
+def test_a_helper_leaves_large_pictures_and_has_bounded_work(monkeypatch):
+    monkeypatch.setattr("raectl.data.images.workers._WORTH", 1)
+    monkeypatch.setattr(crew_module, "workers", lambda: 2)
+    options = DataOptions(8, "crop", "white", 3)
+    with Crew() as crew:
+        crew.start(1)
+        ready(crew)
+        (one,) = crew.helpers
+        large = crew.submit([png(np.zeros((300, 300, 3), np.uint8))], options, lambda decoded: decoded)
+        rows, ((reason, header),) = large.result()
+        assert len(rows) == 0 and reason == "more than 65,536 pixels" and header == ((300, 300), False)
+        os.kill(one._process.pid, signal.SIGSTOP)
+        pictures = [png(noise(100, 100, 3))] * 10  # so that two tasks do not fit into the pipe
+        tasks = [crew.submit(pictures, options, lambda decoded: decoded) for _ in range(4)]
+        assert [task.done() for task in tasks] == [False, True, True, True], "what it cannot take is done here"
+        os.kill(one._process.pid, signal.SIGCONT)
+        assert all(np.array_equal(task.result()[0], tasks[1].result()[0]) for task in tasks)
+
+
+@pytest.mark.parametrize("odd", [None, "first", "later", "bad"])
+def test_what_is_decoded_ahead_changes_nothing(tmp_path, cache, decoded, monkeypatch, odd):
+    """The guess is right; wrong from the start; wrong in the end; a picture in between is broken."""
+    files = {f"{number:03}.png": png(noise(16, 16, 3, seed=number)) for number in range(100)}
+    if odd == "first":
+        files |= {f"{number:03}.png": png(noise(16, 16, seed=number)) for number in range(32)}
+    elif odd == "later":
+        files["099.png"] = png(noise(20, 16, 3))
+    elif odd == "bad":
+        files["050.png"] = files["050.png"][:300]
+    folder = fill(tmp_path / "a", files)
+    expected = whole(cache, folder)
+    monkeypatch.setattr("raectl.data.images.workers._WORTH", 10)
+    monkeypatch.setattr(listing, "workers", lambda: 2)
+    monkeypatch.setattr(crew_module.Crew, "submit", _here)
+    decoded.clear()
+    open_dataset(folder)
+    assert entry(cache) == expected
+    assert len(decoded) == {None: 100, "first": 200, "later": 201, "bad": 100 + 12}[odd]
+
+
+def _here(self, files, options, finish):
+    task = crew_module.Task(files, options, finish)
+    task.work()
+    return task
+
+
+def test_an_entry_does_not_depend_on_the_tolerance_of_bad_items():
+    assert {*vars(DataOptions())} - {*DataOptions().form} == {"max_bad", "strict"}

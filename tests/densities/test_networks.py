@@ -1,0 +1,81 @@
+"""The loop that fits densities: what is kept, clipped and told, in closed form."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from raectl.densities import networks as training
+from raectl.densities.networks import Recipe, fit_network, set_aside
+from raectl.progress import Report
+
+
+class Slope(nn.Module):
+    """One weight, 0 at first. Adam moves it by the learning rate at each step if its gradient stays the same."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+
+def test_what_is_kept_is_a_running_average_that_forgets_the_start():
+    module, x = Slope(), torch.zeros(12, 1)
+    recipe = Recipe(epochs=3, batch_size=4, lr=0.1, patience=5, gain=0.0, average=0.3)
+    fit_network(module, lambda rows, generator: module.weight.sum(), x, x, recipe, 0, Report())
+    weight = kept = 0.0
+    for step in range(1, 10):
+        weight -= 0.1
+        retained = min(0.3, step / (step + 10))
+        kept = retained * kept + (1 - retained) * weight
+    assert float(module.weight.detach()) == pytest.approx(kept, rel=1e-5)
+
+
+def test_longer_gradients_are_scaled_to_the_longest_allowed():
+    """Then they are all equally long, and the weight moves by the learning rate, however long they were."""
+    module, x = Slope(), torch.arange(1.0, 13.0)[:, None]
+    recipe = Recipe(epochs=2, batch_size=4, lr=0.1, patience=5, gain=0.0, clip=0.5)
+    fit_network(module, lambda rows, generator: (module.weight * rows).mean(), x, x, recipe, 0, Report())
+    assert float(module.weight.detach()) == pytest.approx(-0.6, rel=1e-4)
+
+
+class Recording(Report):
+    def __init__(self):
+        self.steps, self.epochs = [], []
+
+    def step(self, *told):
+        self.steps.append(told)
+
+    def epoch(self, record):
+        self.epochs.append((record["items_per_second"], record["seconds"]))
+
+
+def test_progress_tells_the_mean_loss_the_rate_and_what_is_left(monkeypatch):
+    """Every step takes half a second for two rows, and its loss is its number: 120 steps an epoch, two epochs."""
+    module, x, report, made = Slope(), torch.zeros(240, 1), Recording(), []
+
+    def loss(rows, generator):
+        if torch.is_grad_enabled():
+            made.append(0.5)
+        return module.weight.sum() * 0 + len(made)
+
+    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: sum(made)))
+    fit_network(module, loss, x, x[:1], Recipe(epochs=2, batch_size=2, lr=0.1, patience=5, gain=0.0), 0, report)
+    assert report.steps == [
+        (1, 50, 120, {"loss": 25.5}, 4.0, 95.0),
+        (1, 100, 120, {"loss": 50.5}, 4.0, 70.0),
+        (2, 50, 120, {"loss": 145.5}, 4.0, 35.0),
+        (2, 100, 120, {"loss": 170.5}, 4.0, 10.0),
+    ]
+    assert report.epochs == [(4.0, 60.0), (4.0, 60.0)]
+
+
+@pytest.mark.parametrize(("n", "aside"), [(2, 1), (19, 1), (20, 2), (25, 2)])
+def test_a_tenth_is_set_aside_and_not_fitted_to(n, aside):
+    fitted, held_out = set_aside(torch.arange(n), 3)
+    assert len(held_out) == aside
+    assert torch.cat([fitted, held_out]).sort().values.tolist() == [*range(n)]
+
+
+def test_a_single_row_serves_as_both():
+    assert [part.tolist() for part in set_aside(torch.tensor([[7.0]]), 3)] == [[[7.0]], [[7.0]]]
