@@ -75,7 +75,7 @@ def judge(path: str, source: str, densities: list[str], samples: int | None) -> 
         return torch.from_numpy(extract(extractor, map(checkpoint.modality.to_items, blocks), n))
 
     # The best that any density can do without leaving the distribution of the latents: they themselves.
-    drawn = train[permutation(seed, 0, len(train))[np.arange(n) % len(train)]]
+    drawn = train[permutation(seed, "benchmark", len(train))[np.arange(n) % len(train)]]
     rows = [("the training latents", (np.nan,) * 3, features(checkpoint.decode_blocks(drawn)), 0.0)]
     for name in densities:
         kind, options = DENSITIES[name]

@@ -31,9 +31,10 @@ from timing import interleaved, publish, ratio
 import raectl
 from raectl.checkpoint.directory import Directory
 from raectl.data import Dataset
-from raectl.data.images import decode as convert
-from raectl.model.build import modality_of, resolve
-from raectl.progress import Report
+from raectl.data.images import decode
+from raectl.modalities.base import modality_of
+from raectl.model.resolve import resolve
+from raectl.progress import Progress
 from raectl.training.run import Run
 
 SIZE, BATCH, PHOTOGRAPHS = 64, 100, 12
@@ -76,10 +77,10 @@ def packed(source: Path) -> Dataset:
 
 def again(source: Path) -> None:
     """A second open decodes nothing."""
-    original = convert.square
-    convert.square = lambda *_: sys.exit("decoded again")  # type: ignore[assignment]
+    original = decode.square
+    decode.square = lambda *_: sys.exit("decoded again")  # type: ignore[assignment]
     raectl.open_dataset(source, raectl.DataOptions(image_size=SIZE, fit="stretch"))
-    convert.square = original
+    decode.square = original
 
 
 def ingestion(name: str, source: Path, files: Callable[[], list[bytes]], rounds: int) -> Row:
@@ -115,12 +116,12 @@ def tensor_epoch(dataset: Dataset) -> Callable[[], None]:
 def steps(dataset: Dataset) -> Callable[[], None]:
     """An epoch of raectl's trainer at width 8, without its end."""
     config = raectl.Config(reg="tikhonov", width=8, device="cpu", precision="fp32", batch_size=BATCH, val_fraction=0)
-    run = Run(resolve(config, dataset), dataset, Directory(Path("unused")), Report())
-    run.model.train()
+    run = Run(resolve(config, dataset), dataset, Directory(Path("unused")), Progress())
+    run.loop.model.train()
 
     def train() -> None:
         for start in range(0, len(dataset) - BATCH + 1, BATCH):
-            run._step(run.train_rows[start : start + BATCH])
+            run.loop.step(run.loop.train_rows[start : start + BATCH])
 
     return train
 

@@ -30,9 +30,9 @@ from timing import RESULTS, paired, publish, ratio
 
 from raectl.densities import GMM
 from raectl.densities.covariance import COVARIANCES
-from raectl.densities.mixtures.em import climb, in_units, kmeans_start, maximized, sweep
-from raectl.densities.mixtures.parameters import Normals
-from raectl.densities.standardizer import Frame
+from raectl.densities.mixtures.em import e_step, in_units, kmeans_start, m_step, run_em
+from raectl.densities.mixtures.parameters import MixtureParameters
+from raectl.densities.standardizer import Standardizer
 
 COMMAND = "OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE python benchmarks/densities.py"
 SIZES = {(60_000, 16): (3.5, 6.0), (200_000, 64): (2.8, 5.0), (60_000, 128): (1.8, 4.0)}  # floor and goal of the ratio
@@ -94,20 +94,20 @@ def fits(n: int, d: int, seed: int) -> dict[str, Any]:
 def same_start(n: int, d: int, seed: int) -> dict[str, Any]:
     """EM alone, on all rows, from one start: seconds an iteration, and where each ends."""
     z = torch.from_numpy(latents(n, d))
-    frame, kind = Frame.of(z), COVARIANCES["full"]
-    start = kmeans_start(z, frame, kind, K, seed)
-    start = maximized(start, sweep(z, frame, start, hard=True), RIDGE)
+    standardizer, kind = Standardizer.fit(z), COVARIANCES["full"]
+    start = kmeans_start(z, standardizer, kind, K, seed)
+    start = m_step(start, e_step(z, standardizer, start, hard=True), RIDGE)
 
-    def step(rows: torch.Tensor, mixture: Normals) -> tuple[float, Normals]:
-        sums = sweep(rows, frame, mixture)
-        return sums.log_likelihood / len(rows), maximized(mixture, sums, RIDGE)
+    def step(rows: torch.Tensor, mixture: MixtureParameters) -> tuple[float, MixtureParameters]:
+        sums = e_step(rows, standardizer, mixture)
+        return sums.log_likelihood / len(rows), m_step(mixture, sums, RIDGE)
 
-    natural = in_units(start, frame, z.dtype)
+    natural = in_units(start, standardizer, z.dtype)
     other = GaussianMixture(
         K, tol=TOL, max_iter=MAX_ITER, weights_init=start.weights.numpy(), means_init=natural.means.numpy(),
         precisions_init=np.linalg.inv(natural.covariances.numpy()), reg_covar=RIDGE,
     )  # fmt: skip
-    seconds, ours = clocked(lambda: climb(z, step, start, max_iter=MAX_ITER, tol=TOL))
+    seconds, ours = clocked(lambda: run_em(z, step, start, max_iter=MAX_ITER, tol=TOL))
     their_seconds, theirs = clocked(lambda: other.fit(z.numpy()))
     iterations = [len(ours.history) - 1, int(theirs.n_iter_)]
     return {
@@ -143,11 +143,11 @@ def use(n: int, d: int, seed: int) -> dict[str, Any]:
 def linear(n: int, d: int, seed: int) -> dict[str, Any]:
     """Nanoseconds a row and iteration of EM over all rows, and microseconds a row of a whole fit of 5 iterations."""
     z = torch.from_numpy(latents(n, d, seed))
-    frame, kind = Frame.of(z), COVARIANCES["full"]
-    start = kmeans_start(z, frame, kind, K, seed)
+    standardizer, kind = Standardizer.fit(z), COVARIANCES["full"]
+    start = kmeans_start(z, standardizer, kind, K, seed)
     each, whole = [], []
     for _ in range(3):
-        each.append(clocked(lambda: [sweep(z, frame, start) for _ in range(5)])[0] / 5 / n * 1e9)
+        each.append(clocked(lambda: [e_step(z, standardizer, start) for _ in range(5)])[0] / 5 / n * 1e9)
         whole.append(clocked(lambda: GMM(components=K, max_iter=5, tol=1e-12).fit(z, seed=seed))[0] / n * 1e6)
     return {"sweep_ns": statistics.median(each), "fit_us": statistics.median(whole)}
 
@@ -166,7 +166,7 @@ def of(records: list[dict[str, Any]], measure: Callable[..., Any]) -> dict[tuple
     """The records of one measurement by size."""
     found: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for record in records:
-        if record["measure"] == measure.__name__:
+        if record["set-metric"] == measure.__name__:
             found.setdefault((record["n"], record["d"]), []).append(record)
     return found
 
@@ -235,11 +235,11 @@ def main() -> None:
     warnings.simplefilter("ignore")  # scikit-learn says that 3 iterations do not converge
     RESULTS.mkdir(exist_ok=True)
     records = [json.loads(line) for line in RECORDS.read_text().splitlines()] if RECORDS.exists() else []
-    done = {(record["measure"], record["n"], record["d"], record["seed"]) for record in records}
+    done = {(record["set-metric"], record["n"], record["d"], record["seed"]) for record in records}
     for measure, n, d, seed in planned():
         if (measure.__name__, n, d, seed) in done or time.perf_counter() > limit:
             continue
-        records.append({"measure": measure.__name__, "n": n, "d": d, "seed": seed, **measure(n, d, seed)})
+        records.append({"set-metric": measure.__name__, "n": n, "d": d, "seed": seed, **measure(n, d, seed)})
         with RECORDS.open("a") as file:
             file.write(json.dumps(records[-1]) + "\n")
     publish("densities", COMMAND, "\n".join(pages(records)))

@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from timing import in_process, interleaved, publish, ratio
 from torch import Tensor, nn
-from training_step import BATCH, LATENT_DIM, SHAPE, Subject, images, pythae_epoch
+from training_step import BATCH, LATENT_DIM, SHAPE, Column, images, pythae_epoch
 
 import raectl
 from raectl import presets, registry
 from raectl.checkpoint.directory import Directory
-from raectl.model.build import resolve
 from raectl.model.regularizers.gradient_penalty import GradientPenalty
-from raectl.progress import Report
+from raectl.model.resolve import resolve
+from raectl.progress import Progress
 from raectl.training.run import Run
 
 WEIGHT, CODES, DRAWS = 0.01, 2000, 2000
@@ -80,21 +80,21 @@ FORMS: dict[str, dict[str, dict[str, Any]]] = {
 TRAINED = [name for name in FORMS if "half" not in name and "released" not in name]
 
 
-def steps_of(form: str, steps: int, width: int) -> Subject:
+def steps_of(form: str, steps: int, width: int) -> Column:
     """An epoch of raectl's trainer with a form."""
     dataset = raectl.open_dataset(images(steps))
     config = raectl.Config(reg=FORMS[form], width=width, device="cpu", val_fraction=0, batch_size=BATCH)
-    run = Run(resolve(config, dataset), dataset, Directory(Path("unused")), Report())
-    run.model.train()
+    run = Run(resolve(config, dataset), dataset, Directory(Path("unused")), Progress())
+    run.loop.model.train()
 
     def epoch() -> None:
         for start in range(0, len(dataset), BATCH):
-            run._step(run.train_rows[start : start + BATCH])
+            run.loop.step(run.loop.train_rows[start : start + BATCH])
 
     return epoch
 
 
-def pythae(steps: int, width: int) -> Subject:
+def pythae(steps: int, width: int) -> Column:
     """An epoch of pythae's trainer with its RAE-GP."""
     from pythae.models import RAE_GP, RAE_GP_Config
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
@@ -106,10 +106,10 @@ def pythae(steps: int, width: int) -> Subject:
 def cost(options: argparse.Namespace) -> None:
     """Time steps."""
     os.environ["TQDM_DISABLE"] = "1"
-    subjects = {form: in_process(steps_of, form, options.steps, options.width) for form in FORMS}
+    columns = {form: in_process(steps_of, form, options.steps, options.width) for form in FORMS}
     if find_spec("pythae"):
-        subjects["pythae's RAE-GP, another quantity"] = in_process(pythae, options.steps, options.width)
-    times = interleaved(subjects, options.rounds)
+        columns["pythae's RAE-GP, another quantity"] = in_process(pythae, options.steps, options.width)
+    times = interleaved(columns, options.rounds)
     default = times["tangent, a quarter (default)"]
     lines = ["| | images/s, median | times the step without (95 %) | the default is faster by |", "|---|---|---|---|"]
     for name, seconds in times.items():

@@ -37,7 +37,8 @@ from faults import (
 from PIL import Image
 
 from raectl.checkpoint.directory import Directory
-from raectl.storage import files
+from raectl.storage.arrays import read_arrays
+from raectl.storage.atomic import TEMPORARY
 
 NET = ("--image-size", 8, "--width", 2, "--latent-dim", 2, "--device", "cpu", "--precision", "fp32")
 TRAIN = ("train", *NET, "--batch-size", 200, "--data", "digits", "--out", "ckpt")
@@ -97,7 +98,10 @@ class Scenario:
         if not any((place / "ckpt").exists() for place in (self.home, self._start)):
             return 0
         done(Forked(self.home).run(["info", "ckpt", "--json"]))
-        log, state = self.home / "ckpt" / "log.jsonl", files.read_arrays(self.home / "ckpt" / "training.safetensors")[1]
+        log, state = (
+            self.home / "ckpt" / "log.jsonl",
+            read_arrays(self.home / "ckpt" / "training.safetensors")[1],
+        )
         logged = log.read_text().count("\n") if log.exists() else 0
         return max(0, logged - json.loads(state["position"])["epoch"])
 
@@ -117,7 +121,7 @@ class Scenario:
         result = self.outcome()
         odd = [name for name in {**result, **self.result} if result.get(name) != self.result.get(name)]
         require(not odd, f"{', '.join(odd)} differ from those of an undisturbed run")
-        left = [path for path in self.home.rglob(".*") if path.name.startswith((files.TEMPORARY, ".raectl"))]
+        left = [path for path in self.home.rglob(".*") if path.name.startswith((TEMPORARY, ".raectl"))]
         require(not left, f"left behind: {left}")
         return lost
 
@@ -132,7 +136,7 @@ def same(a: Path, b: Path) -> bool:
 
 
 def numbers(path: Path) -> bytes:
-    arrays, metadata = files.read_arrays(path)
+    arrays, metadata = read_arrays(path)
     return repr(sorted(metadata.items())).encode() + b"".join(arrays[name].tobytes() for name in sorted(arrays))
 
 

@@ -53,13 +53,13 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as target:
                 write_samples(model.directory.path, Path(target) / out, N, device="cpu")
 
-        subjects = {
+        columns = {
             "decoder": decoder,
             "samples": samples,
             "`raectl sample`, one `.npz`": lambda: written("samples.npz"),
             "`raectl sample`, a PNG each": lambda: written("samples"),
         }
-        times = interleaved(subjects, ROUNDS)
+        times = interleaved(columns, ROUNDS)
     lines = ["| | items/s, median | decoder's time over this one's (95 %) |", "|---|---|---|"]
     for row, seconds in times.items():
         lines.append(f"| {row} | {N / statistics.median(seconds):.0f} | {ratio(times['decoder'], seconds)} |")

@@ -18,10 +18,10 @@ import numpy as np
 from timing import in_process, interleaved, publish, ratio
 
 import raectl
-from raectl import rng as noise
+from raectl import rng
 from raectl.checkpoint.directory import Directory
-from raectl.model.build import resolve
-from raectl.progress import Report
+from raectl.model.resolve import resolve
+from raectl.progress import Progress
 from raectl.training.run import Run
 
 SIZES = (10_000, 100_000, 1_000_000)
@@ -46,14 +46,14 @@ def training(path: Path) -> Callable[[], float]:
     """Some steps in the order of an epoch, going on where the last call stopped; returns the memory after them."""
     dataset = raectl.open_dataset(path)
     config = raectl.Config(reg="tikhonov", width=WIDTH, device="cpu")
-    run = Run(resolve(config, dataset), dataset, Directory(Path("unused")), Report())
-    run.model.train()
-    order = run.train_rows[noise.permutation(0, 0, len(run.train_rows))]
+    run = Run(resolve(config, dataset), dataset, Directory(Path("unused")), Progress())
+    run.loop.model.train()
+    order = run.loop.train_rows[rng.permutation(0, "order", len(run.loop.train_rows))]
 
     def steps() -> float:
         for _ in range(STEPS):
-            start = (run.position.batch * run.batch_size) % (len(order) - run.batch_size)
-            run._step(order[start : start + run.batch_size])
+            start = (run.position.batch * run.config.batch_size) % (len(order) - run.config.batch_size)
+            run.loop.step(order[start : start + run.config.batch_size])
         return anonymous_mib()
 
     return steps
@@ -63,7 +63,7 @@ def main() -> None:
     """Write the arrays, train on all of them, publish."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["RAECTL_CACHE"] = str(Path(folder) / "cache")
-        subjects, memory = {}, {}
+        columns, memory = {}, {}
         for size in SIZES:
             path = Path(folder) / f"{size}.npy"
             write(path, size)
@@ -72,8 +72,8 @@ def main() -> None:
             def remembering(size: int = size, call: Callable[[], object] = call) -> None:
                 memory[size] = max(memory.get(size, 0.0), float(str(call())))
 
-            subjects[f"{size:,}"] = remembering
-        times = interleaved(subjects, ROUNDS)
+            columns[f"{size:,}"] = remembering
+        times = interleaved(columns, ROUNDS)
     first = times[f"{SIZES[0]:,}"]
     lines = [
         "| images | images/s, median | time over the first's (95 %) | anonymous memory, MiB |",

@@ -28,23 +28,23 @@ class Ratio:
         return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
-def interleaved(subjects: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each subject's calls: one each a round, in a new order each time, after a round that is not kept."""
-    order = [*subjects]
+def interleaved(columns: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each column's calls: one each a round, in a new order each time, after a round that is not kept."""
+    order = [*columns]
     shuffle = random.Random(0).shuffle
-    times: dict[str, list[float]] = {name: [] for name in subjects}
+    times: dict[str, list[float]] = {name: [] for name in columns}
     for number in range(rounds + 1):
         shuffle(order)
         for name in order:
             began = time.perf_counter()
-            subjects[name]()
+            columns[name]()
             if number:
                 times[name].append(time.perf_counter() - began)
     return times
 
 
 def in_process(make: Callable[..., Callable[[], object]], *arguments: object) -> Callable[[], object]:
-    """The subject that `make(*arguments)` gives, in a process of its own: what one sets up there helps no other."""
+    """The column that `make(*arguments)` gives, in a process of its own: what one sets up there helps no other."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     context.Process(target=_serve, args=(theirs, make, arguments), daemon=True).start()
@@ -58,11 +58,11 @@ def in_process(make: Callable[..., Callable[[], object]], *arguments: object) ->
 
 
 def _serve(connection: Connection, make: Callable[..., Callable[[], object]], arguments: tuple[object, ...]) -> None:
-    subject = make(*arguments)
+    column = make(*arguments)
     with contextlib.suppress(EOFError, KeyboardInterrupt):  # the other end has what it wanted
         while True:
             connection.recv()
-            connection.send(subject())
+            connection.send(column())
 
 
 def ratio(times: Sequence[float], others: Sequence[float]) -> Ratio:

@@ -23,18 +23,18 @@ from timing import in_process, interleaved, publish, ratio
 from torch import Tensor, nn
 
 import raectl
-from raectl.allocator import keep_freed_memory
 from raectl.checkpoint.directory import Directory
-from raectl.device import has_bf16
+from raectl.device import has_bf16, keep_freed_memory
 from raectl.modalities.images import Images
-from raectl.model.build import build, resolve
-from raectl.progress import Report
+from raectl.model.build import build
+from raectl.model.resolve import resolve
+from raectl.progress import Progress
 from raectl.training.run import Run
 
 BATCH, LATENT_DIM, SHAPE, LR = 100, 16, (1, 32, 32), 1e-3
 WEIGHT = 1e-4
 SIDE = 1536  # of the matrices
-Subject = Callable[[], object]
+Column = Callable[[], object]
 
 
 def config(width: int, precision: str) -> raectl.Config:
@@ -53,20 +53,20 @@ def tensors(steps: int) -> Tensor:
     return Images().to_tensor(torch.from_numpy(images(steps))).contiguous()
 
 
-def ours(steps: int, width: int, precision: str) -> Subject:
+def ours(steps: int, width: int, precision: str) -> Column:
     """An epoch of raectl's trainer, without its end."""
     dataset = raectl.open_dataset(images(steps))
-    run = Run(resolve(config(width, precision), dataset), dataset, Directory(Path("unused")), Report())
-    run.model.train()
+    run = Run(resolve(config(width, precision), dataset), dataset, Directory(Path("unused")), Progress())
+    run.loop.model.train()
 
     def epoch() -> None:
         for start in range(0, len(dataset), BATCH):
-            run._step(run.train_rows[start : start + BATCH])
+            run.loop.step(run.loop.train_rows[start : start + BATCH])
 
     return epoch
 
 
-def bare(steps: int, width: int, precision: str, tuned: bool) -> Subject:
+def bare(steps: int, width: int, precision: str, tuned: bool) -> Column:
     """A loop by hand over batches of a float tensor; tuned: channels last, a fused optimizer, freed memory kept."""
     x = tensors(steps)
     resolved = config(width, "fp32").replace(latent_dim=LATENT_DIM, arch="conv32")
@@ -94,7 +94,7 @@ def bare(steps: int, width: int, precision: str, tuned: bool) -> Subject:
     return epoch
 
 
-def pythae(steps: int, width: int, coupled: bool) -> Subject:
+def pythae(steps: int, width: int, coupled: bool) -> Column:
     """pythae's RAE-L2; the penalty is weight decay, in the coupled trainer only."""
     from pythae.models import RAE_L2, RAE_L2_Config
     from pythae.trainers import BaseTrainer, BaseTrainerConfig, CoupledOptimizerTrainer, CoupledOptimizerTrainerConfig
@@ -105,7 +105,7 @@ def pythae(steps: int, width: int, coupled: bool) -> Subject:
     return pythae_epoch(steps, width, RAE_L2, given, BaseTrainer, BaseTrainerConfig)
 
 
-def pythae_epoch(steps: int, width: int, model: Any, given: Any, trainer: Any, options: Any) -> Subject:
+def pythae_epoch(steps: int, width: int, model: Any, given: Any, trainer: Any, options: Any) -> Column:
     """An epoch of one of pythae's trainers with one of its models, around raectl's nets."""
     from peers.pythae_run import Decoder, Encoder
     from pythae.data.datasets import BaseDataset
@@ -131,7 +131,7 @@ def gigaflops(width: int, seconds: float) -> float:
     return 3 * one * (encoder + decoder) / seconds / 1e9
 
 
-def peak(precision: str) -> Subject:
+def peak(precision: str) -> Column:
     """A product of two square matrices: what the library can do at best."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = (torch.randn(SIDE, SIDE).to(dtype) for _ in range(2))
@@ -148,15 +148,15 @@ def main() -> None:
     os.environ["TQDM_DISABLE"] = "1"
     common = (options.steps, options.width)
     precisions = ("fp32", "bf16") if has_bf16("cpu") else ("fp32",)
-    subjects = {"bare loop, fp32": in_process(bare, *common, "fp32", False)}
+    columns = {"bare loop, fp32": in_process(bare, *common, "fp32", False)}
     for precision in precisions:
-        subjects[f"raectl, {precision}"] = in_process(ours, *common, precision)
-        subjects[f"tuned bare loop, {precision}"] = in_process(bare, *common, precision, True)
-        subjects[f"product of matrices, {precision}"] = in_process(peak, precision)
+        columns[f"raectl, {precision}"] = in_process(ours, *common, precision)
+        columns[f"tuned bare loop, {precision}"] = in_process(bare, *common, precision, True)
+        columns[f"product of matrices, {precision}"] = in_process(peak, precision)
     if find_spec("pythae"):
-        subjects["pythae, BaseTrainer"] = in_process(pythae, *common, False)
-        subjects["pythae, CoupledOptimizerTrainer"] = in_process(pythae, *common, True)
-    times = interleaved(subjects, options.rounds)
+        columns["pythae, BaseTrainer"] = in_process(pythae, *common, False)
+        columns["pythae, CoupledOptimizerTrainer"] = in_process(pythae, *common, True)
+    times = interleaved(columns, options.rounds)
     peaks = {p: 2 * SIDE**3 / statistics.median(times.pop(f"product of matrices, {p}")) / 1e9 for p in precisions}
     lines = ["| | images/s, median | GFLOP/s | raectl in fp32 is faster by (95 %) |", "|---|---|---|---|"]
     for name, seconds in sorted(times.items(), key=lambda row: statistics.median(row[1])):

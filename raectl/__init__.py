@@ -6,7 +6,7 @@ The names here are imported on first use, so that `import raectl` does not impor
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from raectl._version import __version__
 
 if TYPE_CHECKING:
     from raectl import densities, registry
@@ -31,6 +31,7 @@ _HOMES = {
     "train": "raectl.training.run",
 }
 __all__ = [
+    "__version__",
     "Checkpoint",
     "Config",
     "DataOptions",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from raectl import grammars, registry
+from raectl import registry
 from raectl.errors import RaectlError, UsageError
 
 Regularizers = dict[str, dict[str, Any]]
@@ -30,7 +30,7 @@ _RANGES = {  # option: (smallest, largest)
     "latent_dim": (1, 4096),
     "width": (1, 1024),
     "image_size": (8, 512),
-    "max_rules": (1, 4096),
+    "max_productions": (1, 4096),
     "bn_momentum": (1e-6, 1.0),
     "epochs": (1, 1_000_000),
     "batch_size": (2, 100_000),  # batch norm needs two
@@ -61,9 +61,10 @@ class Config:
         bn_momentum: batch norm's momentum, as PyTorch counts it (the paper's code: 0.01).
         image_size, fit, background: how images are brought to one shape, see `raectl.data.DataOptions`.
         max_bad, strict: how many images may be bad, see there.
-        grammar, max_rules: how strings are, likewise; a grammar is stored as its text.
+        grammar, max_productions: how strings are, likewise; a grammar is stored as its text.
         epochs: the total, also when resuming.
-        batch_size, lr, seed: as everywhere.
+        batch_size: items a step at most; None for a twentieth of the training items, from 16 to 100.
+        lr, seed: as everywhere.
         device, precision: `auto` is resolved once, and the result stored.
         val_fraction: share of the data held out for validation.
         plateau, plateau_gain: the learning rate falls after some epochs without this gain in validation loss, taken
@@ -93,9 +94,9 @@ class Config:
     max_bad: float = 0.01
     strict: bool = False
     grammar: str | None = None
-    max_rules: int | None = None
+    max_productions: int | None = None
     epochs: int = 50
-    batch_size: int = 100
+    batch_size: int | None = None
     lr: float = 1e-3
     seed: int = 0
     device: str = "auto"
@@ -112,8 +113,6 @@ class Config:
         for name, expected in typing.get_type_hints(type(self)).items():
             if name != "reg":
                 object.__setattr__(self, name, _typed(name, getattr(self, name), expected))
-        if self.grammar is not None:
-            object.__setattr__(self, "grammar", grammars.canonical(self.grammar))
         registry.check("model", self.model)
         if self.arch is not None:
             registry.check("architecture", self.arch)

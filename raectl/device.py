@@ -1,15 +1,20 @@
-"""Where to compute, and in which precision."""
+"""Where to compute, in which precision and memory, and in blocks of which size."""
 
 import contextlib
+import ctypes
 import functools
 import math
 import time
 from collections.abc import Iterator
+from typing import TypeVar, cast
 
+import numpy as np
 import torch
 
 from raectl.errors import UsageError
 
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of malloc.h
+_MIB = 2**20
 _SIDE, _TRIES = 768, 6  # of the matrices that are multiplied to see which precision is faster
 _CLEARLY = 1.3  # times as fast: conversions on the way cost something too
 
@@ -85,3 +90,39 @@ def flushing_denormals() -> Iterator[None]:
 
 def _flushes_denormals() -> bool:
     return float(torch.full((1,), torch.finfo(torch.float32).tiny).mul(0.5)) == 0
+
+
+@functools.cache
+def keep_freed_memory() -> bool:
+    """Have glibc keep the memory that a step frees for the next one, once a process; False where there is no glibc.
+
+    glibc gives blocks above some megabytes back to the system when they are freed, and takes new ones page by page,
+    zeroed, when they are asked for again. The activations of a training step are such blocks, and the faults took a
+    sixth of its time; see benchmarks/README.md. The process holds no more at its peak, but does not shrink between
+    steps.
+    """
+    try:
+        libc = ctypes.CDLL(None)
+        libc.gnu_get_libc_version  # noqa: B018  # musl's malloc does otherwise, and other systems' libraries too
+        wanted = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1, _M_TOP_PAD: 64 * _MIB}
+        return bool(min(libc.mallopt(option, value) for option, value in wanted.items()))
+    except (AttributeError, OSError, TypeError):
+        return False
+
+
+Rows = TypeVar("Rows", bound=np.ndarray | torch.Tensor)
+
+
+def padded_blocks(rows: Rows, size: int) -> Iterator[tuple[Rows, int]]:
+    """Blocks of exactly `size` rows, and how many of each count: the last is padded with copies of its last row.
+
+    A library may choose another algorithm, with other rounding, for another batch size; in blocks of one size the
+    result for a row does not depend on how many rows there are.
+
+    Example:
+        >>> [(block.tolist(), count) for block, count in padded_blocks(np.arange(3), 2)]
+        [([0, 1], 2), ([2, 2], 1)]
+    """
+    for start in range(0, len(rows), size):
+        index = np.minimum(np.arange(start, start + size), len(rows) - 1)
+        yield cast(Rows, rows[index]), min(size, len(rows) - start)

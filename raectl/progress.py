@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 
-class Report:
+class Progress:
     """Receives what happens; each method does nothing unless overridden."""
 
     def note(self, text: str) -> None:
         """A sentence for the user."""
 
-    def progress(self, description: str, done: int, total: int) -> None:
+    def update(self, description: str, done: int, total: int) -> None:
         """Progress of a preparation, such as packing images."""
 
     def step(self, epoch: int, batch: int, batches: int, terms: Mapping[str, float], rate: float, left: float) -> None:

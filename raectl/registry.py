@@ -44,9 +44,9 @@ _TABLE: dict[str, dict[str, str]] = {
     },
     # The order is the order in which a SOURCE is recognised: the first that says it is one of its kind opens it.
     "source": {
-        "digits": "raectl.data.sources.digits:Digits",
-        "expressions": "raectl.data.sources.expressions:Expressions",
-        "molecules": "raectl.data.sources.molecules:Molecules",
+        "digits": "raectl.data.sources.builtin:Digits",
+        "expressions": "raectl.data.sources.builtin:Expressions",
+        "molecules": "raectl.data.sources.builtin:Molecules",
         "zip": "raectl.data.sources.zips:Zip",
         "array": "raectl.data.sources.arrays:Array",
         "text": "raectl.data.sources.text:Text",
@@ -59,10 +59,10 @@ _TABLE: dict[str, dict[str, str]] = {
         "psnr": "raectl.metrics.reconstruction:psnr",
         "ssim": "raectl.metrics.reconstruction:ssim",
         "exact-match": "raectl.metrics.derivations:exact_match",
-        "rule-accuracy": "raectl.metrics.derivations:rule_accuracy",
+        "production-accuracy": "raectl.metrics.derivations:production_accuracy",
     },
     # A metric compares an item with its reconstruction, a measure a set of items with the real ones.
-    "measure": {
+    "set-metric": {
         "frechet": "raectl.metrics.frechet:frechet",
         "kernel": "raectl.metrics.kernel:kernel",
         "prdc": "raectl.metrics.manifold:prdc",

@@ -1,20 +1,28 @@
-"""Random draws by counter: row i is a function of the seed and i, whatever else is drawn beside it.
+"""Random numbers as functions of (seed, stream, index): the same whatever else is drawn beside them.
 
-Draws for samples come from Philox (Salmon, Moraes, Dror, Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3",
-SC 2011), whose k-th block of four 64-bit words is a keyed bijection of the counter k. So rows start anywhere at no
-cost, and a batch size never changes a picture. The key is (seed, stream), so that the uses do not share words.
+Numbers come from Philox (Salmon, Moraes, Dror, Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011), whose
+k-th block of four 64-bit words is a keyed bijection of the counter k. So rows start anywhere at no cost, and a batch
+size never changes a picture. A stream is the name of a use, such as "split": uses share no numbers.
 """
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from raectl.errors import UsageError
 
-_DRAWS, _ORDER = 0, 1  # second half of the key: which use the words are for
+if TYPE_CHECKING:
+    import torch
+
 _WORDS = 4  # 64-bit words per Philox counter
 SEEDS = 2**64
+
+
+def _philox(seed: int, stream: str, step: int = 0) -> np.random.Philox:
+    """The words of a stream; those of different steps never overlap, for the step is the counter's high half."""
+    key = [check_seed(seed), int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8], "little")]
+    return np.random.Philox(key=np.array(key, np.uint64), counter=np.array([0, 0, step, 0], np.uint64))
 
 
 def check_seed(seed: int) -> int:
@@ -34,13 +42,13 @@ def _check_range(start: int, n: int, m: int) -> None:
         raise UsageError(f"rows {start} to {start + n} of {m} numbers: start and n must be at least 0, m at least 1")
 
 
-def uniforms(seed: int, start: int, n: int, m: int) -> np.ndarray:
+def uniforms(seed: int, start: int, n: int, m: int, stream: str = "samples") -> np.ndarray:
     """Rows start, ..., start + n - 1 of an endless table of independent uniform numbers.
 
     u = (floor(word / 2^12) + 1/2) / 2^52, so that 0 and 1 never occur and u and 1 - u are equally likely.
 
     Arguments:
-        seed: which table, 0 to 2**64 - 1.
+        seed, stream: which table; the seed is from 0 to 2**64 - 1.
         start: index of the first row.
         n: number of rows.
         m: numbers per row. Tables of one seed and different m are not independent of each other.
@@ -57,8 +65,12 @@ def uniforms(seed: int, start: int, n: int, m: int) -> np.ndarray:
     """
     _check_range(start, n, m)
     counters = -(-m // _WORDS)
-    stream = np.random.Philox(key=np.array([check_seed(seed), _DRAWS], dtype=np.uint64)).advance(start * counters)
-    words = stream.random_raw(n * counters * _WORDS).reshape(n, counters * _WORDS)[:, :m]
+    words = (
+        _philox(seed, stream)
+        .advance(start * counters)
+        .random_raw(n * counters * _WORDS)
+        .reshape(n, counters * _WORDS)[:, :m]
+    )
     # 52 bits, not 53: the largest, 2^53 - 1/2, would round to 1.
     u: np.ndarray = ((words >> np.uint64(12)) + 0.5) * 2.0**-52
     return u
@@ -71,11 +83,13 @@ def to_normal(u: np.ndarray) -> np.ndarray:
         >>> float(to_normal(np.array([0.5]))[0])
         0.0
     """
+    import torch
+
     e: np.ndarray = torch.special.ndtri(torch.from_numpy(np.ascontiguousarray(u))).numpy()
     return e
 
 
-def normals(seed: int, start: int, n: int, m: int) -> np.ndarray:
+def normals(seed: int, start: int, n: int, m: int, stream: str = "samples") -> np.ndarray:
     """Rows start, ..., start + n - 1 of an endless table of standard normal numbers: `to_normal` of `uniforms`.
 
     Returns:
@@ -85,30 +99,33 @@ def normals(seed: int, start: int, n: int, m: int) -> np.ndarray:
         >>> normals(0, 0, 2, 3).shape
         (2, 3)
     """
-    return to_normal(uniforms(seed, start, n, m))
+    return to_normal(uniforms(seed, start, n, m, stream))
 
 
-def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
-    """The order of n items in one epoch, a function of (seed, epoch, n) alone.
+def permutation(seed: int, stream: str, n: int, step: int = 0) -> np.ndarray:
+    """A random order of n items, a function of the arguments alone.
 
     Each item gets a 64-bit word and they are sorted (stably, so that equal words keep their order): unlike a shuffle
     routine's, the result depends on no library's choice of algorithm.
+
+    Arguments:
+        seed: 0 to 2**64 - 1.
+        stream: name of the use, such as "split".
+        n: number of items.
+        step: the epoch, for an order that changes with it.
 
     Returns:
         (n,) int64, each of 0, ..., n - 1 once.
 
     Example:
-        >>> sorted(permutation(0, 3, 5).tolist())
+        >>> sorted(permutation(0, "order", 5, step=3).tolist())
         [0, 1, 2, 3, 4]
     """
-    _check_range(epoch, n, 1)
-    # The epoch sits in the counter's high half: two epochs never meet in one stream of words.
-    counter = np.array([0, 0, epoch, 0], dtype=np.uint64)
-    stream = np.random.Philox(key=np.array([check_seed(seed), _ORDER], dtype=np.uint64), counter=counter)
-    return np.argsort(stream.random_raw(n), kind="stable")
+    _check_range(step, n, 1)
+    return np.argsort(_philox(seed, stream, step).random_raw(n), kind="stable")
 
 
-def torch_generator(seed: int, stream: str, step: int, device: torch.device | str = "cpu") -> torch.Generator:
+def torch_generator(seed: int, stream: str, step: int, device: "torch.device | str" = "cpu") -> "torch.Generator":
     """A torch generator for one use in one training step, a function of (seed, stream, step).
 
     Resuming at a step then needs no stored random state. The three are hashed, because torch's CPU generator looks
@@ -121,10 +138,13 @@ def torch_generator(seed: int, stream: str, step: int, device: torch.device | st
         device: where the numbers are drawn; devices draw different ones from the same seed.
 
     Example:
+        >>> import torch
         >>> a, b = (torch.rand(2, generator=torch_generator(0, "code", 5)) for _ in range(2))
         >>> bool((a == b).all())
         True
     """
+    import torch
+
     digest = hashlib.sha256(f"{check_seed(seed)}/{step}/{stream}".encode()).digest()
     generator = torch.Generator(device=device)
     generator.manual_seed(int.from_bytes(digest[:8], "little"))

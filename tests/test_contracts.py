@@ -13,8 +13,9 @@ from support.toy import register_toy, surface
 import raectl
 from raectl import registry
 from raectl.errors import RaectlError
-from raectl.model.build import build, make_regularizer, modality_of
-from raectl.storage.files import read_arrays
+from raectl.modalities.base import modality_of
+from raectl.model.build import build, make_regularizer
+from raectl.storage.arrays import read_arrays
 
 register_toy()
 MODELS = registry.names("model")
@@ -170,7 +171,7 @@ def test_the_weights_kept_are_those_of_the_best_epoch(tmp_path):
 LOWER_IS_BETTER = {"mse"}
 
 
-@pytest.mark.parametrize("name", registry.resolve("modality", "images").measures)
+@pytest.mark.parametrize("name", registry.resolve("modality", "images").metrics)
 def test_more_noise_is_worse(name):
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(16, 3, 16, 16, generator=generator)
@@ -186,9 +187,9 @@ def test_more_noise_is_worse(name):
 
 def test_every_modality_is_measured_by_registered_metrics():
     for name in registry.names("modality"):
-        assert set(registry.resolve("modality", name).measures) <= set(registry.names("metric"))
+        assert set(registry.resolve("modality", name).metrics) <= set(registry.names("metric"))
 
 
 def test_every_extractor_is_for_registered_measures():
     for name in registry.names("extractor"):
-        assert set(registry.resolve("extractor", name).measures) <= set(registry.names("measure"))
+        assert set(registry.resolve("extractor", name).set_metrics) <= set(registry.names("set-metric"))

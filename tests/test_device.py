@@ -6,7 +6,7 @@ import torch
 import raectl
 from raectl import device
 from raectl.errors import UsageError
-from raectl.progress import Report
+from raectl.progress import Progress
 
 
 @pytest.fixture
@@ -69,13 +69,13 @@ def test_denormals_are_flushed_within_and_as_they_were_behind_in_this_thread():
 
 
 def test_a_training_run_flushes_denormals_and_leaves_the_setting(tmp_path):
-    class Looking(Report):
+    class Looking(Progress):
         def epoch(self, record):
             seen.append(denormal())
 
     seen: list[float] = []
     config = raectl.Config(epochs=2, width=2, latent_dim=2, batch_size=600, device="cpu")
-    raectl.train(config, "digits", tmp_path / "ckpt", report=Looking())
+    raectl.train(config, "digits", tmp_path / "ckpt", progress=Looking())
     assert seen == [0, 0] and denormal() > 0
     with pytest.raises(UsageError):
         raectl.train(config, "digits", tmp_path / "ckpt")

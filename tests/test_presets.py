@@ -6,7 +6,7 @@ from support.cli import Cli, assert_clear_error, terminal, unstyled, write_pictu
 from raectl import presets, registry
 from raectl.config import Config
 from raectl.errors import UsageError
-from raectl.model.build import check
+from raectl.model.resolve import check
 
 SIZES = {"mnist": (1, 32, 16), "cifar10": (3, 32, 128), "celeba": (3, 64, 64)}  # channels, side, d
 RELEASED = {  # config.py of the released code: weight of the latent term, of the regularizer; epochs; learning rate

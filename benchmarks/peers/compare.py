@@ -84,7 +84,7 @@ def compare(name: str, test: np.ndarray, x: Tensor, extractor: Extractor, given:
     y, w = (features(extractor, images.samples) for images in (mine, theirs))
     reference = Reference(x)
     measured: dict[str, Measured] = {
-        who: resolve("measure", "kernel")(reference, found)["kernel"] for who, found in (("ours", y), ("pythae", w))
+        who: resolve("set-metric", "kernel")(reference, found)["kernel"] for who, found in (("ours", y), ("pythae", w))
     }
     gap = measured["ours"].value - measured["pythae"].value
     return {

@@ -19,9 +19,9 @@ from typing import NamedTuple
 from report import write_report
 
 from raectl import presets
-from raectl.checkpoint import densities as store
+from raectl.checkpoint import densities as fitted
 from raectl.checkpoint.directory import Directory
-from raectl.storage.files import file_digest
+from raectl.storage.arrays import file_digest
 
 HERE = Path(__file__).parent
 
@@ -90,7 +90,7 @@ def make(row: Row, name: str, train: str, path: Path, scale: str, seed: int) -> 
     elif len(state.read_log()) < state.read_config()[0].epochs:
         raectl("train", "--resume", "--out", path)
     digest = file_digest(state.model)
-    present = {entry.kind for entry in store.stored(state) if entry.weights == digest}
+    present = {entry.kind for entry in fitted.list_fitted(state) if entry.weights == digest}
     for kind in row.densities:
         if kind not in present:
             options = presets.PRESETS[f"{family}/2svae"].density.get(kind, {}) | SHORTER.get((scale, kind), {})

@@ -9,29 +9,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raectl import rng as noise
-from raectl.allocator import keep_freed_memory
-from raectl.checkpoint import densities as store
-from raectl.checkpoint.directory import DataSummary, Directory
-from raectl.checkpoint.latents import split_latents
-from raectl.checkpoint.shapes import Layout
+from raectl import rng
+from raectl.checkpoint.densities import find, list_fitted, save
+from raectl.checkpoint.densities import load as load_density
+from raectl.checkpoint.directory import Directory
+from raectl.checkpoint.latents import cached_latents
+from raectl.checkpoint.shapes import ModelShapes
+from raectl.checkpoint.summary import DataSummary
 from raectl.config import Config
-from raectl.data import Dataset, open_dataset
+from raectl.data import Dataset, open_dataset, split
 from raectl.densities import Density
 from raectl.densities.fitting import Fit, fit
 from raectl.densities.standard_normal import StandardNormal
-from raectl.device import resolve_device
+from raectl.device import keep_freed_memory, padded_blocks, resolve_device
 from raectl.errors import RaectlError, UsageError, command
-from raectl.model.build import build, modality_of
+from raectl.modalities.base import modality_of
+from raectl.model.build import build
 from raectl.model.table import Model
-from raectl.progress import Report
+from raectl.model.weights import Arrays, load_module
+from raectl.progress import Progress
 from raectl.registry import resolve
 from raectl.storage.lock import Lock
-from raectl.training.state import Arrays, load_module
 
-# Networks run on blocks of one fixed size, the last one padded: a library may choose another algorithm, with other
-# rounding, for another batch size, and item i must not depend on how many are asked for.
-BLOCK = 64
+BLOCK = 64  # rows that the networks run on at a time; see `padded_blocks`
 _DRAWN = 16 * BLOCK  # latents drawn at a time
 MODE = "mode"  # stream of the draws from what a decoder gave
 MOST_DRAWS = 10_000
@@ -58,7 +58,9 @@ class Checkpoint:
         keep_freed_memory()
         self.directory = Directory(Path(path))
         self.device = torch.device(resolve_device(device))
-        self.config, self.data, self.item_shape, (arrays, self.epoch, self.weights) = self.directory.settled(self._read)
+        self.config, self.data, self.item_shape, (arrays, self.epoch, self.weights) = self.directory.read_consistently(
+            self._read
+        )
         self.modality = modality_of(self.data.modality, self.data.options)
         self._model, _ = build(self.config, self.item_shape)
         load_module(self._model, arrays, str(self.directory.model))
@@ -66,7 +68,7 @@ class Checkpoint:
 
     def _read(self) -> tuple[Config, DataSummary, tuple[int, ...], tuple[Arrays, int, str]]:
         config, data, record = self.directory.read_config()
-        layout = Layout.of(self.directory, config, data)
+        layout = ModelShapes.of(self.directory, config, data)
         layout.require_weights()
         return config, data, layout.item_shape, self.directory.read_weights(record)
 
@@ -98,7 +100,7 @@ class Checkpoint:
 
     def encode_blocks(self, items: np.ndarray | Tensor) -> Iterator[Tensor]:
         """`encode`, a block of rows at a time, so that memory does not grow with the data."""
-        for block, rows in _blocks(items):
+        for block, rows in padded_blocks(items, BLOCK):
             x = self._to_tensor(block)
             if tuple(x.shape[1:]) != self.item_shape:
                 raise RaectlError(f"items of shape {tuple(x.shape[1:])} do not suit a model for {self.item_shape}")
@@ -111,7 +113,7 @@ class Checkpoint:
 
     def decode_blocks(self, z: np.ndarray | Tensor) -> Iterator[Tensor]:
         """`decode`, a block of rows at a time."""
-        for block, rows in _blocks(z):
+        for block, rows in padded_blocks(z, BLOCK):
             with torch.inference_mode():
                 yield self._model.decode(torch.as_tensor(block).to(self.device, torch.float32))[:rows]
 
@@ -128,27 +130,27 @@ class Checkpoint:
     def open_data(
         self,
         source: str | Path | np.ndarray | None = None,
-        report: Report | None = None,
+        progress: Progress | None = None,
         max_bad: float | None = None,
     ) -> Dataset:
         """A data set as this model takes it; by default the one it was trained on, if that has not changed.
 
         Arguments:
             source: the data; None for those of the training.
-            report: receives progress and notes.
+            progress: receives progress and notes.
             max_bad: share of the items of a source that may be bad and are skipped; None for that of the training.
 
         Raises:
             RaectlError: the recorded data are not what they were, or the data do not suit the model.
         """
-        report = report or Report()
+        progress = progress or Progress()
         if source is None and max_bad is not None:
             raise UsageError("--max-bad is for other data than the training's", "name them: --data SOURCE")
         if source is not None:
             options = self.data.options if max_bad is None else replace(self.data.options, max_bad=max_bad)
-            dataset = open_dataset(source, options, report.progress)
+            dataset = open_dataset(source, options, progress)
             for note in dataset.notes:
-                report.note(note)
+                progress.note(note)
             if dataset.modality != self.data.modality:
                 message = f"{dataset.source}: these are {dataset.modality}, the model is for {self.data.modality}"
                 raise RaectlError(message)
@@ -158,7 +160,7 @@ class Checkpoint:
             return dataset
         hint = "name the data: --data SOURCE"
         try:
-            dataset = open_dataset(self.data.recorded(), self.data.options, report.progress)
+            dataset = open_dataset(self.data.recorded(), self.data.options, progress)
         except RaectlError as error:
             raise RaectlError(f"the training data cannot be opened: {error.message}", hint) from error
         if dataset.fingerprint != self.data.fingerprint:
@@ -173,7 +175,7 @@ class Checkpoint:
         name: str | None = None,
         seed: int = 0,
         max_bad: float | None = None,
-        report: Report | None = None,
+        progress: Progress | None = None,
         **options: Any,
     ) -> Fit:
         """Fit a density to the training latents and keep it in the directory.
@@ -184,7 +186,7 @@ class Checkpoint:
             name: what to keep it under; None for the kind, with the components where it has them.
             seed: of the fit.
             max_bad: as `open_data` takes it.
-            report: receives progress.
+            progress: receives progress.
             options: the density's own, such as `components=10` or `components="auto"`.
 
         Returns:
@@ -193,16 +195,29 @@ class Checkpoint:
         Raises:
             RaectlError: the data are not what they were, the latents do not suit, or another process writes here.
         """
-        with Lock(self.directory.path, (report or Report()).note) as lock:
-            lock.take()
-            train, held_out = split_latents(self, self.open_data(source, report, max_bad))
-            result = fit(kind, train, held_out, seed=seed, report=report, **options)
-            result.save(self.directory, name, weights=self.weights)
+        with Lock(self.directory.path, (progress or Progress()).note) as lock:
+            lock.acquire()
+            train, held_out = self.split_latents(self.open_data(source, progress, max_bad))
+            result = fit(kind, train, held_out, seed=seed, progress=progress, **options)
+            save(self.directory, result, name, self.weights)
         return result
+
+    def latents(self, dataset: Dataset) -> np.ndarray:
+        """The latents of a data set's items, in their order: (N, d) float32; cached in the directory."""
+        shape = (len(dataset), self.latent_dim)
+        return cached_latents(
+            self.directory, self.weights, dataset.fingerprint, shape, lambda: self.encode_blocks(dataset.items)
+        )
+
+    def split_latents(self, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+        """Latents of the training and of the held-out items; for the model's own data the split of its training."""
+        z = self.latents(dataset)
+        train, held_out = split(len(z), self.config.val_fraction, self.config.seed)
+        return z[train], z[held_out]
 
     def densities(self) -> tuple[str, ...]:
         """Names of the fitted densities, in the order in which they were fitted."""
-        return tuple(entry.name for entry in store.stored(self.directory))
+        return tuple(entry.name for entry in list_fitted(self.directory))
 
     def density(self, name: str | None = None) -> Density:
         """A fitted density by its name or kind; by default the last one fitted, or else the model's prior.
@@ -210,9 +225,9 @@ class Checkpoint:
         Raises:
             RaectlError: there is none, or it was fitted to other weights.
         """
-        entry = store.find(self.directory, name)
+        entry = find(self.directory, name)
         if entry is not None:
-            fitted = store.load(self.directory, entry, self.weights)
+            fitted = load_density(self.directory, entry, self.weights)
             if fitted.dim != self.latent_dim:
                 where = self.directory.densities / entry.name
                 raise RaectlError(f"{where} is damaged: it has {fitted.dim} dimensions, the model {self.latent_dim}")
@@ -244,7 +259,7 @@ class Checkpoint:
         is_valid = self._validity()
         blocks = self.sample_blocks(n, seed, density)
         for index, x_hat in enumerate(x_hat for block in blocks for x_hat in block.float().cpu()):
-            generator = noise.torch_generator(seed, MODE, index)
+            generator = rng.torch_generator(seed, MODE, index)
             yield self.modality.mode(x_hat, draws, generator, is_valid)[None]
 
     def check_draws(self, draws: int | None) -> None:
@@ -296,10 +311,3 @@ class Checkpoint:
 def load(path: str | Path, device: str = "auto") -> Checkpoint:
     """Open a checkpoint directory; see `Checkpoint`."""
     return Checkpoint(path, device)
-
-
-def _blocks(rows: np.ndarray | Tensor) -> Iterator[tuple[np.ndarray | Tensor, int]]:
-    """Blocks of exactly BLOCK rows, and how many of them count: the last is padded with copies of its last row."""
-    for start in range(0, len(rows), BLOCK):
-        index = np.minimum(np.arange(start, start + BLOCK), len(rows) - 1)
-        yield rows[index], min(BLOCK, len(rows) - start)

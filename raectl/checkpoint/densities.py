@@ -9,13 +9,21 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
+import numpy as np
+
 from raectl import registry
 from raectl.checkpoint.directory import Directory, visible
+from raectl.data import split
 from raectl.densities import Density
+from raectl.densities.fitting import Fit, fit
 from raectl.errors import RaectlError, UsageError, command
-from raectl.storage import files
-from raectl.storage import strict_json as reading
+from raectl.progress import Progress
+from raectl.storage import strict_json
+from raectl.storage.arrays import dump_arrays, file_digest, read_arrays, read_shapes
+from raectl.storage.atomic import atomic_directory, describing_os_errors, recover_all, remove_temporaries, write_json
+from raectl.storage.lock import Lock
 
+_HELD_OUT = 0.1  # share of latents from a file by which a density is judged
 _NAME = re.compile(r"[a-z0-9._-]+")
 _TYPES: dict[str, tuple[type, ...]] = {
     "kind": (str,),
@@ -26,13 +34,13 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "latents": (str,),
     "arrays": (str,),
     "nats_per_dimension": (dict,),
-    "report": (dict,),
+    "stats": (dict,),
     "bound": (bool,),
 }
 
 
 @dataclass(frozen=True)
-class Stored:
+class FittedDensity:
     """What density.json says of a fitted density.
 
     Arguments:
@@ -45,7 +53,7 @@ class Stored:
         latents: SHA-256 of the latents it was fitted to.
         arrays: SHA-256 of density.safetensors.
         nats_per_dimension: mean log-likelihood of the `train` and the `held_out` latents; None where there are none.
-        report: what the fit reported.
+        progress: what the fit reported.
         bound: whether `nats_per_dimension` are lower bounds.
     """
 
@@ -58,7 +66,7 @@ class Stored:
     latents: str
     arrays: str
     nats_per_dimension: dict[str, float | None]
-    report: dict[str, Any]
+    stats: dict[str, Any]
     bound: bool = False
 
 
@@ -69,7 +77,7 @@ def check_name(name: str) -> str:
     return name
 
 
-def stored(directory: Directory) -> list[Stored]:
+def list_fitted(directory: Directory) -> list[FittedDensity]:
     """The densities of a directory, in the order in which they were fitted.
 
     Raises:
@@ -82,7 +90,7 @@ def stored(directory: Directory) -> list[Stored]:
 def _entries(directory: Directory) -> list[Path]:
     if not directory.densities.is_dir():
         return []
-    files.recover_all(directory.densities)
+    recover_all(directory.densities)
     return [entry for entry in sorted(visible(directory.densities)) if entry.is_dir()]
 
 
@@ -95,14 +103,14 @@ def _next_order(directory: Directory) -> int:
     return 1 + max(orders)
 
 
-def _read(path: Path) -> Stored:
+def _read(path: Path) -> FittedDensity:
     hint = f"fit the density again, or remove it: {command('rm', '-r', path)}"
     try:
-        record = reading.read_json(path / "density.json")
+        record = strict_json.read_json(path / "density.json")
     except RaectlError as error:
         raise RaectlError(error.message, error.hint or hint) from error
     try:
-        density = Stored(name=path.name, **record)
+        density = FittedDensity(name=path.name, **record)
         for name, kinds in _TYPES.items():
             if type(getattr(density, name)) not in kinds:
                 raise TypeError(f"{name} has another type")
@@ -116,13 +124,13 @@ def _read(path: Path) -> Stored:
     return density
 
 
-def find(directory: Directory, wanted: str | None) -> Stored | None:
+def find(directory: Directory, wanted: str | None) -> FittedDensity | None:
     """The density named `wanted`, or the only one of that kind; by default the last one fitted, or None.
 
     Raises:
         RaectlError: there is none of that name or kind, or more than one of the kind.
     """
-    present = stored(directory)
+    present = list_fitted(directory)
     if wanted is None:
         return present[-1] if present else None
     matches = [d for d in present if d.name == wanted] or [d for d in present if d.kind == wanted]
@@ -140,7 +148,7 @@ def _fit_again(directory: Directory, *options: str) -> str:
     return command("raectl", "fit-density", directory.path, *latents, *options)
 
 
-def load(directory: Directory, entry: Stored, weights: str | None) -> Density:
+def load(directory: Directory, entry: FittedDensity, weights: str | None) -> Density:
     """A fitted density, from its arrays.
 
     Arguments:
@@ -154,10 +162,10 @@ def load(directory: Directory, entry: Stored, weights: str | None) -> Density:
     if entry.weights != weights:
         raise RaectlError(f"the density {entry.name} of {directory.path} was fitted to other weights", again)
     path = directory.densities / entry.name / "density.safetensors"
-    files.read_shapes(path)  # a file that claims to be huge is not read through
-    if files.file_digest(path) != entry.arrays:
+    read_shapes(path)  # a file that claims to be huge is not read through
+    if file_digest(path) != entry.arrays:
         raise RaectlError(f"{path} is damaged: its digest differs from the one in density.json", again)
-    arrays, _ = files.read_arrays(path)
+    arrays, _ = read_arrays(path)
     try:
         density: Density = registry.resolve("density", entry.kind).from_arrays(arrays, **entry.options)
     except RaectlError as error:
@@ -165,46 +173,99 @@ def load(directory: Directory, entry: Stored, weights: str | None) -> Density:
     return density
 
 
-def save(
-    directory: Directory,
-    name: str,
-    kind: str,
-    density: Density,
-    *,
-    seed: int,
-    weights: str | None,
-    latents: str,
-    nats_per_dimension: dict[str, float | None],
-) -> Stored:
-    """Write a fitted density, whole or not at all, in the place of one of the same name."""
-    check_name(name)
+def save(directory: Directory, fit: Fit, name: str | None = None, weights: str | None = None) -> FittedDensity:
+    """Write a fitted density, whole or not at all, in the place of one of the same name.
+
+    Arguments:
+        fit: the density, and what was measured of it.
+        name: the directory's name; None for the fit's default.
+        weights: SHA-256 of the weights whose latents it was fitted to; None for latents from a file.
+    """
+    name, density = check_name(name or fit.default_name), fit.density
     directory.require_own()
-    with files.describing_os_errors(directory.densities):
+    with describing_os_errors(directory.densities):
         directory.densities.mkdir(exist_ok=True)
-        files.sweep(directory.densities)
+        remove_temporaries(directory.densities)
     order = _next_order(directory)
-    with files.atomic_directory(directory.densities / name) as temporary:
+    with atomic_directory(directory.densities / name) as temporary:
         arrays = temporary / "density.safetensors"
-        files.dump_arrays(arrays, density.to_arrays(), {"kind": kind})
-        entry = Stored(
+        dump_arrays(arrays, density.to_arrays(), {"kind": fit.kind})
+        entry = FittedDensity(
             name=name,
-            kind=kind,
+            kind=fit.kind,
             options=density.options,
-            seed=seed,
+            seed=fit.seed,
             order=order,
             weights=weights,
-            latents=latents,
-            arrays=files.file_digest(arrays),
-            nats_per_dimension=nats_per_dimension,
-            report=_finite({**density.report, "notices": density.notices}),
+            latents=fit.latents,
+            arrays=file_digest(arrays),
+            nats_per_dimension={"train": fit.train, "held_out": fit.held_out},
+            stats=_finite({**density.stats, "notices": density.notices}),
             bound=density.log_prob_is_bound,
         )
         record = asdict(entry)
         del record["name"]  # the directory's, which may be renamed
-        files.write_json(temporary / "density.json", record)
+        write_json(temporary / "density.json", record)
     return entry
 
 
 def _finite(report: Mapping[str, Any]) -> dict[str, Any]:
     """JSON has no NaN and no infinity: None stands for them."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in report.items()}
+
+
+def fit_latents(
+    path: str | Path,
+    latents: str | Path,
+    kind: str = "gmm",
+    *,
+    name: str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Fit:
+    """Fit a density to latents of anybody's encoder, and keep it in a directory that holds only densities.
+
+    Arguments:
+        path: the directory; it is made, or was made by this function before.
+        latents: a `.npy` file, (N, d) numbers; a tenth is held out.
+        kind, name, seed, progress, options: as in `Checkpoint.fit_density`.
+
+    Raises:
+        RaectlError: `path` is something else, another process writes there, or the latents do not suit.
+    """
+    directory = Directory(Path(path))
+    is_new = not directory.path.exists() or _is_empty(directory.path)
+    if not is_new and not directory.is_densities_only():
+        raise RaectlError(f"{path} is no directory that holds densities only", "--latents needs a new directory")
+    z = read_latents(latents)
+    train, held_out = split(len(z), _HELD_OUT, seed)
+    with Lock(directory.path, (progress or Progress()).note) as lock:
+        if not is_new:
+            lock.acquire()
+        result = fit(kind, z[train], z[held_out], seed=seed, progress=progress, **options)
+        with describing_os_errors(directory.path):
+            directory.densities.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        save(directory, result, name)
+    return result
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def read_latents(path: str | Path) -> np.ndarray:
+    """Latents of anybody's encoder from a `.npy` file: (N, d) numbers => float32.
+
+    Raises:
+        RaectlError: the file is missing, or holds something else.
+    """
+    hint = "numpy.save(FILE, z) with z an (N, d) array writes one"
+    try:
+        z = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise RaectlError(f"cannot read latents from {path}: {error}", hint) from error
+    if not isinstance(z, np.ndarray) or z.ndim != 2 or z.dtype.kind not in "fiu" or z.shape[0] < 2 or z.shape[1] < 1:
+        raise RaectlError(f"{path} holds no (N, d) array of numbers with N at least 2", hint)
+    return np.asarray(z, dtype=np.float32)

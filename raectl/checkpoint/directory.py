@@ -22,14 +22,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-import raectl
-from raectl import registry
+from raectl._version import __version__
+from raectl.checkpoint.summary import DataSummary
 from raectl.config import Config
-from raectl.data import DataOptions, Dataset
-from raectl.data import limits as rules
 from raectl.errors import RaectlError, command
-from raectl.storage import files, lock
-from raectl.storage import strict_json as reading
+from raectl.storage import atomic, lock, strict_json
+from raectl.storage.arrays import dump_arrays, file_digest, read_arrays, read_shapes
 
 SCHEMA = 1
 T = TypeVar("T")
@@ -39,72 +37,6 @@ _LOGGED = {"epoch", "train", "validation", "seconds"}  # fields of every line of
 _MEASURED = {"metric", "value", "of"}  # fields of every line of metrics.jsonl
 _OF_DENSITY = ("density.json", "density.safetensors")
 _OF_OPTIMIZATION = ("state.safetensors", "trace.jsonl", "best.txt", "plot.png")
-_MAX_VALUES = 512 * 512 * 3  # of one item
-
-
-@dataclass(frozen=True)
-class DataSummary:
-    """What a checkpoint remembers of its data: enough to open them again, and to know whether they are the same.
-
-    Arguments:
-        source: as it was opened.
-        modality: registry name.
-        fingerprint: SHA-256 of the items' bytes.
-        n: number of items.
-        shape: of one item as stored.
-        options: how items are brought to that shape.
-    """
-
-    source: str
-    modality: str
-    fingerprint: str
-    n: int
-    shape: tuple[int, ...]
-    options: DataOptions
-
-    @classmethod
-    def of(cls, dataset: Dataset) -> "DataSummary":
-        """The summary of a data set."""
-        shape = tuple(dataset.items.shape[1:])
-        return cls(dataset.source, dataset.modality, dataset.fingerprint, len(dataset), shape, dataset.options)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "DataSummary":
-        """From JSON.
-
-        Raises:
-            KeyError, TypeError, ValueError: a field is missing, unknown or of another type.
-        """
-        if set(values) != set(cls.__dataclass_fields__):
-            raise ValueError(f"data must have exactly the fields {', '.join(cls.__dataclass_fields__)}")
-        kinds = {"source": str, "modality": str, "fingerprint": str, "n": int, "shape": list, "options": dict}
-        for name, kind in kinds.items():
-            if type(values[name]) is not kind:
-                raise TypeError(f"data.{name} is no {kind.__name__}")
-        if b"\0" in os.fsencode(values["source"]):  # which raises a ValueError if no file can have that name
-            raise ValueError("data.source is no name of a file")
-        if values["n"] < 1:
-            raise ValueError(f"data.n {values['n']} is out of range")
-        shape = tuple(values["shape"])
-        if not all(type(side) is int and side > 0 for side in shape) or np.prod(shape, dtype=float) > _MAX_VALUES:
-            raise ValueError(f"data.shape {shape} is out of range")
-        registry.check("modality", values["modality"])
-        options = DataOptions(**values["options"])
-        rules.check(options)
-        if "->" not in (options.grammar or "->"):  # a name or a path is for who types it
-            raise ValueError("the grammar is no text of one")
-        return cls(**{**values, "shape": shape, "options": options})
-
-    def recorded(self) -> str:
-        """The source, to be opened again.
-
-        Raises:
-            RaectlError: it is a pipe or a device, which whoever made the checkpoint may have wished us to wait for.
-        """
-        path = Path(self.source)
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise RaectlError(f"{self.source} is neither a file nor a folder", "name the data: --data SOURCE")
-        return self.source
 
 
 @dataclass(frozen=True)
@@ -134,7 +66,7 @@ class Directory:
         return self.path / "metrics.jsonl"
 
     @property
-    def card(self) -> Path:
+    def model_card(self) -> Path:
         return self.path / "README.md"
 
     @property
@@ -158,7 +90,7 @@ class Directory:
         if self.is_densities_only() and any(visible(self.densities)):
             return True
         try:
-            record = reading.read_json(self.config)
+            record = strict_json.read_json(self.config)
         except RaectlError:
             return False
         return isinstance(record, dict) and {"schema", "raectl", "config", "data", "weights"} <= set(record)
@@ -175,7 +107,7 @@ class Directory:
         What is read there would be somebody else's, and so would be what is written.
         """
         home = self.path.resolve()
-        plain = [self.config, self.model, self.training, self.log, self.metrics, self.card, self.path / lock.NAME]
+        plain = [self.config, self.model, self.training, self.log, self.metrics, self.model_card, self.path / lock.NAME]
         folders = [self.latents, self.densities, self.samples, self.optimize]
         _require_inside(home, plain, folders)
         for folder, names in ((self.densities, _OF_DENSITY), (self.optimize, _OF_OPTIMIZATION)):
@@ -183,7 +115,7 @@ class Directory:
                 folders = [entry for entry in visible(folder) if entry.is_symlink() or entry.is_dir()]
                 _require_inside(home, [entry / name for entry in folders for name in names], folders)
 
-    def settled(self, read: Callable[[], T]) -> T:
+    def read_consistently(self, read: Callable[[], T]) -> T:
         """What `read` gives; it is called again where a running `train` replaced files while it was reading."""
         for _ in range(_ATTEMPTS):
             before = self._state()
@@ -208,7 +140,7 @@ class Directory:
         Raises:
             RaectlError: this is no checkpoint directory, or config.json is not one that this version wrote.
         """
-        files.recover(self.path)
+        atomic.recover(self.path)
         if not self.path.is_dir():
             raise RaectlError(f"{self.path}: no such directory", "raectl train --data SOURCE --out DIR makes one")
         self.require_own()
@@ -216,7 +148,7 @@ class Directory:
             raise RaectlError(
                 f"{self.path} is no checkpoint directory: it has no config.json", "raectl train --out DIR makes one"
             )
-        record = reading.read_json(self.config)
+        record = strict_json.read_json(self.config)
         schema = record.get("schema") if isinstance(record, dict) else None
         if schema != SCHEMA:
             newer = isinstance(schema, int) and schema > SCHEMA
@@ -239,22 +171,22 @@ class Directory:
 
         record = {
             "schema": SCHEMA,
-            "raectl": raectl.__version__,
+            "raectl": __version__,
             "config": config.to_dict(),
             "data": asdict(data),
             "weights": weights,
             "environment": {"python": platform.python_version(), "torch": torch.__version__, "threads": threads},
         }
-        files.write_json(self.config, record)
+        atomic.write_json(self.config, record)
 
     def publish(
         self, config: Config, data: DataSummary, arrays: Mapping[str, np.ndarray], epoch: int, threads: int
     ) -> None:
         """Write config.json and the weights for use, such that the directory is whole in between as well."""
-        former = files.file_digest(self.model) if self.model.exists() else None
-        with files.atomic_file(self.model) as temporary:
-            files.dump_arrays(temporary, arrays, {"epoch": str(epoch)})
-            weights = {"sha256": files.file_digest(temporary), "replaces": former}
+        former = file_digest(self.model) if self.model.exists() else None
+        with atomic.atomic_file(self.model) as temporary:
+            dump_arrays(temporary, arrays, {"epoch": str(epoch)})
+            weights = {"sha256": file_digest(temporary), "replaces": former}
             self.write_config(config, data, weights, threads)
 
     def read_digest(self, record: Mapping[str, Any]) -> str:
@@ -263,8 +195,8 @@ class Directory:
         Raises:
             RaectlError: they are missing, or not the ones that config.json belongs to.
         """
-        files.read_shapes(self.model)  # a file that claims to be huge is not read through
-        digest = files.file_digest(self.model)
+        read_shapes(self.model)  # a file that claims to be huge is not read through
+        digest = file_digest(self.model)
         weights = record.get("weights")
         if not isinstance(weights, dict) or digest not in (weights.get("sha256"), weights.get("replaces")):
             raise RaectlError(
@@ -280,7 +212,7 @@ class Directory:
             RaectlError: they are missing, damaged, or not the ones that config.json belongs to.
         """
         digest = self.read_digest(record)
-        arrays, metadata = files.read_arrays(self.model)
+        arrays, metadata = read_arrays(self.model)
         epoch = metadata.get("epoch", "")
         if not epoch.isdecimal() or len(epoch) > _EPOCH_DIGITS:
             raise RaectlError(
@@ -290,16 +222,16 @@ class Directory:
 
     def read_log(self) -> list[dict[str, Any]]:
         """The epochs' lines; what a killed process left unfinished, or anything else that is none, is dropped."""
-        return [line for line in reading.json_lines(self.log) if _is_epoch(line)]
+        return [line for line in strict_json.json_lines(self.log) if _is_epoch(line)]
 
     def cut_log(self, epochs: int) -> None:
         """Keep the lines of the first `epochs` epochs: what comes after them will be run again."""
         kept = [line for line in self.read_log() if line["epoch"] <= epochs]
-        files.write_text(self.log, "".join(json.dumps(line) + "\n" for line in kept))
+        atomic.write_text(self.log, "".join(json.dumps(line) + "\n" for line in kept))
 
     def append_log(self, line: Mapping[str, Any]) -> None:
         """Add one epoch's line."""
-        with files.describing_os_errors(self.log):
+        with atomic.describing_os_errors(self.log):
             _append(self.log, [line])
 
     def append_metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
@@ -308,12 +240,12 @@ class Directory:
         Raises:
             RaectlError: the disk refused, and the file is as it was.
         """
-        with files.describing_os_errors(self.metrics):
+        with atomic.describing_os_errors(self.metrics):
             _append(self.metrics, records)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, anything else dropped."""
-        return [line for line in reading.json_lines(self.metrics) if _is_measured(line)]
+        return [line for line in strict_json.json_lines(self.metrics) if _is_measured(line)]
 
 
 def _append(path: Path, records: Iterable[Mapping[str, Any]]) -> None:

@@ -1,56 +1,48 @@
-"""Latents of a data set under a checkpoint's encoder, cached under a key of weights and data."""
+"""Latents of a data set, cached in the checkpoint directory under a key of weights and data."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
 import numpy as np
+from torch import Tensor
 
-from raectl.data import Dataset, split
+from raectl.checkpoint.directory import Directory
 from raectl.errors import RaectlError
-from raectl.storage import files
-
-if TYPE_CHECKING:
-    from raectl.checkpoint.checkpoint import Checkpoint
+from raectl.storage.arrays import read_arrays, read_shapes, write_arrays
+from raectl.storage.atomic import remove_temporaries
 
 
-def latents(checkpoint: "Checkpoint", dataset: Dataset) -> np.ndarray:
-    """The codes that stand for a data set's items, in their order: (N, d) float32.
+def cached_latents(
+    directory: Directory, weights: str, data: str, shape: tuple[int, int], encode: Callable[[], Iterable[Tensor]]
+) -> np.ndarray:
+    """The latents of a data set's items, in their order: (N, d) float32, read from the cache or computed.
 
-    They are kept in the checkpoint directory, if it can be written to, and found there again.
+    Arguments:
+        directory: where they are kept, if it can be written to.
+        weights, data: SHA-256 of the weights and fingerprint of the data: the key.
+        shape: (N, d).
+        encode: computes them, a block of rows at a time; called only if they are not in the cache.
     """
-    directory = checkpoint.directory.latents
-    key = {"weights": checkpoint.weights, "data": dataset.fingerprint}
-    path = directory / f"{key['weights'][:16]}-{key['data'][:16]}.safetensors"
-    shape = (len(dataset), checkpoint.latent_dim)
+    key = {"weights": weights, "data": data}
+    path = directory.latents / f"{weights[:16]}-{data[:16]}.safetensors"
     try:
-        if files.read_shapes(path) == {"z": shape}:
-            arrays, metadata = files.read_arrays(path)
+        if read_shapes(path) == {"z": shape}:
+            arrays, metadata = read_arrays(path)
             if metadata == key and arrays["z"].dtype == np.float32:
                 return arrays["z"]
     except RaectlError:
         pass  # not there yet, or damaged: encoded again
     z = np.empty(shape, np.float32)
     done = 0
-    for block in checkpoint.encode_blocks(dataset.items):
+    for block in encode():
         z[done : done + len(block)] = block.cpu().numpy()
         done += len(block)
     try:
-        directory.mkdir(exist_ok=True)
-        _forget_other_weights(checkpoint)
-        files.write_arrays(path, {"z": z}, key)
+        directory.latents.mkdir(exist_ok=True)
+        remove_temporaries(directory.latents)
+        for other in directory.latents.glob("*.safetensors"):
+            if not other.name.startswith(weights[:16]):
+                other.unlink(missing_ok=True)
+        write_arrays(path, {"z": z}, key)
     except (OSError, RaectlError):
         pass  # a cache only: a checkpoint on a read-only disk works without it
     return z
-
-
-def _forget_other_weights(checkpoint: "Checkpoint") -> None:
-    files.sweep(checkpoint.directory.latents)
-    for path in checkpoint.directory.latents.glob("*.safetensors"):
-        if not path.name.startswith(checkpoint.weights[:16]):
-            path.unlink(missing_ok=True)
-
-
-def split_latents(checkpoint: "Checkpoint", dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Latents of the training and of the held-out items; for the checkpoint's own data the split of its training."""
-    z = latents(checkpoint, dataset)
-    train, held_out = split(len(z), checkpoint.config.val_fraction, checkpoint.config.seed)
-    return z[train], z[held_out]

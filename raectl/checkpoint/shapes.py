@@ -5,17 +5,19 @@ Two numbers in a config.json suffice to ask for a model of a hundred gigabytes.
 
 from dataclasses import dataclass
 
-from raectl.checkpoint.directory import DataSummary, Directory
+from raectl.checkpoint.directory import Directory
+from raectl.checkpoint.summary import DataSummary
 from raectl.config import Config
 from raectl.errors import RaectlError
+from raectl.modalities.base import modality_of
 from raectl.model import build
 from raectl.model.autoencoder import Autoencoder
-from raectl.storage import files
-from raectl.training.state import TrainingState, require_shapes
+from raectl.model.weights import require_shapes
+from raectl.storage.arrays import read_shapes
 
 
 @dataclass(frozen=True)
-class Layout:
+class ModelShapes:
     """The shape of an item as the networks see it, and the model without its numbers."""
 
     directory: Directory
@@ -23,14 +25,14 @@ class Layout:
     outline: Autoencoder
 
     @classmethod
-    def of(cls, directory: Directory, config: Config, data: DataSummary) -> "Layout":
+    def of(cls, directory: Directory, config: Config, data: DataSummary) -> "ModelShapes":
         """The layout that a stored configuration has.
 
         Raises:
             RaectlError: there is no such model.
         """
         try:
-            item_shape = build.modality_of(data.modality, data.options).item_shape(data.shape)
+            item_shape = modality_of(data.modality, data.options).item_shape(data.shape)
             return cls(directory, item_shape, build.outline(config, item_shape))
         except (ValueError, RuntimeError, RaectlError) as error:  # RuntimeError: more numbers than 64 bits can count
             why = getattr(error, "message", error)
@@ -39,8 +41,4 @@ class Layout:
     def require_weights(self) -> None:
         """Raise unless the weights for use are of this layout, by their header."""
         path = self.directory.model
-        require_shapes(self.outline, files.read_shapes(path), str(path))
-
-    def require_training(self) -> None:
-        """Raise unless the training state is of this layout, by its header."""
-        TrainingState.require(self.directory.training, self.outline)
+        require_shapes(self.outline, read_shapes(path), str(path))

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from raectl import __version__
+from raectl._version import __version__
 from raectl.cli import output
 from raectl.cli.commands import (
     check,

@@ -71,7 +71,7 @@ Grammar = Annotated[
         help=f"Grammar of the strings in a text file: {' or '.join(grammars.names())}, or a file of productions.",
     ),
 ]
-MaxRules = Annotated[
+MaxProductions = Annotated[
     int | None,
     typer.Option(
         show_default="one more than the longest string's",

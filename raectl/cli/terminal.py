@@ -6,11 +6,12 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, TaskID, TextColumn
+from rich.progress import Progress as Bar
 from rich.table import Column
 
 from raectl.cli.output import plain, say
-from raectl.progress import Report
+from raectl.progress import Progress
 
 
 def _time(seconds: float) -> str:
@@ -23,19 +24,19 @@ def _terms(terms: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in terms.items())
 
 
-class Progressing(Report):
+class TerminalProgress(Progress):
     """Shows a run on stderr. Use as a context: the bar goes when the block ends, however it ends."""
 
     def __init__(self) -> None:
-        self._bar: Progress | None = None
+        self._bar: Bar | None = None
         self._task: TaskID | None = None
         if sys.stderr.isatty():
             description = TextColumn("{task.description}", markup=False)  # a path may hold [/]
             rest = Column(no_wrap=True, ratio=1)  # what is cut off on a narrow terminal
             columns = (description, BarColumn(24), TextColumn("{task.fields[text]}", markup=False, table_column=rest))
-            self._bar = Progress(*columns, console=Console(stderr=True, highlight=False), transient=True, expand=True)
+            self._bar = Bar(*columns, console=Console(stderr=True, highlight=False), transient=True, expand=True)
 
-    def __enter__(self) -> "Progressing":
+    def __enter__(self) -> "TerminalProgress":
         if self._bar:
             self._bar.start()
         return self
@@ -56,7 +57,7 @@ class Progressing(Report):
     def note(self, text: str) -> None:
         self._say(text)
 
-    def progress(self, description: str, done: int, total: int) -> None:
+    def update(self, description: str, done: int, total: int) -> None:
         self._show(description, done, total, f"{done:,} of {total:,}")
 
     def step(self, epoch: int, batch: int, batches: int, terms: Mapping[str, float], rate: float, left: float) -> None:

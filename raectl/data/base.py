@@ -1,14 +1,11 @@
 """What a source is: something that recognises a SOURCE by its name and opens it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import ClassVar
 
 from raectl.data.dataset import Dataset
 from raectl.data.options import DataOptions
-
-# Called now and then with what is being done, how many items are done, and of how many.
-Progress = Callable[[str, int, int], None]
+from raectl.progress import Progress
 
 
 class Source(ABC):

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from raectl.data import limits as rules
-from raectl.data.base import Progress
+from raectl.data import limits
 from raectl.data.dataset import Dataset
 from raectl.data.opening import open_dataset
 from raectl.data.options import DataOptions
+from raectl.progress import Progress
 
 _LOOKED_AT = 100  # items between two calls of progress
 
@@ -31,11 +31,11 @@ class Checked:
     """
 
     dataset: Dataset | None
-    bad: tuple[rules.Bad, ...]
+    bad: tuple[limits.Bad, ...]
     total: int
     duplicates: tuple[tuple[int, ...], ...] = ()
     constant: tuple[int, ...] = ()
-    too_many: rules.BadItemsError | None = None
+    too_many: limits.BadItemsError | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -49,20 +49,20 @@ def check_source(spec: str | Path, options: DataOptions, progress: Progress) -> 
         UsageError: an option is out of its range, or for data of another kind.
         RaectlError: the source does not exist, is of no known kind, or cannot be read.
     """
-    rules.check(options)
+    limits.check(options)
     lenient = replace(options, max_bad=1.0, strict=False)
     try:
         dataset = open_dataset(spec, lenient, progress)
-    except rules.BadItemsError as error:
+    except limits.BadItemsError as error:
         return Checked(None, error.bad, error.total, too_many=error)
     dataset.refuse_unused(options)
     total = len(dataset) + len(dataset.skipped)
     too_many = None
     try:
-        rules.tolerate(dataset.skipped, total, dataset.source, options, dataset.what)
-    except rules.BadItemsError as error:
+        limits.tolerate(dataset.skipped, total, dataset.source, options, dataset.what)
+    except limits.BadItemsError as error:
         too_many = error
-    skipped = rules.tolerate(dataset.skipped, total, dataset.source, lenient, dataset.what)
+    skipped = limits.tolerate(dataset.skipped, total, dataset.source, lenient, dataset.what)
     notes = tuple(note for note in dataset.notes if note not in skipped)
     duplicates, constant = _looked_at(dataset.items, progress)
     return Checked(dataset, dataset.skipped, total, duplicates, constant, too_many, notes)
@@ -76,7 +76,7 @@ def _looked_at(items: np.ndarray, progress: Progress) -> tuple[tuple[tuple[int, 
         if (item == (item[:1, :1] if item.ndim > 1 else item[:1])).all():
             constant.append(index)
         if (index + 1) % _LOOKED_AT == 0 or index + 1 == len(items):
-            progress("comparing items", index + 1, len(items))
+            progress.update("comparing items", index + 1, len(items))
     return tuple(tuple(group) for group in seen.values() if len(group) > 1), tuple(constant)
 
 

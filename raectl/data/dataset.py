@@ -8,6 +8,7 @@ import numpy as np
 
 from raectl.data.options import RESOLVED, DataOptions
 from raectl.errors import UsageError
+from raectl.rng import permutation
 
 _SPLIT = 2  # second half of the generator's key; `raectl.rng` has the others
 _CHUNK = 64 * 2**20  # bytes hashed at a time, so that a memory-mapped array is never read whole into memory
@@ -83,7 +84,5 @@ def split(n: int, val_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarra
         (9, 1)
     """
     held_out = min(n - 1, max(1, round(n * val_fraction))) if val_fraction > 0 else 0
-    # Sorting the words of a counter-based generator depends on no library's choice of a shuffle.
-    words = np.random.Philox(key=np.array([seed, _SPLIT], dtype=np.uint64)).random_raw(n)
-    order = np.argsort(words, kind="stable")
+    order = permutation(seed, "split", n)
     return np.sort(order[held_out:]), np.sort(order[:held_out])

@@ -26,7 +26,7 @@ import numpy as np
 
 from raectl.data.dataset import fingerprint
 from raectl.data.limits import Bad
-from raectl.storage import files
+from raectl.storage.atomic import TEMPORARY
 
 _SAVE_SECONDS = 5.0  # between lines of the journal
 
@@ -53,7 +53,7 @@ class _Record:
     bad: tuple[Bad, ...]
 
 
-class Partial:
+class Journal:
     """The rows of one entry of the cache, so far. Use as a context: what was done is kept if the work is interrupted.
 
     Where another process is at the same entry, and on Windows, it is a temporary directory that nobody goes on with.
@@ -71,7 +71,7 @@ class Partial:
         found = _claimed(entry.with_name(f"{entry.name}.partial"))
         self._is_kept = found is not None
         if found is None:
-            temporary = Path(tempfile.mkdtemp(prefix=files.TEMPORARY, dir=entry.parent))
+            temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=entry.parent))
             found = open(temporary / "journal.jsonl", "w+b")  # noqa: SIM115 (closed by __exit__)
         self._journal, self._folder = found, Path(found.name).parent
         self._path = self._folder / "items.npy"
@@ -91,7 +91,7 @@ class Partial:
         """Number of items so far, good and bad."""
         return sum(record.rows + len(record.bad) for record in self._records)
 
-    def __enter__(self) -> "Partial":
+    def __enter__(self) -> "Journal":
         try:
             self._start = _write_header(self._items, 0, self._shape)
             self._recall()

@@ -69,13 +69,13 @@ def item_shape(options: DataOptions) -> tuple[int, int, int]:
 
 def check(options: DataOptions) -> None:
     """Raise a `UsageError` that names the first option that is out of its range."""
-    from raectl.grammars.parser import LONGEST  # helpers, which start for a moment's work, need no grammar
+    from raectl.grammars.parser import LONGEST  # workers, which start for a moment's work, need no grammar
 
-    for name in ("image_size", "channels", "max_rules"):
+    for name in ("image_size", "channels", "max_productions"):
         if type(value := getattr(options, name)) not in (int, type(None)):
             raise UsageError(f"{name} {value!r} is no whole number")
-    if options.max_rules is not None and not 1 <= options.max_rules <= LONGEST:
-        raise UsageError(f"--max-rules {options.max_rules} is out of range: 1 to {LONGEST}")
+    if options.max_productions is not None and not 1 <= options.max_productions <= LONGEST:
+        raise UsageError(f"--max-productions {options.max_productions} is out of range: 1 to {LONGEST}")
     if options.image_size is not None and not SMALLEST <= options.image_size <= LARGEST:
         raise UsageError(f"image size {options.image_size} is not from {SMALLEST} to {LARGEST}", "give --image-size 64")
     if options.fit not in FITS:
@@ -118,7 +118,9 @@ def resolve(
         notes = (f"images of {what} became {size} x {size} by {options.fit}{hint}",)
     channels = options.channels or (1 if grey else 3)
     background = options.background or background
-    resolved = replace(options, image_size=size, channels=channels, background=background, grammar=None, max_rules=None)
+    resolved = replace(
+        options, image_size=size, channels=channels, background=background, grammar=None, max_productions=None
+    )
     return resolved, notes
 
 
@@ -178,9 +180,9 @@ def tolerate(
 def _of_strings(options: DataOptions) -> Iterator[str]:
     """The options of strings as they are typed; a grammar of the user's own is in a file that only the user knows."""
     if options.grammar is not None:
-        from raectl import grammars  # helpers, which start for a moment's work, need no grammar
+        from raectl import grammars  # workers, which start for a moment's work, need no grammar
 
         known = {grammars.canonical(name): name for name in grammars.names()}
         yield from ("--grammar", known.get(grammars.canonical(options.grammar), "FILE"))
-    if options.max_rules is not None:
-        yield from ("--max-rules", str(options.max_rules))
+    if options.max_productions is not None:
+        yield from ("--max-productions", str(options.max_productions))

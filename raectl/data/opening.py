@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from raectl import registry
-from raectl.data import limits as rules
-from raectl.data.base import Progress, Source
+from raectl.data import limits
+from raectl.data.base import Source
 from raectl.data.dataset import Dataset
 from raectl.data.options import DataOptions
 from raectl.data.sources.arrays import Array
 from raectl.errors import RaectlError
+from raectl.progress import Progress
 
 _DEFAULTS = DataOptions()
 
@@ -25,7 +26,7 @@ def open_dataset(
     Arguments:
         spec: the SOURCE; an array in memory holds uint8 0 to 255 or floats 0 to 1.
         options: how the items are brought to one shape.
-        progress: called now and then as `progress(description, done, total)`.
+        progress: receives progress.
 
     Raises:
         UsageError: an option is out of its range.
@@ -35,8 +36,8 @@ def open_dataset(
         >>> open_dataset(np.zeros((5, 16, 16), np.uint8)).items.shape
         (5, 16, 16, 1)
     """
-    rules.check(options)
-    progress = progress or (lambda description, done, total: None)
+    limits.check(options)
+    progress = progress or Progress()
     if isinstance(spec, np.ndarray):
         dataset = Array().open_array(spec, options, progress)
     else:
@@ -55,7 +56,7 @@ def _kind(spec: str) -> type[Source]:
             if source.recognises(spec):
                 return source
     except (OSError, RuntimeError) as error:  # no permission, a name too long, links in a circle
-        raise RaectlError(f"cannot read {rules.shown(spec)}: {getattr(error, 'strerror', None) or error}") from error
+        raise RaectlError(f"cannot read {limits.shown(spec)}: {getattr(error, 'strerror', None) or error}") from error
     raise _unrecognised(spec)
 
 
@@ -65,7 +66,7 @@ def _unrecognised(spec: str) -> RaectlError:
         "a line, or digits, expressions or molecules"
     )
     if not os.path.lexists(spec):
-        return RaectlError(f"{rules.shown(spec)} does not exist", kinds)
-    if rules.is_image_name(spec):
-        return RaectlError(f"{rules.shown(spec)} is a single image", "give the folder that it is in")
-    return RaectlError(f"{rules.shown(spec)} is of no known kind", kinds)
+        return RaectlError(f"{limits.shown(spec)} does not exist", kinds)
+    if limits.is_image_name(spec):
+        return RaectlError(f"{limits.shown(spec)} is a single image", "give the folder that it is in")
+    return RaectlError(f"{limits.shown(spec)} is of no known kind", kinds)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-RESOLVED = ("image_size", "background", "grammar", "max_rules")  # what data of the kind that has it fill in
+RESOLVED = ("image_size", "background", "grammar", "max_productions")  # what data of the kind that has it fill in
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class DataOptions:
         background: colour (a name or `#rrggbb`) behind transparent pixels and around padded images.
         channels: 1 (grey) or 3 (colour); given when the data must suit an existing checkpoint.
         grammar: of strings: a name, a file or a text, as `raectl.grammars.read` takes them; resolved, its text.
-        max_rules: T, the rules of a derivation with its padding; a string that needs more is not taken.
+        max_productions: T, the rules of a derivation with its padding; a string that needs more is not taken.
         max_bad: share of bad items above which opening fails; up to 5 are skipped whatever their share.
         strict: fail at the first bad item.
     """
@@ -25,7 +25,7 @@ class DataOptions:
     background: str | None = None
     channels: int | None = None
     grammar: str | None = None
-    max_rules: int | None = None
+    max_productions: int | None = None
     max_bad: float = 0.01
     strict: bool = False
 

@@ -11,10 +11,7 @@ are written whole or not at all; whatever is unreadable is made anew.
 
 import contextlib
 import dataclasses
-import hashlib
 import json
-import os
-import sys
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +20,20 @@ from typing import Any
 import numpy as np
 import PIL
 
-from raectl.data import limits as rules
+from raectl.data import limits
 from raectl.data.dataset import fingerprint
-from raectl.data.journal import Block, Partial
+from raectl.data.journal import Block, Journal
 from raectl.data.options import DataOptions
 from raectl.errors import RaectlError
-from raectl.storage import files
+from raectl.storage.atomic import atomic_directory, describing_os_errors, write_json
+from raectl.storage.cache import cache_directory, digest
 
 # Part of every key: another layout here, or another decoder, makes other entries.
 _VERSION = f"2, Pillow {PIL.__version__}"
 
 
 @dataclass(frozen=True)
-class Job:
+class PackingTask:
     """What there is to convert.
 
     Arguments:
@@ -56,7 +54,7 @@ class Job:
     shape: tuple[int, ...]
     total: int
     blocks: Callable[[int], Generator[Block, None, None]]
-    bad: tuple[rules.Bad, ...] = ()
+    bad: tuple[limits.Bad, ...] = ()
     notes: tuple[str, ...] = ()
     what: str = "images"
 
@@ -73,28 +71,12 @@ class Packed:
     options: DataOptions
     total: int
     names: tuple[str, ...]
-    skipped: tuple[rules.Bad, ...]
+    skipped: tuple[limits.Bad, ...]
     known_fingerprint: str
     notes: tuple[str, ...] = ()
 
 
-def cache_directory() -> Path:
-    """`$RAECTL_CACHE`, or `raectl` in the place that the system has for caches."""
-    if own := os.environ.get("RAECTL_CACHE"):
-        return Path(own)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "raectl"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "raectl"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "raectl"
-
-
-def digest(*parts: Any) -> str:
-    """SHA-256 of values that JSON can hold, in hexadecimal."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def packed(state: str, options: DataOptions, prepare: Callable[[], Job]) -> Packed:
+def packed(state: str, options: DataOptions, prepare: Callable[[], PackingTask]) -> Packed:
     """The items of a source, from the cache if they are there.
 
     Arguments:
@@ -108,81 +90,83 @@ def packed(state: str, options: DataOptions, prepare: Callable[[], Job]) -> Pack
     known = _read(_memo(state, options))
     if known is not None and (found := _load(known.get("key"))):
         return dataclasses.replace(found, notes=tuple(known.get("notes", ())))
-    job = prepare()
+    task = prepare()
     trouble = "what was written cannot be read back"
     try:
-        if _load(job.key) is None:
-            _write(job)
+        if _load(task.key) is None:
+            _write(task)
         # Whoever opens the source again with the options that were settled on is not told of the choice.
-        for memo, notes in {_memo(state, job.options): (), _memo(state, options): job.notes}.items():
+        for memo, notes in {_memo(state, task.options): (), _memo(state, options): task.notes}.items():
             _make_parent(memo)
-            files.write_json(memo, {"key": job.key, "notes": notes})
+            write_json(memo, {"key": task.key, "notes": notes})
     except RaectlError as error:
         if not isinstance(error.__cause__, OSError):
             raise  # not the cache is at fault, but the data
         trouble = error.__cause__.strerror or str(error.__cause__)
     # After a failed write too: another process may have put the same entry there at the same moment.
-    found = _load(job.key)
-    return _without_cache(job, trouble) if found is None else dataclasses.replace(found, notes=job.notes)
+    found = _load(task.key)
+    return _without_cache(task, trouble) if found is None else dataclasses.replace(found, notes=task.notes)
 
 
 def _memo(state: str, options: DataOptions) -> Path:
     return cache_directory() / "memo" / f"{digest(_VERSION, state, options.form)}.json"
 
 
-def in_memory(job: Job) -> Packed:
+def in_memory(task: PackingTask) -> Packed:
     """Convert without the cache."""
-    items = np.empty((job.total, *job.shape), np.uint8)
+    items = np.empty((task.total, *task.shape), np.uint8)
     filled = 0
     names: list[str] = []
-    bad = [*job.bad]
-    with contextlib.closing(job.blocks(0)) as blocks:
+    bad = [*task.bad]
+    with contextlib.closing(task.blocks(0)) as blocks:
         for block in blocks:
             items[filled : filled + len(block.rows)] = block.rows
             filled += len(block.rows)
             names.extend(block.names)
             bad.extend(block.bad)
-            _check(job, bad, block)
+            _check(task, bad, block)
     items = items[:filled]
-    skipped = tuple(sorted(bad, key=rules.by_number))
-    return Packed(items, job.options, job.total, tuple(names), skipped, fingerprint(items), job.notes)
+    skipped = tuple(sorted(bad, key=limits.by_number))
+    return Packed(items, task.options, task.total, tuple(names), skipped, fingerprint(items), task.notes)
 
 
-def _check(job: Job, bad: list[rules.Bad], block: Block) -> None:
+def _check(task: PackingTask, bad: list[limits.Bad], block: Block) -> None:
     """Stop as soon as too many items are bad."""
-    if block.bad and rules.too_many(len(bad), job.total, job.options):
-        rules.tolerate(sorted(bad, key=rules.by_number), job.total, job.source, job.options, job.what)
+    if block.bad and limits.too_many(len(bad), task.total, task.options):
+        limits.tolerate(sorted(bad, key=limits.by_number), task.total, task.source, task.options, task.what)
 
 
-def _without_cache(job: Job, trouble: str) -> Packed:
-    where = rules.shown(str(cache_directory()))
-    note = f"the cache {where} cannot be used ({trouble}), so {job.what} are converted anew each time; set RAECTL_CACHE"
-    return in_memory(dataclasses.replace(job, notes=(*job.notes, note)))
+def _without_cache(task: PackingTask, trouble: str) -> Packed:
+    where = limits.shown(str(cache_directory()))
+    note = (
+        f"the cache {where} cannot be used ({trouble}), so {task.what} are converted anew each time; set RAECTL_CACHE"
+    )
+    return in_memory(dataclasses.replace(task, notes=(*task.notes, note)))
 
 
 def _make_parent(path: Path) -> None:
-    with files.describing_os_errors(path):
+    with describing_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _write(job: Job) -> None:
-    entry = cache_directory() / "packed" / job.key
+def _write(task: PackingTask) -> None:
+    entry = cache_directory() / "packed" / task.key
     _make_parent(entry)
-    with files.describing_os_errors(entry), Partial(entry, job.shape) as partial:
-        bad = [*job.bad, *partial.bad]
-        with contextlib.closing(job.blocks(partial.done)) as blocks:  # an interruption ends its threads too
+    with describing_os_errors(entry), Journal(entry, task.shape) as journal:
+        bad = [*task.bad, *journal.bad]
+        with contextlib.closing(task.blocks(journal.done)) as blocks:  # an interruption ends its threads too
             for block in blocks:
-                partial.append(block)
+                journal.append(block)
                 bad.extend(block.bad)
-                _check(job, bad, block)
-        with files.atomic_directory(entry) as directory:
-            taken = partial.take(directory / "items.npy")
+                _check(task, bad, block)
+        with atomic_directory(entry) as directory:
+            taken = journal.take(directory / "items.npy")
             meta = {
-                "options": job.options.form,
-                "shape": job.shape,
-                "total": job.total,
-                "names": partial.names,
-                "skipped": sorted(bad, key=rules.by_number),
+                "options": task.options.form,
+                "shape": task.shape,
+                "total": task.total,
+                "names": journal.names,
+                "skipped": sorted(bad, key=limits.by_number),
                 "fingerprint": taken,
             }
             (directory / "meta.json").write_text(json.dumps(meta), encoding="utf-8")

@@ -11,15 +11,15 @@ from typing import IO
 import numpy as np
 
 from raectl import grammars
-from raectl.data import limits as rules
-from raectl.data.base import Progress
+from raectl.data import limits
 from raectl.data.dataset import Dataset
 from raectl.data.journal import Block
 from raectl.data.options import DataOptions
-from raectl.data.packing import Job, packed
+from raectl.data.packing import PackingTask, packed
 from raectl.errors import RaectlError, UsageError
 from raectl.grammars.grammar import Grammar, padded
 from raectl.grammars.parser import LONGEST, ParseError, parser_of
+from raectl.progress import Progress
 
 _BLOCK = 4096  # derivations padded at a time
 _OFTEN = 1000  # lines between two words of progress, and bad ones between two looks at whether they are too many
@@ -48,7 +48,7 @@ class Lines:
 
 
 def open_strings(lines: Lines, options: DataOptions, progress: Progress) -> Dataset:
-    """The derivations of all lines, (N, T) uint8; T is one more than the longest needs, or `options.max_rules`.
+    """The derivations of all lines, (N, T) uint8; T is one more than the longest needs, or `options.max_productions`.
 
     Raises:
         UsageError: no grammar is given, or there is none of that name.
@@ -57,9 +57,12 @@ def open_strings(lines: Lines, options: DataOptions, progress: Progress) -> Data
     given = options.grammar or lines.grammar
     if given is None:
         hint = f"--grammar {', '.join(grammars.names())}, or a file of productions"
-        raise UsageError(f"{rules.shown(lines.source)} holds strings; of which grammar?", hint)
+        raise UsageError(f"{limits.shown(lines.source)} holds strings; of which grammar?", hint)
     asked = DataOptions(
-        grammar=grammars.canonical(given), max_rules=options.max_rules, max_bad=options.max_bad, strict=options.strict
+        grammar=grammars.canonical(given),
+        max_productions=options.max_productions,
+        max_bad=options.max_bad,
+        strict=options.strict,
     )
     with _spool() as spool:
         result = packed(lines.state, asked, lambda: _prepare(lines, asked, progress, spool))
@@ -70,7 +73,7 @@ def open_strings(lines: Lines, options: DataOptions, progress: Progress) -> Data
         sizes="rules of the grammar, padding included",
         source=lines.source,
         options=result.options,
-        notes=result.notes + rules.tolerate(result.skipped, result.total, lines.source, options, _WHAT),
+        notes=result.notes + limits.tolerate(result.skipped, result.total, lines.source, options, _WHAT),
         skipped=result.skipped,
         known_fingerprint=result.known_fingerprint,
     )
@@ -87,15 +90,15 @@ def _spool() -> Iterator[IO[bytes]]:
             spool.close()
 
 
-def _prepare(lines: Lines, options: DataOptions, progress: Progress, spool: IO[bytes]) -> Job:
+def _prepare(lines: Lines, options: DataOptions, progress: Progress, spool: IO[bytes]) -> PackingTask:
     assert options.grammar is not None
     grammar = grammars.read(options.grammar)
     total = sum(line is not None for line in lines.read())
     if total == 0:
-        raise RaectlError(f"{rules.shown(lines.source)} is empty", "one string a line is needed")
+        raise RaectlError(f"{limits.shown(lines.source)} is empty", "one string a line is needed")
     ends, bad = _parse(lines, grammar, total, options, progress, spool)
     longest = max((end - start for start, end in pairwise(ends)), default=0)
-    length = options.max_rules or min(LONGEST, 1 + longest)
+    length = options.max_productions or min(LONGEST, 1 + longest)
 
     def blocks(first: int) -> Generator[Block, None, None]:
         spool.seek(ends[first])
@@ -104,24 +107,24 @@ def _prepare(lines: Lines, options: DataOptions, progress: Progress, spool: IO[b
             rows = b"".join(padded(part, length, grammar.padding) for part in parts)
             yield Block(np.frombuffer(rows, np.uint8).reshape(-1, length))
 
-    resolved = replace(options, max_rules=length)
-    return Job(lines.source, lines.content(), resolved, (length,), total, blocks, tuple(bad), what=_WHAT)
+    resolved = replace(options, max_productions=length)
+    return PackingTask(lines.source, lines.content(), resolved, (length,), total, blocks, tuple(bad), what=_WHAT)
 
 
 def _parse(
     lines: Lines, grammar: Grammar, total: int, options: DataOptions, progress: Progress, spool: IO[bytes]
-) -> tuple[Sequence[int], list[rules.Bad]]:
+) -> tuple[Sequence[int], list[limits.Bad]]:
     """Write all derivations behind each other; 0 and where each ends, and the lines that have none."""
     parser = parser_of(grammar)
-    most = options.max_rules or LONGEST
+    most = options.max_productions or LONGEST
     ends = array("Q", [0])
-    bad: list[rules.Bad] = []
+    bad: list[limits.Bad] = []
     for number, found in enumerate(lines.read(), 1):
         if found is None:
             continue
         line, trouble = found
         if (seen := len(ends) + len(bad)) % _OFTEN == 0:
-            progress("parsing", seen, total)
+            progress.update("parsing", seen, total)
         try:
             if trouble:
                 raise ParseError(trouble)
@@ -134,7 +137,7 @@ def _parse(
         except ParseError as error:
             bad.append((f"line {number}", f"{_cut(line)}: {error}" if line else trouble or "empty"))
             if len(bad) % _OFTEN == 0:  # nothing is gained by reading on
-                rules.tolerate(bad, total, lines.source, options, _WHAT, so_far=True)
+                limits.tolerate(bad, total, lines.source, options, _WHAT, so_far=True)
     with _describing(lines):
         spool.flush()
     return ends, bad
@@ -145,9 +148,9 @@ def _describing(lines: Lines) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        message = f"no room for the derivations of {rules.shown(lines.source)}: {error.strerror or error}"
+        message = f"no room for the derivations of {limits.shown(lines.source)}: {error.strerror or error}"
         raise RaectlError(message, "free some space in the temporary directory, or set TMPDIR") from error
 
 
 def _cut(line: str) -> str:
-    return rules.shown(line if len(line) <= _SHOWN else line[:_SHOWN] + "...")
+    return limits.shown(line if len(line) <= _SHOWN else line[:_SHOWN] + "...")

@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from raectl.errors import RaectlError, UsageError
-from raectl.progress import Report as Reporting
+from raectl.progress import Progress
 from raectl.rng import check_seed
 
 LARGEST = 1e18  # larger values have squares that float32 cannot hold; an encoder that gives them has diverged
 LOG_2PI = math.log(2 * math.pi)
 _CHUNK = 2**20  # numbers in flight at once while rows are worked off in chunks: 8 MiB of float64
 
-Report = dict[str, float | int | bool | str]
+FitStats = dict[str, float | int | bool | str]
 
 
 def chunks(z: Tensor, width: int) -> Iterator[Tensor]:
@@ -88,7 +88,7 @@ def check_positive(name: str, value: Any) -> float:
 class Density(ABC):
     """A density over R^d, fitted to latents.
 
-    Options are keyword arguments of the constructor, checked at once. After `fit`, `report` holds numbers about the
+    Options are keyword arguments of the constructor, checked at once. After `fit`, `stats` holds numbers about the
     fit and `notices` sentences for the user. A subclass writes `options`, `_fit`, `_draw`, `_log_prob`, `to_arrays`
     and `_adopt`.
     """
@@ -98,9 +98,9 @@ class Density(ABC):
 
     def __init__(self) -> None:
         self._dim: int | None = None
-        self.report: Report = {}
+        self.stats: FitStats = {}
         self.notices: list[str] = []
-        self._reporting = Reporting()
+        self._progress = Progress()
 
     @property
     def dim(self) -> int:
@@ -118,23 +118,23 @@ class Density(ABC):
     def options(self) -> dict[str, Any]:
         """The constructor's keyword arguments, as JSON holds them."""
 
-    def fit(self, z: Any, seed: int = 0, report: Reporting | None = None) -> Self:
+    def fit(self, z: Any, seed: int = 0, progress: Progress | None = None) -> Self:
         """Fit to latents z: (N, d), anything `torch.as_tensor` takes; the same data and seed give the same fit.
 
         Arguments:
-            report: receives the progress of a fit that takes long.
+            progress: receives the progress of a fit that takes long.
 
         Raises:
             RaectlError: the latents cannot be used (see `as_latents`), or are fewer than the density needs.
         """
         check_seed(seed)
         z = as_latents(z)
-        self.report, self.notices = {}, []
-        self._reporting = report or Reporting()
+        self.stats, self.notices = {}, []
+        self._progress = progress or Progress()
         try:
             self._fit(z, seed)
         finally:
-            self._reporting = Reporting()
+            self._progress = Progress()
         self._dim = z.shape[1]
         return self
 
@@ -204,7 +204,7 @@ class Density(ABC):
 
     @abstractmethod
     def _fit(self, z: Tensor, seed: int) -> None:
-        """Fit to checked latents (N, d), float32 or float64; fill `report`, `notices`; tell `_reporting`."""
+        """Fit to checked latents (N, d), float32 or float64; fill `stats`, `notices`; tell `_progress`."""
 
     @abstractmethod
     def _draw(self, seed: int, start: int, n: int) -> np.ndarray:

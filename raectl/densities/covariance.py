@@ -32,11 +32,11 @@ class Covariance(ABC):
         self.shared = shared
 
     @abstractmethod
-    def shape(self, k: int, d: int) -> tuple[int, ...]:
+    def file_shape(self, k: int, d: int) -> tuple[int, ...]:
         """Shape in files."""
 
     @abstractmethod
-    def held(self, k: int, d: int) -> tuple[int, ...]:
+    def stored_shape(self, k: int, d: int) -> tuple[int, ...]:
         """Shape in this module."""
 
     @abstractmethod
@@ -80,24 +80,24 @@ class Covariance(ABC):
         """New covariances from the sums over n of r (K,), of r y (K, d), and `scatter`."""
 
     @abstractmethod
-    def colour(self, factors: np.ndarray, component: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    def apply_factor(self, factors: np.ndarray, component: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """L_k e for each row's component k: (n,) and noise e: (n, d), the bits of a row being its own affair."""
 
 
 class _Matrix(Covariance):
     """Full covariances, or one tied covariance."""
 
-    def shape(self, k: int, d: int) -> tuple[int, ...]:
+    def file_shape(self, k: int, d: int) -> tuple[int, ...]:
         return (d, d) if self.shared else (k, d, d)
 
-    def held(self, k: int, d: int) -> tuple[int, ...]:
+    def stored_shape(self, k: int, d: int) -> tuple[int, ...]:
         return (1 if self.shared else k, d, d)
 
     def parameters(self, k: int, d: int) -> int:
         return (1 if self.shared else k) * d * (d + 1) // 2
 
     def diagonal(self, variances: Tensor, k: int) -> Tensor:
-        return torch.diag(variances).expand(self.held(k, len(variances))).contiguous()
+        return torch.diag(variances).expand(self.stored_shape(k, len(variances))).contiguous()
 
     def rescale(self, covariances: Tensor, scale: Tensor) -> Tensor:
         return covariances * scale[:, None] * scale
@@ -145,7 +145,7 @@ class _Matrix(Covariance):
     def _sum(self, per_component: Tensor) -> Tensor:
         return per_component.sum(dim=0, keepdim=True) if self.shared else per_component
 
-    def colour(self, factors: np.ndarray, component: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    def apply_factor(self, factors: np.ndarray, component: np.ndarray, noise: np.ndarray) -> np.ndarray:
         component = np.zeros_like(component) if self.shared else component
         columns = np.ascontiguousarray(factors.transpose(2, 0, 1))  # (column, K, row)
         z = np.zeros_like(noise)
@@ -158,10 +158,10 @@ class _Matrix(Covariance):
 class _Diagonal(Covariance):
     """Diagonal covariances, or multiples of the identity."""
 
-    def shape(self, k: int, d: int) -> tuple[int, ...]:
+    def file_shape(self, k: int, d: int) -> tuple[int, ...]:
         return (k,) if self.shared else (k, d)
 
-    def held(self, k: int, d: int) -> tuple[int, ...]:
+    def stored_shape(self, k: int, d: int) -> tuple[int, ...]:
         return (k, 1 if self.shared else d)
 
     def parameters(self, k: int, d: int) -> int:
@@ -201,7 +201,7 @@ class _Diagonal(Covariance):
     def _mean(self, per_dimension: Tensor) -> Tensor:
         return per_dimension.mean(dim=1, keepdim=True) if self.shared else per_dimension
 
-    def colour(self, factors: np.ndarray, component: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    def apply_factor(self, factors: np.ndarray, component: np.ndarray, noise: np.ndarray) -> np.ndarray:
         z: np.ndarray = factors[component] * noise
         return z
 

@@ -3,26 +3,19 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from raectl import registry
-from raectl.checkpoint import densities as store
-from raectl.checkpoint.directory import Directory
-from raectl.data import split
 from raectl.densities.base import Density
 from raectl.densities.mixtures.base import Mixture
 from raectl.densities.mixtures.choose import choose_components
-from raectl.errors import RaectlError, UsageError
-from raectl.progress import Report
-from raectl.storage import files
-from raectl.storage.lock import Lock
+from raectl.errors import UsageError
+from raectl.progress import Progress
 
 AUTO = "auto"
 _OVERFITTED = 1.0  # nats per dimension between latents it was fitted to and others
-_HELD_OUT = 0.1  # share of latents from a file by which a density is judged
 
 
 @dataclass(frozen=True)
@@ -61,19 +54,6 @@ class Fit:
         components = self.density.options.get("components")
         return self.kind if components is None else f"{self.kind}-{components}"
 
-    def save(self, directory: Directory, name: str | None = None, weights: str | None = None) -> store.Stored:
-        """Keep the density in a directory, under `name` or the default one."""
-        return store.save(
-            directory,
-            name or self.default_name,
-            self.kind,
-            self.density,
-            seed=self.seed,
-            weights=weights,
-            latents=self.latents,
-            nats_per_dimension={"train": self.train, "held_out": self.held_out},
-        )
-
 
 def check_options(kind: str, options: Mapping[str, Any]) -> None:
     """Raise a `UsageError`, before any work, unless the kind is known and takes the options; see `fit`."""
@@ -85,7 +65,13 @@ def check_options(kind: str, options: Mapping[str, Any]) -> None:
 
 
 def fit(
-    kind: str, train: np.ndarray, held_out: np.ndarray, *, seed: int = 0, report: Report | None = None, **options: Any
+    kind: str,
+    train: np.ndarray,
+    held_out: np.ndarray,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **options: Any,
 ) -> Fit:
     """Fit a registered density to latents (N, d).
 
@@ -94,7 +80,7 @@ def fit(
         train: (N, d) latents to fit to.
         held_out: (M, d) latents to judge by; M may be 0 unless the components are chosen by them.
         seed: of the fit.
-        report: receives progress.
+        progress: receives progress.
         options: the density's own; `components="auto"` chooses the number by held-out log-likelihood.
 
     Raises:
@@ -110,7 +96,7 @@ def fit(
         others = {name: value for name, value in options.items() if name != "components"}
         density, tried = choose_components(train, held_out, seed, kind=registry.resolve("density", kind), **others)
     else:
-        density = registry.resolve("density", kind).create(**options).fit(train, seed, report)
+        density = registry.resolve("density", kind).create(**options).fit(train, seed, progress)
     d = train.shape[1]
     fitted, unseen = (float(density.log_prob(z).mean()) / d if len(z) else None for z in (train, held_out))
     assert fitted is not None, "there are training latents"
@@ -130,60 +116,3 @@ def fit(
         n_held_out=len(held_out),
         tried=tried,
     )
-
-
-def fit_latents(
-    path: str | Path,
-    latents: str | Path,
-    kind: str = "gmm",
-    *,
-    name: str | None = None,
-    seed: int = 0,
-    report: Report | None = None,
-    **options: Any,
-) -> Fit:
-    """Fit a density to latents of anybody's encoder, and keep it in a directory that holds only densities.
-
-    Arguments:
-        path: the directory; it is made, or was made by this function before.
-        latents: a `.npy` file, (N, d) numbers; a tenth is held out.
-        kind, name, seed, report, options: as in `Checkpoint.fit_density`.
-
-    Raises:
-        RaectlError: `path` is something else, another process writes there, or the latents do not suit.
-    """
-    directory = Directory(Path(path))
-    is_new = not directory.path.exists() or _is_empty(directory.path)
-    if not is_new and not directory.is_densities_only():
-        raise RaectlError(f"{path} is no directory that holds densities only", "--latents needs a new directory")
-    z = read_latents(latents)
-    train, held_out = split(len(z), _HELD_OUT, seed)
-    with Lock(directory.path, (report or Report()).note) as lock:
-        if not is_new:
-            lock.take()
-        result = fit(kind, z[train], z[held_out], seed=seed, report=report, **options)
-        with files.describing_os_errors(directory.path):
-            directory.densities.mkdir(parents=True, exist_ok=True)
-        lock.take()
-        result.save(directory, name)
-    return result
-
-
-def _is_empty(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
-
-
-def read_latents(path: str | Path) -> np.ndarray:
-    """Latents of anybody's encoder from a `.npy` file: (N, d) numbers => float32.
-
-    Raises:
-        RaectlError: the file is missing, or holds something else.
-    """
-    hint = "numpy.save(FILE, z) with z an (N, d) array writes one"
-    try:
-        z = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise RaectlError(f"cannot read latents from {path}: {error}", hint) from error
-    if not isinstance(z, np.ndarray) or z.ndim != 2 or z.dtype.kind not in "fiu" or z.shape[0] < 2 or z.shape[1] < 1:
-        raise RaectlError(f"{path} holds no (N, d) array of numbers with N at least 2", hint)
-    return np.asarray(z, dtype=np.float32)

@@ -13,7 +13,7 @@ from raectl.densities.base import Arrays, Density, check_integer, check_positive
 from raectl.densities.covariance import COVARIANCES
 from raectl.densities.mixtures.choose import choose_components
 from raectl.densities.mixtures.gmm import GMM
-from raectl.densities.mixtures.parameters import Normals
+from raectl.densities.mixtures.parameters import MixtureParameters
 from raectl.densities.networks import (
     Draws,
     Recipe,
@@ -24,12 +24,12 @@ from raectl.densities.networks import (
     set_aside,
     weights,
 )
-from raectl.densities.standardizer import Frame
+from raectl.densities.standardizer import Standardizer
 from raectl.rng import permutation
 
 _RIDGE = 1e-6  # of each dimension's variance
 _FULL = COVARIANCES["full"]
-_ORDERS = 0  # seed of the orders by which couplings halve the dimensions
+_ORDERS = 3  # seed of the orders by which couplings halve the dimensions
 _LAST = 4  # layer of a coupling's network, activations counted
 _PATIENCE, _GAIN, _HALVINGS, _CLIP, _AVERAGE = 5, 2e-4, 1, 1.0, 0.995  # see `Recipe`
 _STEPS = 6000
@@ -107,7 +107,7 @@ class Flow(Density):
             return nn.ModuleList(self._coupling(d, index) for index in range(self.transforms))
 
     def _coupling(self, d: int, index: int) -> nn.Module:
-        order = torch.from_numpy(permutation(_ORDERS, index // 2, d))
+        order = torch.from_numpy(permutation(_ORDERS, "coupling halves", d, step=index // 2))
         first = order < (d + 1) // 2
         coupling: nn.Module = GeneralCouplingTransform(
             features=d,
@@ -133,22 +133,22 @@ class Flow(Density):
 
     def _fit(self, z: Tensor, seed: int) -> None:
         n, d = z.shape
-        frame = Frame.of(z)
+        standardizer = Standardizer.fit(z)
         correlation = _RIDGE * torch.eye(d, dtype=torch.float64)
         for part in chunks(z, d):
-            x = (part.double() - frame.centre) / frame.scale
+            x = (part.double() - standardizer.centre) / standardizer.scale
             correlation += x.T @ x / n
-        self._mean = frame.centre
-        self._factor = frame.scale[:, None] * torch.linalg.cholesky((correlation + correlation.T) / 2)
+        self._mean = standardizer.centre
+        self._factor = standardizer.scale[:, None] * torch.linalg.cholesky((correlation + correlation.T) / 2)
         x, held_out = set_aside(torch.cat([self._whiten(part).float() for part in chunks(z, d)]), seed)
         self._fit_base(x, held_out, seed)
         self._couplings = self._build(d, seed)
         epochs = self.epochs or -(-_STEPS // max(1, len(x) // self.batch_size))
         recipe = Recipe(epochs, self.batch_size, self.lr, _PATIENCE, _GAIN, _HALVINGS, _CLIP, _AVERAGE)
-        self.report = dict(fit_network(self._couplings, self._loss, x, held_out, recipe, seed, self._reporting))
-        self.report["base"] = len(self._base.weights)
-        self.report["parameters"] = self._numbers(d)
-        self.notices = frame.notices(n, d)
+        self.stats = dict(fit_network(self._couplings, self._loss, x, held_out, recipe, seed, self._progress))
+        self.stats["base"] = len(self._base.weights)
+        self.stats["parameters"] = self._numbers(d)
+        self.notices = standardizer.notices(n, d)
         self._draws = Draws(self._make)
         self._couplings.double()
 
@@ -158,7 +158,7 @@ class Flow(Density):
         else:
             mixture = GMM(components=min(self.base, len(x))).fit(x, seed)
         held = mixture.to_arrays()
-        self._base = Normals.from_arrays(_FULL, held["weights"], held["means"], held["covariances"])
+        self._base = MixtureParameters.from_arrays(_FULL, held["weights"], held["means"], held["covariances"])
         self._residuals = _FULL.whitener(self._base.means, self._base.factors, torch.float32)
         self._constants = self._base.log_constants().float()
 
@@ -213,7 +213,7 @@ class Flow(Density):
         mixture = arrays.take("base.weights", (None,))
         means = arrays.take("base.means", (len(mixture), d))
         covariances = arrays.take("base.covariances", (len(mixture), d, d))
-        self._base = Normals.adopt(arrays, _FULL, mixture, means, covariances)
+        self._base = MixtureParameters.adopt(arrays, _FULL, mixture, means, covariances)
         if arrays.numbers != self._numbers(d):  # before networks of any size are built
             arrays.refuse("weights are missing or too many")
         self._couplings = self._build(d, 0)

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from raectl.densities.base import Arrays, Density, check_positive, chunks
 from raectl.densities.covariance import COVARIANCES
-from raectl.densities.mixtures.parameters import Normals
-from raectl.densities.standardizer import Frame
+from raectl.densities.mixtures.parameters import MixtureParameters
+from raectl.densities.standardizer import Standardizer
 
 _FULL = COVARIANCES["full"]
 
@@ -54,21 +54,23 @@ class Gaussian(Density):
 
     def _fit(self, z: Tensor, seed: int) -> None:
         n, d = z.shape
-        frame = Frame.of(z)
-        covariance = (self.reg_covar * frame.scale.square()).diag()
+        standardizer = Standardizer.fit(z)
+        covariance = (self.reg_covar * standardizer.scale.square()).diag()
         for part in chunks(z, d):
-            x = part.double() - frame.centre
+            x = part.double() - standardizer.centre
             covariance += x.T @ x / n
         covariance = (covariance + covariance.T) / 2
-        self._normal = Normals.from_arrays(_FULL, np.ones(1), frame.centre[None].numpy(), covariance[None].numpy())
+        self._normal = MixtureParameters.from_arrays(
+            _FULL, np.ones(1), standardizer.centre[None].numpy(), covariance[None].numpy()
+        )
         log_likelihood = sum(float(self._log_prob(part.double()).sum()) for part in chunks(z, d))
         parameters = d + _FULL.parameters(1, d)
-        self.report = {
+        self.stats = {
             "log_likelihood": log_likelihood / n,
             "parameters": parameters,
             "bic": float(parameters * np.log(n) - 2 * log_likelihood),
         }
-        self.notices = frame.notices(n, d)
+        self.notices = standardizer.notices(n, d)
 
     def _draw(self, seed: int, start: int, n: int) -> np.ndarray:
         return self._normal.draw(seed, start, n)
@@ -81,5 +83,5 @@ class Gaussian(Density):
         d = len(mean)
         covariance = arrays.take("covariance", (d, d))
         arrays.finish()
-        self._normal = Normals.adopt(arrays, _FULL, np.ones(1), mean[None], covariance[None])
+        self._normal = MixtureParameters.adopt(arrays, _FULL, np.ones(1), mean[None], covariance[None])
         return d

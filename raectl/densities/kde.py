@@ -43,7 +43,7 @@ class KDE(Density):
 
     def _fit(self, z: Tensor, seed: int) -> None:
         self._latents = z.double().clone()
-        self.report = {"parameters": z.numel()}
+        self.stats = {"parameters": z.numel()}
 
     def _width(self) -> int:
         return min(_COLUMNS, len(self._latents))

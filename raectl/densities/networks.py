@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from raectl.densities.base import Arrays
+from raectl.device import padded_blocks
 from raectl.errors import RaectlError
-from raectl.progress import Report
+from raectl.model.plateau import Plateau, Schedule
+from raectl.model.weights import to_array
+from raectl.progress import Progress
 from raectl.rng import permutation, torch_generator
-from raectl.training.state import to_array
 
-# Networks run on blocks of one fixed size, the last one padded: a library may choose another algorithm, with other
-# rounding, for another batch size, and row i must not depend on how many are asked for.
-BLOCK = 256
+BLOCK = 256  # rows that a network runs on at a time; see `padded_blocks`
 _HELD_OUT = 10  # one in so many latents is set aside
 _ROWS = 1024  # latents whose loss is taken at once, where no gradient is
 _STEPS = 50  # steps from one report to the next
@@ -66,13 +66,13 @@ def drawn_from(seed: int) -> Iterator[None]:
 
 def set_aside(x: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Rows to fit to, and a tenth to judge by, at least one; a single row serves as both."""
-    order = torch.from_numpy(permutation(seed, 0, len(x)))  # epoch 0 of the orders; those of a fit start at 1
+    order = torch.from_numpy(permutation(seed, "density held out", len(x)))
     aside = max(1, len(x) // _HELD_OUT)
     return x[order[aside:]] if len(x) > 1 else x, x[order[:aside]]
 
 
 def fit_network(
-    module: nn.Module, loss: Loss, x: Tensor, held_out: Tensor, recipe: Recipe, seed: int, report: Report
+    module: nn.Module, loss: Loss, x: Tensor, held_out: Tensor, recipe: Recipe, seed: int, progress: Progress
 ) -> dict[str, float | int]:
     """Fit the weights of a module, in place, to rows x: (N, d) float32.
 
@@ -83,14 +83,14 @@ def fit_network(
     Raises:
         RaectlError: the loss of the rows set aside is not finite any more.
     """
-    fit = _Fit(module, loss, recipe, seed, report)
+    fit = _Fit(module, loss, recipe, seed, progress)
     fit.judge(0, held_out)
     for epoch in range(1, recipe.epochs + 1):
         start = time.perf_counter()
         terms = {"loss": fit.epoch(epoch, x)}
         fit.judge(epoch, held_out)
         seconds = time.perf_counter() - start
-        report.epoch(
+        progress.epoch(
             {
                 "epoch": epoch,
                 "epochs": recipe.epochs,
@@ -112,18 +112,19 @@ def fit_network(
 class _Fit:
     """A module in the course of its fit: the optimizer, the schedule, and the best weights so far."""
 
-    def __init__(self, module: nn.Module, loss: Loss, recipe: Recipe, seed: int, report: Report) -> None:
-        self._loss, self._recipe, self._seed, self._report = loss, recipe, seed, report
+    def __init__(self, module: nn.Module, loss: Loss, recipe: Recipe, seed: int, progress: Progress) -> None:
+        self._loss, self._recipe, self._seed, self._progress = loss, recipe, seed, progress
         self._weights: list[Tensor] = list(module.parameters())
         self._averages = [weight.detach().clone() for weight in self._weights]
         self._adam, self._steps = torch.optim.Adam(self._weights, lr=recipe.lr, fused=True), 0
-        self._reference, self._stale, self.halvings = math.inf, 0, 0
+        self._schedule, self._plateau = Schedule(recipe.lr), Plateau(recipe.gain, recipe.patience)
+        self.halvings = 0
         self.best: list[Tensor] = []
         self.best_epoch, self.lowest, self.latest = 0, math.inf, math.inf
 
     def epoch(self, epoch: int, x: Tensor) -> float:
         """One pass over the rows in an order of its own; the mean loss of its steps."""
-        order = torch.from_numpy(permutation(self._seed, epoch, len(x)))
+        order = torch.from_numpy(permutation(self._seed, "density order", len(x), epoch))
         size = min(self._recipe.batch_size, len(x))
         batches = len(x) // size
         generator = torch_generator(self._seed, "density", epoch)
@@ -141,7 +142,7 @@ class _Fit:
             if batch % _STEPS == _STEPS - 1:
                 rate = (batch + 1) * size / (time.perf_counter() - start)
                 left = ((self._recipe.epochs - epoch + 1) * batches - batch - 1) * size / rate
-                self._report.step(epoch, batch + 1, batches, {"loss": total / (batch + 1)}, rate, left)
+                self._progress.step(epoch, batch + 1, batches, {"loss": total / (batch + 1)}, rate, left)
         return total / batches
 
     def _add_to_averages(self) -> None:
@@ -175,14 +176,10 @@ class _Fit:
         if self.latest < self.lowest:
             self.lowest, self.best_epoch = self.latest, epoch
             self.best = [average.clone() for average in self._averages]
-        if self.latest < self._reference - self._recipe.gain:
-            self._reference, self._stale = self.latest, 0
-            return
-        self._stale += 1
-        if self._stale >= self._recipe.patience:
-            self._stale, self.halvings = 0, self.halvings + 1
+        if self._plateau.update(self._schedule, self.latest):
+            self.halvings += 1
             for group in self._adam.param_groups:
-                group["lr"] /= 2
+                group["lr"] = self._schedule.lr
 
 
 def weights(module: nn.Module) -> dict[str, np.ndarray]:
@@ -199,12 +196,8 @@ def adopt_weights(arrays: Arrays, module: nn.Module) -> None:
 
 def in_blocks(network: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     """`network(rows)` without gradients, run on BLOCK rows at a time."""
-    results = []
     with torch.no_grad():
-        for part in torch.split(rows, BLOCK):
-            block = torch.cat([part, part[-1:].expand(BLOCK - len(part), -1)])
-            results.append(network(block)[: len(part)])
-    return torch.cat(results)
+        return torch.cat([network(block)[:count] for block, count in padded_blocks(rows, BLOCK)])
 
 
 class Draws:

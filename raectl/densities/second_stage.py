@@ -19,7 +19,7 @@ from raectl.densities.networks import (
     set_aside,
     weights,
 )
-from raectl.densities.standardizer import Frame
+from raectl.densities.standardizer import Standardizer
 from raectl.errors import RaectlError
 from raectl.rng import normals
 
@@ -58,9 +58,10 @@ class SecondStageVAE(Density):
     which is beta times a negative evidence lower bound of Gaussian likelihood with variance s^2 = beta d / 2.
 
     `log_prob` is that bound, not the density: log p(z) >= E[log N(x; D(u), s^2 I)] - KL. The expectation over u is an
-    estimate from four fixed draws e, the same for every z, so that the mean over latents carries an error common to
-    all of them. `sample` gives D(u), u ~ p(u), without the likelihood's noise, as the reference does; its rows are
-    less spread than the density that is bounded.
+    estimate from four fixed draws e, the same for every z: two and their opposites, scaled to variance 1 in each
+    dimension, which makes it exact for what is quadratic in e. Its error is common to all latents. `sample` gives D(u),
+    u ~ p(u), without the likelihood's noise, as the reference does; its rows are less spread than the density that is
+    bounded.
 
     References: Dai, Wipf, "Diagnosing and Enhancing VAE Models", ICLR 2019, section 4. Ghosh et al., "From Variational
     to Deterministic Autoencoders", ICLR 2020 (2sVAE), whose released code gives the defaults.
@@ -143,15 +144,15 @@ class SecondStageVAE(Density):
         n, d = z.shape
         if n < (self.components or 1):
             raise RaectlError(f"--components {self.components} is more than the {n} latents", f"use {n} or fewer")
-        frame = Frame.of(z)
-        self._mean, self._scale = frame.centre, frame.scale
+        standardizer = Standardizer.fit(z)
+        self._mean, self._scale = standardizer.centre, standardizer.scale
         with drawn_from(seed):
             self._networks = _Networks(d, self.hidden)
         recipe = Recipe(self.epochs, self.batch_size, self.lr, _PATIENCE, _GAIN)
         x = self._standardise(z)
-        self.report = dict(fit_network(self._networks, self._loss, *set_aside(x, seed), recipe, seed, self._reporting))
-        self.report["parameters"] = sum(parameter.numel() for parameter in self._networks.parameters())
-        self.notices = frame.notices(n, 0)
+        self.stats = dict(fit_network(self._networks, self._loss, *set_aside(x, seed), recipe, seed, self._progress))
+        self.stats["parameters"] = sum(parameter.numel() for parameter in self._networks.parameters())
+        self.notices = standardizer.notices(n, 0)
         self._draws, self._prior = Draws(self._make), None
         if self.components is not None:
             u = in_blocks(lambda rows: self._networks.encode(rows)[0], x)
@@ -181,7 +182,8 @@ class SecondStageVAE(Density):
         d, variance = self.dim, self.beta * self.dim / 2
         x = self._standardise(z)
         mu, log_sigma = torch.split(in_blocks(lambda rows: torch.cat(self._networks.encode(rows), 1), x), d, dim=1)
-        e = torch.from_numpy(normals(_BOUND_SEED, 0, _DRAWS // 2, d)).float()
+        e = torch.from_numpy(normals(_BOUND_SEED, 0, _DRAWS // 2, d, "bound")).float()
+        e = e / e.square().mean(dim=0).sqrt()
         total = torch.zeros(len(z), dtype=torch.float64)
         for draw in torch.cat([e, -e]):
             u = mu + log_sigma.exp() * draw

@@ -29,7 +29,7 @@ class StandardNormal(Density):
         return {"dim": np.array([self.dim], dtype=np.float64)}
 
     def _fit(self, z: Tensor, seed: int) -> None:
-        self.report = {"parameters": 0}
+        self.stats = {"parameters": 0}
 
     def _draw(self, seed: int, start: int, n: int) -> np.ndarray:
         return normals(seed, start, n, self.dim)

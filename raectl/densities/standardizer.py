@@ -10,7 +10,7 @@ from raectl.densities.base import chunks
 
 
 @dataclass(frozen=True)
-class Frame:
+class Standardizer:
     """Where the data lie: x = (z - centre) / scale, both (d,) float64, and which dimensions are constant."""
 
     centre: Tensor
@@ -18,7 +18,7 @@ class Frame:
     constant: list[int]
 
     @classmethod
-    def of(cls, z: Tensor) -> "Frame":
+    def fit(cls, z: Tensor) -> "Standardizer":
         """Mean and standard deviation of each dimension; a constant one has the root mean square of the others'."""
         n, d = z.shape
         centre, squares = torch.zeros(2, d, dtype=torch.float64)
@@ -35,9 +35,9 @@ class Frame:
         usual = float(scale[~constant].square().mean().sqrt()) if not bool(constant.all()) else 1.0
         return cls(centre, torch.where(constant, usual, scale), constant.nonzero().flatten().tolist())
 
-    def evened(self) -> "Frame":
+    def isotropic(self) -> "Standardizer":
         """The same with one scale for all dimensions."""
-        return Frame(self.centre, self.scale.square().mean().sqrt().expand_as(self.scale), self.constant)
+        return Standardizer(self.centre, self.scale.square().mean().sqrt().expand_as(self.scale), self.constant)
 
     def rows(self, z: Tensor, width: int) -> Iterator[Tensor]:
         """Chunks of x, of z's type."""

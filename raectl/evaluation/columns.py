@@ -20,21 +20,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raectl import rng as noise
-from raectl.checkpoint import densities as store
+from raectl import rng
+from raectl.checkpoint import densities as fitted
 from raectl.checkpoint.checkpoint import Checkpoint
-from raectl.checkpoint.latents import split_latents
 from raectl.data import Dataset
 from raectl.densities import Density
 from raectl.densities.standard_normal import StandardNormal
 from raectl.errors import RaectlError, UsageError
 from raectl.generation.interpolation import KINDS
 from raectl.model.table import Model
-from raectl.progress import Report
+from raectl.progress import Progress
 from raectl.registry import resolve
 
 N = "N"
-_PAIRS = 1  # stream of the permutation that draws pairs; `raectl.generation.interpolation` has 0
 
 
 @runtime_checkable
@@ -46,7 +44,7 @@ class Recoding(Protocol):
 
 
 @dataclass(frozen=True)
-class Subject:
+class Column:
     """One set of items to be measured.
 
     Arguments:
@@ -66,7 +64,7 @@ class Subject:
     errors: Callable[[], dict[str, float]] | None = None
 
 
-def subjects(
+def columns(
     checkpoint: Checkpoint,
     real: np.ndarray,
     training: Dataset | None,
@@ -75,8 +73,8 @@ def subjects(
     kind: str = "spherical",
     seed: int = 0,
     draws: int | None = None,
-    report: Report | None = None,
-) -> list[Subject]:
+    progress: Progress | None = None,
+) -> list[Column]:
     """Everything that can be measured of a checkpoint, as many items of each as there are real ones.
 
     Arguments:
@@ -87,7 +85,7 @@ def subjects(
         kind: of interpolation, `linear` or `spherical` (the paper's).
         seed: of samples and pairs.
         draws: decode each sample so many times, and keep the most frequent valid item; None for once.
-        report: is told what is left out, and why.
+        progress: is told what is left out, and why.
 
     Raises:
         UsageError: the kind of interpolation is unknown.
@@ -95,57 +93,57 @@ def subjects(
     """
     if kind not in KINDS:
         raise UsageError(f"--kind {kind!r} is none of {', '.join(KINDS)}")
-    report = report or Report()
-    fitted = _fitted(checkpoint, densities, report)
+    progress = progress or Progress()
+    fitted = _fitted(checkpoint, densities, progress)
     codes = _Codes(checkpoint, real, kind, seed)
-    found = [Subject("reconstruction", len(real), None, codes.reconstructions, errors=codes.errors)]
+    found = [Column("reconstruction", len(real), None, codes.reconstructions, errors=codes.errors)]
 
-    def samples(name: str, density: Density, stored: str | None) -> Subject:
+    def samples(name: str, density: Density, stored: str | None) -> Column:
         def blocks() -> Iterator[np.ndarray]:
             if draws is not None:
                 return checkpoint.modes(len(real), seed, density, draws)
             return map(checkpoint.modality.to_items, checkpoint.sample_blocks(len(real), seed, density))
 
-        return Subject(name if draws is None else f"{name}, {draws} draws", len(real), stored, blocks, draws)
+        return Column(name if draws is None else f"{name}, {draws} draws", len(real), stored, blocks, draws)
 
-    if first := _n(checkpoint, training, report):
+    if first := _n(checkpoint, training, progress):
         found.append(samples(N, first, None))
     for name, density in fitted.items():
         found.append(samples(name, density, name))
-    found.append(Subject("interpolation", len(real), None, codes.interpolations))
+    found.append(Column("interpolation", len(real), None, codes.interpolations))
     for name, density in fitted.items():
         if isinstance(density, Recoding):
             through = _Codes(checkpoint, real, kind, seed, density)
             found.append(
-                Subject(f"reconstruction by {name}", len(real), name, through.reconstructions, errors=through.errors)
+                Column(f"reconstruction by {name}", len(real), name, through.reconstructions, errors=through.errors)
             )
-            found.append(Subject(f"interpolation by {name}", len(real), name, through.interpolations))
+            found.append(Column(f"interpolation by {name}", len(real), name, through.interpolations))
     return found
 
 
-def _fitted(checkpoint: Checkpoint, wanted: Sequence[str], report: Report) -> dict[str, Density]:
+def _fitted(checkpoint: Checkpoint, wanted: Sequence[str], progress: Progress) -> dict[str, Density]:
     if wanted:
-        entries = [store.find(checkpoint.directory, name) for name in dict.fromkeys(wanted)]
+        entries = [fitted.find(checkpoint.directory, name) for name in dict.fromkeys(wanted)]
         return {entry.name: checkpoint.density(entry.name) for entry in entries if entry}
     found = {}
-    for entry in store.stored(checkpoint.directory):
+    for entry in fitted.list_fitted(checkpoint.directory):
         try:
             found[entry.name] = checkpoint.density(entry.name)
         except RaectlError as error:
-            report.note(f"left out: {error.message}")
+            progress.note(f"left out: {error.message}")
     return found
 
 
-def _n(checkpoint: Checkpoint, training: Dataset | None, report: Report) -> Density | None:
+def _n(checkpoint: Checkpoint, training: Dataset | None, progress: Progress) -> Density | None:
     """The density of column N, fitted here where it needs fitting: what costs a moment is not kept."""
     model: Model = resolve("model", checkpoint.config.model)
     kind: type[Density] = resolve("density", model.n)
     if kind is StandardNormal:
         return StandardNormal().fit(torch.zeros(1, checkpoint.latent_dim))
     if training is None:
-        report.note(f"left out: {N}, a {model.n} density of the training latents, as the training data are gone")
+        progress.note(f"left out: {N}, a {model.n} density of the training latents, as the training data are gone")
         return None
-    return kind().fit(split_latents(checkpoint, training)[0])
+    return kind().fit(checkpoint.split_latents(training)[0])
 
 
 class _Codes:
@@ -155,7 +153,7 @@ class _Codes:
         self, checkpoint: Checkpoint, real: np.ndarray, kind: str, seed: int, density: Recoding | None = None
     ) -> None:
         self.checkpoint, self.real, self.path, self.density = checkpoint, real, KINDS[kind], density
-        self.order = noise.permutation(seed, _PAIRS, len(real))
+        self.order = rng.permutation(seed, "evaluation pairs", len(real))
         self.sums: dict[str, float] = {}
 
     def _encode(self) -> Tensor:
@@ -168,7 +166,7 @@ class _Codes:
     def reconstructions(self) -> Iterator[np.ndarray]:
         """Of every real item; on the way, how far they are."""
         modality = self.checkpoint.modality
-        measures = {name: resolve("metric", name) for name in modality.measures}
+        measures = {name: resolve("metric", name) for name in modality.metrics}
         self.sums = dict.fromkeys(measures, 0.0)
         start = 0
         for x_hat in self._decode(self._encode()):

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from raectl.checkpoint import densities as store
 from raectl.checkpoint.checkpoint import Checkpoint
+from raectl.checkpoint.densities import list_fitted
 from raectl.data import Dataset
 from raectl.errors import RaectlError, UsageError, command
 from raectl.generation import interpolation
@@ -87,7 +87,7 @@ def labels(checkpoints: Sequence[Checkpoint]) -> list[str]:
 
 def densities(checkpoint: Checkpoint) -> list[str | None]:
     """Names of the fitted densities of these weights; None for the prior of a model that has one and nothing fitted."""
-    fitted = [e.name for e in store.stored(checkpoint.directory) if e.weights == checkpoint.weights]
+    fitted = [e.name for e in list_fitted(checkpoint.directory) if e.weights == checkpoint.weights]
     model: Model = resolve("model", checkpoint.config.model)
     return [*fitted] or ([None] if model.prior else [])
 

@@ -15,26 +15,25 @@ from typing import Any
 import numpy as np
 import torch
 
-import raectl
-from raectl import rng as noise
+from raectl import rng
+from raectl._version import __version__
 from raectl.checkpoint.checkpoint import Checkpoint
 from raectl.data import Dataset
 from raectl.errors import RaectlError, UsageError
-from raectl.evaluation.columns import Subject, subjects
+from raectl.evaluation.columns import Column, columns
 from raectl.evaluation.features import cached_features, extract
 from raectl.extractors import Extractor
 from raectl.metrics.reference import Measured, Reference
-from raectl.progress import Report
+from raectl.progress import Progress
 from raectl.registry import check, resolve
 
 REAL = "real"
 DEFAULT_N = 10_000  # the paper's
-_CHOICE = 2  # stream of the permutation that chooses among too many items
 _FEWEST = 12  # items: the nearest five of each must mean something
 
 
 @dataclass(frozen=True)
-class Result:
+class Measurement:
     """One column of Table 1, measured.
 
     Arguments:
@@ -72,7 +71,7 @@ class Evaluation:
         seed: of samples, pairs and choices.
         draws: decode each sample so many times, at random, and keep the most frequent valid item; None for once.
         max_bad: share of the real items that may be bad and are skipped.
-        report: receives progress and warnings.
+        progress: receives progress and warnings.
 
     Raises:
         UsageError: an option is wrong.
@@ -96,21 +95,21 @@ class Evaluation:
         seed: int = 0,
         draws: int | None = None,
         max_bad: float | None = None,
-        report: Report | None = None,
+        progress: Progress | None = None,
     ) -> None:
         if n < _FEWEST:
             raise UsageError(f"-n {n} is too few to compare distributions", f"-n {_FEWEST} at least")
         checkpoint.check_draws(draws)
-        self.report = report or Report()
+        self.progress = progress or Progress()
         self._records = True
-        self.checkpoint, self.seed, self.n = checkpoint, noise.check_seed(seed), n
+        self.checkpoint, self.seed, self.n = checkpoint, rng.check_seed(seed), n
         self.extractor = _extractor(checkpoint, features, weights)
-        self.dataset = checkpoint.open_data(source, self.report, max_bad)
+        self.dataset = checkpoint.open_data(source, self.progress, max_bad)
         if len(self.dataset) < _FEWEST:
             raise RaectlError(f"{self.dataset.source}: {len(self.dataset)} items are too few", "give more --data")
         self.training = self._open_training()
         self.real = self._choose(self.dataset)
-        self.subjects = subjects(
+        self.columns = columns(
             checkpoint,
             self.real,
             self.training,
@@ -118,27 +117,27 @@ class Evaluation:
             kind=kind,
             seed=seed,
             draws=draws,
-            report=self.report,
+            progress=self.progress,
         )
         for note in self.extractor.notes:
-            self.report.note(note)
+            self.progress.note(note)
 
-    def __iter__(self) -> Iterator[Result]:
+    def __iter__(self) -> Iterator[Measurement]:
         """Measure and record one column after the other, that of real items first."""
         reference = Reference(torch.from_numpy(self._features(self.dataset, self.real)), self._training_features)
         n, dim = reference.features.shape
         if n < dim:
-            self.report.note(
+            self.progress.note(
                 f"{n:,} real items are fewer than the {dim:,} features: the Fréchet distance is far too high at this "
                 f"n, as that of {REAL} shows; trust the kernel distance"
             )
         yield self._real(reference)
-        for subject in self.subjects:
+        for column in self.columns:
             began = time.monotonic()
-            self.report.note(f"measuring {subject.name}")
-            batches = map(self.checkpoint.modality.shown, subject.batches())
-            features = extract(self.extractor, batches, subject.n, self.report)
-            yield self._result(reference, features, subject, began)
+            self.progress.note(f"measuring {column.name}")
+            batches = map(self.checkpoint.modality.shown, column.batches())
+            features = extract(self.extractor, batches, column.n, self.progress)
+            yield self._result(reference, features, column, began)
 
     @property
     def on_training_data(self) -> bool:
@@ -147,52 +146,54 @@ class Evaluation:
 
     def _open_training(self) -> Dataset | None:
         try:
-            return self.checkpoint.open_data(report=None)
+            return self.checkpoint.open_data(progress=None)
         except RaectlError as error:
-            self.report.note(error.message)
+            self.progress.note(error.message)
             return None
 
     def _choose(self, dataset: Dataset) -> np.ndarray:
         """All items, or n of them by the seed, in their order."""
         if len(dataset) <= self.n:
             return dataset.items
-        chosen: np.ndarray = dataset.items[np.sort(noise.permutation(self.seed, _CHOICE, len(dataset))[: self.n])]
+        chosen: np.ndarray = dataset.items[
+            np.sort(rng.permutation(self.seed, "evaluation items", len(dataset))[: self.n])
+        ]
         return chosen
 
     def _features(self, dataset: Dataset, items: np.ndarray) -> np.ndarray:
         chosen = f"{self.seed}-{len(items)}" if len(items) < len(dataset) else "all"
         modality = self.checkpoint.modality
         key = f"{modality.key}{dataset.fingerprint}-{chosen}"
-        return cached_features(self.extractor, items, key, self.report, modality.shown)
+        return cached_features(self.extractor, items, key, self.progress, modality.shown)
 
     def _training_features(self) -> torch.Tensor | None:
         training = self.training
         return None if training is None else torch.from_numpy(self._features(training, training.items))
 
-    def _real(self, reference: Reference) -> Result:
+    def _real(self, reference: Reference) -> Measurement:
         """Real items against real ones: training items, or, without any, one half of the real ones and the other.
 
         Whether they are among the training data is not measured: where these are known, they are.
         """
         began = time.monotonic()
-        self.report.note(f"measuring {REAL}")
+        self.progress.note(f"measuring {REAL}")
         if self.training is not None and not self.on_training_data:
             items = self._choose(self.training)[: len(self.real)]
             return self._result(reference.alone(), self._features(self.training, items), None, began)
         features = reference.features.numpy()
-        halves = np.array_split(noise.permutation(self.seed, _CHOICE, len(features)), 2)
-        self.report.note(f"{REAL}: one half of {self.dataset.source} against the other, so at half the n")
+        halves = np.array_split(rng.permutation(self.seed, "evaluation halves", len(features)), 2)
+        self.progress.note(f"{REAL}: one half of {self.dataset.source} against the other, so at half the n")
         half = Reference(torch.from_numpy(features[halves[0]]))
         return self._result(half, features[halves[1]], None, began)
 
-    def _result(self, reference: Reference, features: np.ndarray, subject: Subject | None, began: float) -> Result:
+    def _result(self, reference: Reference, features: np.ndarray, column: Column | None, began: float) -> Measurement:
         measured: dict[str, Measured] = {}
-        for name in self.extractor.measures:
-            measured |= resolve("measure", name)(reference, torch.from_numpy(features))
+        for name in self.extractor.set_metrics:
+            measured |= resolve("set-metric", name)(reference, torch.from_numpy(features))
         names_here = {"frechet": self.extractor.frechet_name}
         measured = {names_here.get(name, name): value for name, value in measured.items()}
-        if subject and subject.errors:
-            measured |= {name: Measured(mean, None) for name, mean in subject.errors().items()}
+        if column and column.errors:
+            measured |= {name: Measured(mean, None) for name, mean in column.errors().items()}
         protocol = {
             "n": len(features),
             "n_real": len(reference.features),
@@ -200,22 +201,22 @@ class Evaluation:
             "source": self.dataset.source,
             "data": self.dataset.fingerprint,
             "seed": self.seed,
-            "draws": subject.draws if subject else None,
+            "draws": column.draws if column else None,
             "extractor": self.extractor.key,
             "weights": self.checkpoint.weights,
             "seconds": round(time.monotonic() - began, 3),
-            "version": raectl.__version__,
+            "version": __version__,
         }
-        result = Result(subject.name if subject else REAL, subject.density if subject else None, measured, protocol)
+        result = Measurement(column.name if column else REAL, column.density if column else None, measured, protocol)
         self._record(result)
         return result
 
-    def _record(self, result: Result) -> None:
+    def _record(self, result: Measurement) -> None:
         try:
             self.checkpoint.directory.append_metrics(result.records)
         except RaectlError as error:  # a checkpoint on a read-only disk can be measured all the same
             if self._records:
-                self.report.note(f"{error.message}: the numbers are shown, but not recorded")
+                self.progress.note(f"{error.message}: the numbers are shown, but not recorded")
             self._records = False
 
 

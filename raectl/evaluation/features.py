@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import torch
 
-from raectl.data.packing import cache_directory, digest
 from raectl.errors import RaectlError
 from raectl.extractors import Extractor
-from raectl.progress import Report
-from raectl.storage import files
+from raectl.progress import Progress
+from raectl.storage.arrays import read_arrays, write_arrays
+from raectl.storage.cache import cache_directory, digest
 
 _BATCH = 256  # items; a multiple of every extractor's block
 
 
 def extract(
-    extractor: Extractor, batches: Iterable[np.ndarray], total: int, report: Report | None = None
+    extractor: Extractor, batches: Iterable[np.ndarray], total: int, progress: Progress | None = None
 ) -> np.ndarray:
     """The features of items that come a batch at a time; memory is that of the features and of one batch.
 
@@ -26,7 +26,7 @@ def extract(
         extractor: what computes them.
         batches: each (B, ...), as the extractor takes them, of any B.
         total: N, the number of items in all batches.
-        report: receives progress.
+        progress: receives progress.
 
     Returns:
         (N, D) float32.
@@ -34,7 +34,7 @@ def extract(
     Raises:
         ValueError: the batches hold more or fewer items than `total`.
     """
-    report = report or Report()
+    progress = progress or Progress()
     features = np.empty((total, extractor.dim or 0), np.float32)
     done = 0
     for batch in batches:
@@ -44,7 +44,7 @@ def extract(
         if done + len(rows) <= total:
             features[done : done + len(rows)] = rows
         done += len(rows)
-        report.progress("computing features", done, total)
+        progress.update("computing features", done, total)
     if done != total:
         raise ValueError(f"{done} items instead of {total}")
     return features
@@ -54,7 +54,7 @@ def cached_features(
     extractor: Extractor,
     items: np.ndarray,
     key: str,
-    report: Report | None = None,
+    progress: Progress | None = None,
     show: Callable[[np.ndarray], np.ndarray] = lambda items: items,
 ) -> np.ndarray:
     """The features of real data, which are the same at every evaluation: from `$RAECTL_CACHE/features/` if they are
@@ -67,7 +67,7 @@ def cached_features(
         extractor: what computes them.
         items: (N, *stored) uint8, possibly memory-mapped.
         key: identity of `items`, such as the data's fingerprint and which rows were taken.
-        report: receives progress.
+        progress: receives progress.
         show: makes of a batch of them what the extractor takes.
 
     Returns:
@@ -83,14 +83,14 @@ def cached_features(
     }
     path = cache_directory() / "features" / f"{digest(identity)}.safetensors"
     try:
-        arrays, metadata = files.read_arrays(path)
+        arrays, metadata = read_arrays(path)
         if metadata == identity:
             return arrays["features"]
     except RaectlError:
         pass  # not there yet, or damaged
     batches = (show(items[start : start + _BATCH]) for start in range(0, len(items), _BATCH))
-    features = extract(extractor, batches, len(items), report)
+    features = extract(extractor, batches, len(items), progress)
     with contextlib.suppress(OSError, RaectlError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_arrays(path, {"features": features}, identity)
+        write_arrays(path, {"features": features}, identity)
     return features

@@ -18,7 +18,7 @@ class Extractor(ABC):
 
     Attributes:
         name: what the registry calls it.
-        measures: registry names of the measures that these features are for.
+        set_metrics: registry names of the measures that these features are for.
         frechet_name: what the Fréchet distance between its features is called; FID is the name for Inception's only.
         notes: sentences to tell the user.
 
@@ -28,7 +28,7 @@ class Extractor(ABC):
     """
 
     name: ClassVar[str]
-    measures: ClassVar[tuple[str, ...]]
+    set_metrics: ClassVar[tuple[str, ...]]
     frechet_name: ClassVar[str] = "frechet"
     notes: tuple[str, ...] = ()
 

@@ -8,7 +8,7 @@ class Expressions(Strings):
     """Features (valid, identity, identity, score): those of `strings`, and the score; the lower, the better."""
 
     name = "expressions"
-    measures = ("validity", "score")
+    set_metrics = ("validity", "score")
 
     @property
     def dim(self) -> int:

@@ -1,13 +1,13 @@
 """What all extractors of images share: checked items, blocks of one size, no gradients."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from raectl.device import padded_blocks
 from raectl.errors import RaectlError
 from raectl.extractors.base import Extractor
 
@@ -19,7 +19,7 @@ class ImageExtractor(Extractor):
         block: items that are computed at a time.
     """
 
-    measures = ("frechet", "kernel", "prdc")
+    set_metrics = ("frechet", "kernel", "prdc")
     block: ClassVar[int] = 32
 
     @abstractmethod
@@ -43,16 +43,7 @@ class ImageExtractor(Extractor):
             raise RaectlError(f"{self.name} takes images, uint8 of shape (N, H, W, 1 or 3), not {found}")
         parts = [torch.empty(0, self.dim or 0)] if len(items) == 0 else []
         with torch.inference_mode():
-            for rows, count in self._blocks(items):
+            for rows, count in padded_blocks(items, self.block):
                 x = torch.from_numpy(rows).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
                 parts.append(self._features(x)[:count].float().cpu())
         return torch.cat(parts)
-
-    def _blocks(self, items: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
-        """Blocks of exactly `block` rows, and how many of them count: the last is padded with copies of its last row.
-
-        A library may choose another algorithm, with other rounding, for another batch size.
-        """
-        for start in range(0, len(items), self.block):
-            index = np.minimum(np.arange(start, start + self.block), len(items) - 1)
-            yield items[index], min(self.block, len(items) - start)

@@ -57,7 +57,7 @@ class ScoredMolecules(Molecules):
     """
 
     name = "penalized-logp"
-    measures = ("validity", "score-of-valid")
+    set_metrics = ("validity", "score-of-valid")
 
     def __init__(self, weights: Path | None = None, device: torch.device | str = "cpu") -> None:
         super().__init__(weights, device)

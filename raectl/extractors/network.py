@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from raectl.errors import RaectlError
 from raectl.extractors.images import ImageExtractor
-from raectl.storage.files import file_digest
+from raectl.storage.arrays import file_digest
 
 
 class NetworkExtractor(ImageExtractor):

@@ -21,7 +21,7 @@ class Strings(Extractor):
     """
 
     name = "strings"
-    measures: ClassVar[tuple[str, ...]] = ("validity",)
+    set_metrics: ClassVar[tuple[str, ...]] = ("validity",)
 
     def __init__(self, weights: Path | None = None, device: torch.device | str = "cpu") -> None:
         super().__init__(weights, device)

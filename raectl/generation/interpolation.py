@@ -6,12 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raectl import rng as noise
+from raectl import rng
 from raectl.checkpoint.checkpoint import Checkpoint
 from raectl.data import Dataset
 from raectl.errors import UsageError
-
-_STREAM = 0  # of the permutation that draws pairs
 
 Path = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -58,7 +56,7 @@ def random_pairs(n: int, pairs: int, seed: int) -> np.ndarray:
     """
     if 2 * pairs > n:
         raise UsageError(f"--pairs {pairs} needs {2 * pairs} items, the data have {n}", f"--pairs {n // 2}")
-    return noise.permutation(seed, _STREAM, n)[: 2 * pairs].reshape(pairs, 2)
+    return rng.permutation(seed, "interpolation pairs", n)[: 2 * pairs].reshape(pairs, 2)
 
 
 def named_pair(dataset: Dataset, first: str, second: str) -> np.ndarray:

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from raectl.checkpoint import densities as store
+from raectl.checkpoint import densities as fitted
 from raectl.checkpoint.checkpoint import BLOCK, Checkpoint
 from raectl.checkpoint.directory import Directory
 from raectl.errors import RaectlError, UsageError, command
-from raectl.progress import Report
-from raectl.storage import files
+from raectl.progress import Progress
+from raectl.storage.atomic import atomic_file
 
 _LATENTS = ".npy"
 _PRIOR = "prior"
@@ -29,7 +29,7 @@ def write_samples(
     batch_size: int = 1024,
     draws: int | None = None,
     device: str = "auto",
-    report: Report | None = None,
+    progress: Progress | None = None,
 ) -> str:
     """Draw n samples and write them; sample i depends on the seed and i alone.
 
@@ -40,7 +40,7 @@ def write_samples(
         batch_size: items held at a time, where the form of `out` allows; one of many draws.
         draws: decode each latent so many times, at random, and keep the most frequent valid item; None to decode it
             once, to the likeliest.
-        report: receives progress, and what there is to remark on the samples.
+        progress: receives progress, and what there is to remark on the samples.
 
     Returns:
         Name of the density that was drawn from.
@@ -49,21 +49,21 @@ def write_samples(
         RaectlError: there is no such density, it was fitted to other weights, or `out` cannot be written.
         UsageError: there are draws, and each latent is one item, or `out` takes latents.
     """
-    report, directory = report or Report(), Directory(Path(path))
+    progress, directory = progress or Progress(), Directory(Path(path))
     if draws is not None and out.suffix.lower() == _LATENTS:
         raise UsageError(f"--draws {draws} is for decoded items, and {out} takes latents", "leave --draws away")
     if directory.is_densities_only():
         if out.suffix.lower() != _LATENTS:
             raise UsageError(f"{path} holds densities but no decoder, so it samples latents only", "-o new-latents.npy")
-        entry = store.find(directory, density)
+        entry = fitted.find(directory, density)
         if entry is None:
             raise RaectlError(
                 f"{path} holds no density", command("raectl", "fit-density", path, "--latents", "FILE.npy")
             )
-        _write_latents(out, store.load(directory, entry, None).sample(n, seed).numpy())
+        _write_latents(out, fitted.load(directory, entry, None).sample(n, seed).numpy())
         return entry.name
     checkpoint = Checkpoint(path, device)
-    found = store.find(directory, density)
+    found = fitted.find(directory, density)
     if out.suffix.lower() == _LATENTS:
         _write_latents(out, checkpoint.density(density).sample(n, seed).numpy())
     else:
@@ -72,9 +72,9 @@ def write_samples(
         if draws is None:
             batches = _batches(checkpoint, n, seed, density, max(1, batch_size // BLOCK))
         else:
-            batches = _modes(checkpoint, n, seed, density, draws, report)
+            batches = _modes(checkpoint, n, seed, density, draws, progress)
         if remark := checkpoint.modality.write(out, batches, n):
-            report.note(f"{remark}: {_ENDLESS if draws is None else _INVALID}")
+            progress.note(f"{remark}: {_ENDLESS if draws is None else _INVALID}")
     return found.name if found else _PRIOR
 
 
@@ -90,13 +90,13 @@ def _batches(checkpoint: Checkpoint, n: int, seed: int, density: str | None, blo
 
 
 def _modes(
-    checkpoint: Checkpoint, n: int, seed: int, density: str | None, draws: int, report: Report
+    checkpoint: Checkpoint, n: int, seed: int, density: str | None, draws: int, progress: Progress
 ) -> Iterator[np.ndarray]:
     for done, item in enumerate(checkpoint.modes(n, seed, density, draws), 1):
         yield item
-        report.progress("drawing", done, n)
+        progress.update("drawing", done, n)
 
 
 def _write_latents(out: Path, z: np.ndarray) -> None:
-    with files.atomic_file(out) as temporary, open(temporary, "wb") as file:
+    with atomic_file(out) as temporary, open(temporary, "wb") as file:
         np.save(file, z)

@@ -19,7 +19,7 @@ def exact_match(x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:
     return (x.argmax(dim=2) == x_hat.argmax(dim=2)).all(dim=1).double()
 
 
-def rule_accuracy(x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:
+def production_accuracy(x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:
     """The share of steps whose rule is right; higher is better. Steps where both have ended do not count.
 
     Arguments:

@@ -25,7 +25,7 @@ LOWER_IS_BETTER = {
     "psnr": False,
     "ssim": False,
     "exact-match": False,
-    "rule-accuracy": False,
+    "production-accuracy": False,
     "valid": False,
     "unique": False,
     "novel": False,

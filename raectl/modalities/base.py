@@ -8,14 +8,17 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from raectl import registry
+from raectl.data import DataOptions
 from raectl.errors import RaectlError, UsageError
-from raectl.storage.files import require_parent
+from raectl.storage.atomic import require_parent
 
 _FILE_TYPE = re.compile(
     r"\.(avi|csv|doc|eps|heic|html?|jp2|jsonl?|md|mkv|mov|mp4|npy|pdf|pkl|ppm|psd|pth?|safetensors|svg|tar|toml|txt"
@@ -38,7 +41,7 @@ class Modality(ABC):
         is_drawn: whether what a decoder gives is a distribution, from which `mode` draws items.
     """
 
-    measures: tuple[str, ...]
+    metrics: tuple[str, ...]
     extractors: tuple[str, ...]
     suffixes: tuple[str, ...]
     picture_suffixes: tuple[str, ...]
@@ -193,6 +196,16 @@ class Modality(ABC):
         """Whether `out` is a file of this modality or of a well-known type: nobody means a directory by `x.pdf`."""
         suffix = out.suffix.lower()
         return suffix in self.suffixes or _FILE_TYPE.fullmatch(suffix) is not None or not self.writes_directories
+
+
+def modality_of(name: str, options: DataOptions | None = None) -> Modality:
+    """The modality registered under a name, for data opened with these options.
+
+    Raises:
+        RaectlError: the options lack what the modality needs.
+    """
+    modality: Modality = registry.resolve("modality", name)(**asdict(options or DataOptions()))
+    return modality
 
 
 def gather(batches: Iterable[np.ndarray], total: int) -> np.ndarray:

@@ -12,13 +12,13 @@ from raectl.errors import UsageError
 from raectl.modalities import pictures
 from raectl.modalities.base import Modality, gather
 from raectl.modalities.naming import file_names
-from raectl.storage.files import atomic_directory, atomic_file
+from raectl.storage.atomic import atomic_directory, atomic_file
 
 
 class Images(Modality):
     """Square or rectangular images with 1 (grey) or 3 (colour) channels."""
 
-    measures = ("mse", "psnr", "ssim")
+    metrics = ("mse", "psnr", "ssim")
     extractors = ("efficientnet-lite0", "inception", "pixels")
     suffixes = (*pictures.SUFFIXES, ".npz")
     picture_suffixes = pictures.SUFFIXES

@@ -19,7 +19,7 @@ from raectl import grammars
 from raectl.errors import RaectlError
 from raectl.grammars.parser import LONGEST
 from raectl.modalities.base import Modality
-from raectl.storage.files import atomic_file
+from raectl.storage.atomic import atomic_file
 
 _LONG = 64  # rules; the nets for molecules beyond
 _LEAST = 1e-7  # probability whose logarithm is taken; Keras's
@@ -40,7 +40,7 @@ class Strings(Modality):
         RaectlError: there is no grammar.
     """
 
-    measures = ("exact-match", "rule-accuracy")
+    metrics = ("exact-match", "production-accuracy")
     suffixes: tuple[str, ...] = (".txt",)
     picture_suffixes = ()
     writes_directories = False

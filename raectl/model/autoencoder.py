@@ -34,10 +34,10 @@ class Autoencoder(nn.Module):
     def _parts(self, regularizer: Regularizer) -> list[nn.Module]:
         return [self.decoder, self.encoder, self.code] if regularizer.on_encoder else [self.decoder]
 
-    def settle(self) -> None:
-        """Bring the regularizers' own state up to date with the weights; see `Regularizer.settle`."""
+    def converge(self) -> None:
+        """Bring the regularizers' own state up to date with the weights; see `Regularizer.converge`."""
         for regularizer, part in self._regularized:
-            regularizer.settle(part)
+            regularizer.converge(part)
 
     def encode(self, x: Tensor) -> Tensor:
         """The point that stands for each item: (B, *item_shape) => (B, d)."""

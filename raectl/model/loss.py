@@ -33,7 +33,7 @@ from raectl.model.regularizers import Regularizer
 
 
 @dataclass(frozen=True)
-class Objective:
+class Loss:
     """The objective as a function of a model and a batch.
 
     Arguments:
@@ -49,9 +49,18 @@ class Objective:
     penalties: Mapping[str, tuple[Regularizer, float]]
 
     @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each term that a call returns after the loss."""
+        return {"reconstruction": 1.0, "latent": self.beta} | {name: lam for name, (_, lam) in self.penalties.items()}
+
+    def weighted(self, terms: Mapping[str, float]) -> dict[str, float]:
+        """Terms by name, each times its weight, so that they add up to the loss."""
+        return {name: self.weights.get(name, 1.0) * value for name, value in terms.items()}
+
+    @property
     def terms(self) -> tuple[str, ...]:
         """Names of what a call returns, in its order."""
-        return ("loss", "reconstruction", "latent", *self.penalties)
+        return ("loss", *self.weights)
 
     def __call__(self, model: Autoencoder, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """All terms for a batch, averaged over it: (B, *item_shape) => (len(terms),) float32, the loss first.
@@ -63,13 +72,11 @@ class Objective:
             x_hat = model.decoder(codes.z)
             errors = torch.stack([self.modality.reconstruction(x, draw) for draw in x_hat.split(len(x))])  # (K, B)
             values = [errors, self._latent(errors, self.latent(codes, generator))]
-            weights = [1.0, self.beta]
-            for regularizer, lam in self.penalties.values():
+            for regularizer, _ in self.penalties.values():
                 values.append(regularizer.penalty(model.decoder, codes.z, x_hat, generator))
-                weights.append(lam)
         means = [value.float().mean() for value in values]
         # Added term by term, so that one of weight 0 cannot poison the loss with 0 * inf.
-        loss = torch.stack([w * mean for w, mean in zip(weights, means, strict=True) if w]).sum()
+        loss = torch.stack([w * mean for w, mean in zip(self.weights.values(), means, strict=True) if w]).sum()
         return torch.stack([loss, *means])
 
     def _latent(self, errors: Tensor, latent: Tensor) -> Tensor:

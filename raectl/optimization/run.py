@@ -24,17 +24,16 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from raectl import registry
-from raectl import rng as noise
+from raectl import registry, rng
 from raectl.checkpoint.checkpoint import MODE, Checkpoint
 from raectl.data import Dataset
 from raectl.errors import RaectlError, UsageError
 from raectl.objectives import Objective
-from raectl.progress import Report
-from raectl.storage import files
+from raectl.progress import Progress
+from raectl.storage.arrays import read_arrays, write_arrays
+from raectl.storage.atomic import atomic_file, describing_os_errors, remove_temporaries, write_text
 from raectl.storage.lock import Lock
 
-_ROWS = 17  # stream of the permutation that chooses among the data
 _HELD_OUT = 10  # one of so many latents judges the surrogate
 _FEWEST = 20  # latents
 _FINDINGS = ("trace.jsonl", "best.txt", "plot.png")
@@ -73,7 +72,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         registry.check("objective", self.objective)
-        noise.check_seed(self.seed)
+        rng.check_seed(self.seed)
         for name, (low, high) in self._RANGES.items():
             if not low <= getattr(self, name) <= high:
                 raise UsageError(f"--{name} {getattr(self, name)} is out of range: {low} to {high}")
@@ -84,7 +83,7 @@ class Settings:
 
 
 @dataclass
-class Result:
+class OptimizationResult:
     """What was found.
 
     Arguments:
@@ -154,22 +153,22 @@ def optimize(
     *,
     overwrite: bool = False,
     max_bad: float | None = None,
-    report: Report | None = None,
-) -> Result:
+    progress: Progress | None = None,
+) -> OptimizationResult:
     """Look for strings of a good score, or go on looking, and keep them in the checkpoint's directory.
 
     Arguments:
         source: data whose latents are scored to begin with; None for the training data.
         overwrite: begin again where there is something already.
         max_bad: as `Checkpoint.open_data` takes it.
-        report: receives progress.
+        progress: receives progress.
 
     Raises:
         UsageError: this was begun with other options.
         RaectlError: the checkpoint is none of strings, a package is missing, nothing of the data is valid, the state
             is damaged, or another process writes here.
     """
-    report = report or Report()
+    progress = progress or Progress()
     if not checkpoint.modality.is_drawn:
         message = f"{checkpoint.directory.path} is a model of {checkpoint.data.modality}; only strings can be optimized"
         raise RaectlError(message)
@@ -177,9 +176,9 @@ def optimize(
         if find_spec(name) is None:
             raise RaectlError(f"optimize needs {name}, which is not installed", "pip install 'raectl[optimize]'")
     objective: Objective = registry.resolve("objective", settings.objective)()
-    with Lock(checkpoint.directory.path, report.note) as lock:
-        lock.take()
-        run = _Run(checkpoint, settings, objective, checkpoint.open_data(source, report, max_bad), report)
+    with Lock(checkpoint.directory.path, progress.note) as lock:
+        lock.acquire()
+        run = _Run(checkpoint, settings, objective, checkpoint.open_data(source, progress, max_bad), progress)
         if not overwrite:
             run.take_up()
         run.score_the_data()
@@ -192,9 +191,9 @@ class _Run:
     """One optimization: the scored data, and the points so far."""
 
     def __init__(
-        self, checkpoint: Checkpoint, settings: Settings, objective: Objective, dataset: Dataset, report: Report
+        self, checkpoint: Checkpoint, settings: Settings, objective: Objective, dataset: Dataset, progress: Progress
     ) -> None:
-        self.checkpoint, self.settings, self.objective, self.report = checkpoint, settings, objective, report
+        self.checkpoint, self.settings, self.objective, self.progress = checkpoint, settings, objective, progress
         self.modality = checkpoint.modality
         self.dataset = dataset
         self.identity = {
@@ -204,13 +203,15 @@ class _Run:
         }
         path = checkpoint.directory.optimize / f"{settings.objective}-{settings.seed}"
         none = np.empty((0, checkpoint.config.latent_dim or 0))
-        self.result = Result(path, settings, objective, math.nan, math.nan, none, [], np.empty(0))
+        self.result = OptimizationResult(path, settings, objective, math.nan, math.nan, none, [], np.empty(0))
 
     def score_the_data(self) -> None:
         """What the surrogate knows to begin with."""
-        rows = np.sort(noise.permutation(self.settings.seed, _ROWS, len(self.dataset))[: self.settings.points])
+        rows = np.sort(
+            rng.permutation(self.settings.seed, "optimization data", len(self.dataset))[: self.settings.points]
+        )
         items = np.asarray(self.dataset.items[rows])
-        self.report.note(f"scoring {len(items):,} of {len(self.dataset):,} strings of the data, and encoding them")
+        self.progress.note(f"scoring {len(items):,} of {len(self.dataset):,} strings of the data, and encoding them")
         # Encoded here and not kept: of a million strings, only these few thousand are looked at.
         scores = self.objective(self.modality.shown(items).tolist())
         z = self.checkpoint.encode(items).double().cpu().numpy()
@@ -240,7 +241,7 @@ class _Run:
         if not self.state.exists():
             return
         try:
-            arrays, metadata = files.read_arrays(self.state)
+            arrays, metadata = read_arrays(self.state)
         except RaectlError as error:
             raise RaectlError(error.message, "begin again: --overwrite") from error
         if metadata != self.identity:
@@ -249,15 +250,15 @@ class _Run:
             raise UsageError(message, "begin again: --overwrite; or keep it and choose another --seed")
         self._take_up(arrays)
         done = len(self.result.strings) // self.settings.batch
-        self.report.note(f"going on after round {done} of {max(done, self.settings.rounds)}")
+        self.progress.note(f"going on after round {done} of {max(done, self.settings.rounds)}")
 
     def begin(self, *, overwrite: bool) -> None:
         """Make the directory, or clear it."""
         self.checkpoint.directory.require_own()
         path = self.result.path
-        with files.describing_os_errors(path):
+        with describing_os_errors(path):
             path.mkdir(parents=True, exist_ok=True)
-            files.sweep(path)
+            remove_temporaries(path)
             for name in (self.state.name, *_FINDINGS) if overwrite else ():
                 (path / name).unlink(missing_ok=True)
 
@@ -291,7 +292,7 @@ class _Run:
             recent = self.result.scores[-batch:]
             valid, best = np.isfinite(recent).mean(), self.result.best()
             shown = f"best {best[0][0]:.4g}  {best[0][1]}" if best else "none is valid"
-            self.report.note(f"round {number}/{self.settings.rounds}  valid {valid:.2f}  {shown}")
+            self.progress.note(f"round {number}/{self.settings.rounds}  valid {valid:.2f}  {shown}")
         self._write_findings()  # also where a killed process wrote its state and no more
 
     def _round(self, number: int) -> None:
@@ -305,14 +306,14 @@ class _Run:
         y = torch.from_numpy((scores - center) / scale * (-1 if self.objective.lower_is_better else 1))
         kept = torch.arange(len(z)) % _HELD_OUT != 0
         kept[len(self.data_z) :] = True
-        self.report.progress(f"round {number}: fitting", number - 1, settings.rounds)
+        self.progress.update(f"round {number}: fitting", number - 1, settings.rounds)
         model = SparseGP(z[kept], y[kept], min(settings.inducing, int(kept.sum())), settings.seed)
         error = float((model.mean(z[~kept]) - y[~kept]).square().mean().sqrt())
         spread = float(y[~kept].std())
-        self.report.note(
+        self.progress.note(
             f"held-out scores are predicted to {error * scale:.3g}; their deviation is {spread * scale:.3g}"
         )
-        self.report.progress(f"round {number}: proposing", number - 1, settings.rounds)
+        self.progress.update(f"round {number}: proposing", number - 1, settings.rounds)
         found = propose(model, settings.batch, settings.seed, len(result.strings)).numpy() * span + self.low
         strings = self._decode(found, len(result.strings))
         result.z = np.concatenate([result.z, found])
@@ -324,7 +325,7 @@ class _Run:
         """The string that each latent stands for: the most frequent valid one of some draws, or an empty one."""
         seed, objective = self.settings.seed, self.objective
         modes = [
-            self.modality.mode(x_hat, objective.draws, noise.torch_generator(seed, MODE, index), objective.is_valid)
+            self.modality.mode(x_hat, objective.draws, rng.torch_generator(seed, MODE, index), objective.is_valid)
             for index, x_hat in enumerate(self.checkpoint.decode(z).float().cpu(), start)
         ]
         strings: list[str] = self.modality.shown(np.stack(modes)).tolist()
@@ -333,7 +334,7 @@ class _Run:
     def _write_state(self) -> None:
         result = self.result
         text = np.frombuffer(json.dumps(result.strings).encode(), np.uint8)
-        files.write_arrays(self.state, {"z": result.z, "scores": result.scores, "strings": text}, self.identity)
+        write_arrays(self.state, {"z": result.z, "scores": result.scores, "strings": text}, self.identity)
 
     def _write_findings(self) -> None:
         result = self.result
@@ -346,12 +347,12 @@ class _Run:
             }
             for index, (text, score) in enumerate(zip(result.strings, result.scores, strict=True))
         ]
-        files.write_text(result.path / "trace.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-        files.write_text(result.path / "best.txt", "".join(f"{score:.6f}\t{text}\n" for score, text in result.best()))
+        write_text(result.path / "trace.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        write_text(result.path / "best.txt", "".join(f"{score:.6f}\t{text}\n" for score, text in result.best()))
         _plot(result, result.path / "plot.png")
 
 
-def _plot(result: Result, path: Path) -> None:
+def _plot(result: OptimizationResult, path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -363,7 +364,7 @@ def _plot(result: Result, path: Path) -> None:
     axes.plot(numbers, result.best_so_far, color="tab:blue", drawstyle="steps-post", label="best so far")
     axes.axhline(result.data_best, color="tab:orange", linestyle=":", label="best of the data")
     axes.legend()
-    with files.atomic_file(path) as temporary:
+    with atomic_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
 
 

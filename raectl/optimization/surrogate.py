@@ -10,7 +10,7 @@ form, so that only l, s, sigma and the points themselves are learned, by L-BFGS 
 A batch is chosen one point after the other, by the logarithm of the expected improvement on the largest mean at a
 point already seen. A chosen point is taken to score its mean, which leaves the mean as it is and lowers the variance.
 
-gpytorch has the same bound (`InducingPointKernel`), but takes many times as long to climb it, so it serves with its
+gpytorch has the same bound (`InducingPointKernel`), but takes many times as long to run_em it, so it serves with its
 distributions, and its kernel as the tests' oracle; botorch with the improvement and its maximization.
 
 References: Titsias, "Variational Learning of Inducing Variables in Sparse Gaussian Processes", AISTATS 2009, equation
@@ -31,14 +31,13 @@ from botorch.posteriors.gpytorch import GPyTorchPosterior
 from gpytorch.distributions import MultivariateNormal
 from torch import Tensor
 
-from raectl import rng as noise
+from raectl import rng
 
 _JITTER = 1e-6  # share of s^2 added to K_mm's diagonal
 _ITERATIONS = 50  # of L-BFGS on the bound
 _TRIED = 2000  # points that are tried before the best is refined
 _BEST, _REACH = 20, 0.1  # of the points seen, and how far around them half of the batch is sought, in sides of the box
 _REFINEMENTS = 150  # iterations
-_STREAM = 16  # of the permutation that chooses the inducing points
 _LEAST = 1e-10  # variance, below which gpytorch warns
 _START = -1.0  # log sigma
 
@@ -56,7 +55,7 @@ class SparseGP(Model):
     def __init__(self, z: Tensor, y: Tensor, inducing: int, seed: int = 0) -> None:
         super().__init__()
         self.z, self.y = z, y
-        rows = noise.permutation(seed, _STREAM, len(z))[:inducing]
+        rows = rng.permutation(seed, "inducing points", len(z))[:inducing]
         d = z.shape[1]
         # A length at which neighbours at a typical distance within the cube are related, whatever d is.
         start = (z.std(dim=0).mean() * math.sqrt(d)).log()
@@ -170,7 +169,7 @@ def propose(model: SparseGP, batch: int, seed: int, start: int) -> Tensor:
         if index % 2:
             center = top[index // 2 % len(top)]
             low, high = (center - _REACH).clamp(0, 1), (center + _REACH).clamp(0, 1)
-        uniform = torch.from_numpy(np.ascontiguousarray(noise.uniforms(seed, index * _TRIED, _TRIED, len(low))))
+        uniform = torch.from_numpy(np.ascontiguousarray(rng.uniforms(seed, index * _TRIED, _TRIED, len(low))))
         tried = (low + (high - low) * uniform)[:, None]
         improvement = LogExpectedImprovement(model, best)
         with torch.no_grad():

@@ -29,7 +29,7 @@ NAME = ".raectl.lock"
 _MAX_OWNER = 4096  # bytes read of what a lock's file says
 
 
-def grasp(handle: int) -> bool | None:
+def try_lock(handle: int) -> bool | None:
     """Lock an open file or directory without waiting: whether it is ours now, None where nothing can be locked."""
     if not AVAILABLE:
         return None
@@ -59,7 +59,7 @@ class Lock:
 
     Example:
         >>> with Lock(Path("ckpt"), print) as lock:                       # doctest: +SKIP
-        ...     lock.take()
+        ...     lock.acquire()
     """
 
     def __init__(self, path: Path, note: Callable[[str], None]) -> None:
@@ -77,7 +77,7 @@ class Lock:
                     (self._path / NAME).unlink()
             os.close(handle)
 
-    def take(self, directory: Path | None = None) -> None:
+    def acquire(self, directory: Path | None = None) -> None:
         """Lock the directory, or one that is about to take its place, if it is there and not ours yet.
 
         Raises:
@@ -88,9 +88,9 @@ class Lock:
             handle = _open(file)
             if handle is None:
                 return  # no directory, or none to be written to: whoever writes to it next will be told
-            held = grasp(handle)
+            held = try_lock(handle)
             if held and is_same(file, handle):
-                _sign(handle)
+                _write_owner(handle)
                 self._handles.append(handle)
                 return
             owner = _owner(handle)
@@ -119,7 +119,7 @@ def _open(file: Path) -> int | None:
     return None
 
 
-def _sign(handle: int) -> None:
+def _write_owner(handle: int) -> None:
     since = datetime.now().astimezone().isoformat(" ", "seconds")
     record = {"process": os.getpid(), "host": socket.gethostname(), "since": since}
     with contextlib.suppress(OSError):  # a full disk: the lock holds all the same

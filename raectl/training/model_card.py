@@ -1,7 +1,7 @@
 """The model card: README.md of a checkpoint directory, for whoever is handed it."""
 
 from raectl import registry
-from raectl.checkpoint.directory import DataSummary
+from raectl.checkpoint.summary import DataSummary
 from raectl.config import Config
 from raectl.training.state import Position
 

@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 from typing import Any
 
+from raectl import grammars
 from raectl.checkpoint.directory import Directory
-from raectl.checkpoint.shapes import Layout
+from raectl.checkpoint.shapes import ModelShapes
 from raectl.config import REGULARIZER_OPTIONS, Config, Regularizers, option
 from raectl.device import has_bf16, resolve_device
 from raectl.errors import UsageError
-from raectl.model.build import modality_of, resolve_regularizers
+from raectl.modalities.base import modality_of
+from raectl.model.resolve import resolve_regularizers
+from raectl.training.state import TrainingState
 
 _MAY_CHANGE = ("epochs", "device", "max_bad", "strict")
 
@@ -24,7 +27,9 @@ def resumed(directory: Directory, given: dict[str, Any]) -> Config:
         UsageError: another option contradicts the stored one, or the hardware lacks the stored device or precision.
     """
     config, data, _ = directory.read_config()
-    Layout.of(directory, config, data).require_training()
+    TrainingState.require(directory.training, ModelShapes.of(directory, config, data).outline)
+    if given.get("grammar") is not None:
+        given = {**given, "grammar": grammars.canonical(given["grammar"])}
     wanted = Config.from_dict({**config.to_dict(), **given})
     modality = modality_of(data.modality, data.options)
     data_dim = modality.data_dim(modality.item_shape(data.shape))

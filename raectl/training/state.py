@@ -9,57 +9,19 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from raectl.errors import RaectlError
-from raectl.storage import files
+from raectl.model.plateau import Schedule
+from raectl.model.weights import Arrays, require_shapes, to_array
+from raectl.storage.arrays import read_arrays, read_shapes, write_arrays
 from raectl.storage.strict_json import parse_json
 
-Arrays = dict[str, np.ndarray]
 Shape = tuple[int, ...]
 T = TypeVar("T")
 _GROUPS = ("last", "best", "adam", "epoch")
 _LONGEST = 2**53  # steps
 _MOMENTS = ("exp_avg", "exp_avg_sq")
-
-
-def to_array(tensor: Tensor) -> np.ndarray:
-    """A copy of a tensor on any device, in any memory format, as a contiguous array."""
-    return np.array(tensor.detach().cpu().contiguous().numpy())  # on the CPU `numpy()` shares the tensor's memory
-
-
-def module_arrays(module: nn.Module) -> Arrays:
-    """Parameters and buffers by name."""
-    return {name: to_array(tensor) for name, tensor in module.state_dict().items()}
-
-
-def require_shapes(module: nn.Module, shapes: Mapping[str, Shape], where: str) -> None:
-    """Raise a `RaectlError` unless these are the names and shapes of a module's parameters and buffers."""
-    own = module.state_dict()
-    if set(own) != set(shapes):
-        odd = sorted(set(own) ^ set(shapes))[:3]
-        raise RaectlError(f"{where} does not hold this model's weights: {', '.join(odd)} missing or too many")
-    for name, tensor in own.items():
-        if tuple(tensor.shape) != shapes[name]:
-            raise RaectlError(
-                f"{where} does not hold this model's weights: {name} is {shapes[name]}, not {tuple(tensor.shape)}"
-            )
-
-
-def load_module(module: nn.Module, arrays: Mapping[str, np.ndarray], where: str) -> None:
-    """Put arrays into a module, which keeps its device and memory format.
-
-    Raises:
-        RaectlError: names, shapes or types are not the module's, or a value is not finite.
-    """
-    require_shapes(module, {name: array.shape for name, array in arrays.items()}, where)
-    for name, tensor in module.state_dict().items():
-        array, dtype = arrays[name], str(tensor.dtype).removeprefix("torch.")
-        if array.dtype != dtype:
-            raise RaectlError(f"{where} does not hold this model's weights: {name} is {array.dtype}, not {dtype}")
-        if not np.isfinite(array).all():
-            raise RaectlError(f"{where}: {name} has values that are not finite")
-        tensor.copy_(torch.from_numpy(array))
 
 
 def adam_arrays(optimizer: torch.optim.Optimizer) -> Arrays:
@@ -84,8 +46,8 @@ def load_adam(optimizer: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]
 
 
 @dataclass
-class Position:
-    """Where a run is.
+class Position(Schedule):
+    """Where a run is: its place in the learning rate's schedule, and the following.
 
     Arguments:
         epoch: whole epochs done.
@@ -93,9 +55,6 @@ class Position:
         step: batches done in all; the noise of a step is a function of the seed and this number.
         best_epoch: the epoch of the best weights; 0 are the initial ones.
         best_loss: their validation loss, None before the first.
-        stale: epochs since the loss last improved enough for the schedule.
-        reference: the loss that the schedule compares with, None before the first.
-        lr: the learning rate in force.
     """
 
     epoch: int = 0
@@ -103,9 +62,6 @@ class Position:
     step: int = 0
     best_epoch: int = 0
     best_loss: float | None = None
-    stale: int = 0
-    reference: float | None = None
-    lr: float = 1e-3
 
     def check(self) -> None:
         """Raise a `ValueError` unless every field has its type, and no count is negative."""
@@ -138,12 +94,12 @@ class TrainingState:
         """Write it as one file, in one rename."""
         groups = {"last": self.last, "best": self.best, "adam": self.adam, "epoch": {"sums": self.sums}}
         arrays = {f"{group}.{name}": array for group, named in groups.items() for name, array in named.items()}
-        files.write_arrays(path, arrays, {"position": json.dumps(vars(self.position))})
+        write_arrays(path, arrays, {"position": json.dumps(vars(self.position))})
 
     @classmethod
     def require(cls, path: Path, module: nn.Module) -> None:
         """Raise a `RaectlError` unless a file's header is that of a training state of this module."""
-        groups = _grouped(files.read_shapes(path), path)
+        groups = _grouped(read_shapes(path), path)
         for name in ("last", "best"):
             require_shapes(module, groups[name], str(path))
         expected: dict[str, Shape] = {}
@@ -161,7 +117,7 @@ class TrainingState:
         Raises:
             RaectlError: the file is missing, damaged, or holds something else.
         """
-        arrays, metadata = files.read_arrays(path)
+        arrays, metadata = read_arrays(path)
         groups = _grouped(arrays, path)
         try:
             position = Position(**parse_json(metadata["position"]))

@@ -12,8 +12,8 @@ from support.cli import Cli, assert_clear_error, tree
 import raectl
 from raectl.checkpoint.directory import Directory
 from raectl.errors import RaectlError
-from raectl.storage import files
-from raectl.storage import strict_json as reading
+from raectl.storage import strict_json
+from raectl.storage.arrays import file_digest, read_arrays, write_arrays
 
 USES = {  # file: the command that reads it
     "model.safetensors": "sample {} -o {}.npz",
@@ -57,7 +57,7 @@ def test_a_missing_file_is_named(cli: Cli, trained: Any, tmp_path: Path, file: s
 
 
 def test_values_that_are_not_finite_are_refused(trained: Any) -> None:
-    arrays, metadata = files.read_arrays(trained.path / "model.safetensors")
+    arrays, metadata = read_arrays(trained.path / "model.safetensors")
     name = next(name for name in arrays if arrays[name].ndim > 1)
     arrays[name].flat[0] = np.nan
     refit(trained.path, arrays, metadata)
@@ -67,7 +67,7 @@ def test_values_that_are_not_finite_are_refused(trained: Any) -> None:
 
 @pytest.mark.parametrize("change", ["shape", "dtype", "missing", "extra"])
 def test_weights_of_another_model_are_refused(trained: Any, change: str) -> None:
-    arrays, metadata = files.read_arrays(trained.path / "model.safetensors")
+    arrays, metadata = read_arrays(trained.path / "model.safetensors")
     name = next(name for name in arrays if arrays[name].ndim > 1)
     if change == "shape":
         arrays[name] = arrays[name][:-1]
@@ -84,10 +84,10 @@ def test_weights_of_another_model_are_refused(trained: Any, change: str) -> None
 
 def refit(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
     """Write weights whose digest config.json knows, so that only their content can be at fault."""
-    files.write_arrays(path / "model.safetensors", arrays, metadata)
+    write_arrays(path / "model.safetensors", arrays, metadata)
     edit(
         path / "config.json",
-        lambda record: record["weights"].update(sha256=files.file_digest(path / "model.safetensors")),
+        lambda record: record["weights"].update(sha256=file_digest(path / "model.safetensors")),
     )
 
 
@@ -146,10 +146,10 @@ def test_a_configuration_is_never_read_without_bound(trained: Any) -> None:
 
 
 def test_integers_of_64_bits_are_read_and_longer_ones_are_not() -> None:
-    assert reading.parse_json(f"[{2**64 - 1}, {-(2**63)}]") == [2**64 - 1, -(2**63)]
+    assert strict_json.parse_json(f"[{2**64 - 1}, {-(2**63)}]") == [2**64 - 1, -(2**63)]
     for text in (str(2**64), f"-{2**64}", "9" * 5000):
         with pytest.raises(ValueError, match="too large a number"):
-            reading.parse_json(text)
+            strict_json.parse_json(text)
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -165,7 +165,7 @@ def test_a_reader_that_met_a_replacement_reads_again(trained: Any, fails: bool) 
                 raise RaectlError("half of it is new")
         return "old and new" if len(read) == 1 else "new"
 
-    assert directory.settled(meet_it_once) == "new"
+    assert directory.read_consistently(meet_it_once) == "new"
     assert len(read) == 2
 
 
@@ -177,7 +177,7 @@ def test_damage_that_nobody_replaces_is_met_once(trained: Any) -> None:
         raise RaectlError("damaged")
 
     with pytest.raises(RaectlError, match="damaged"):
-        Directory(trained.path).settled(meet)
+        Directory(trained.path).read_consistently(meet)
     assert met == [1]
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from raectl.checkpoint.directory import DataSummary, Directory
+from raectl.checkpoint.directory import Directory
+from raectl.checkpoint.summary import DataSummary
 from raectl.data import DataOptions
 from raectl.errors import RaectlError
 

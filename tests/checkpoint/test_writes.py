@@ -14,10 +14,11 @@ from support.checkpoints import SMALL, KilledError, train_settings
 from support.cli import Cli, assert_clear_error, assert_same_run, no_leftovers, tree, write_pictures
 
 import raectl
-from raectl.checkpoint import densities as store
+from raectl.checkpoint import densities as fitted
 from raectl.checkpoint.directory import Directory
 from raectl.errors import RaectlError
-from raectl.storage import files
+from raectl.storage import atomic
+from raectl.storage.atomic import atomic_directory, recover, recover_all, remove_temporaries
 from raectl.training.run import train
 
 
@@ -124,13 +125,13 @@ def test_sweep(tmp_path: Path) -> None:
     (tmp_path / ".tmp-old-there").mkdir()
     (tmp_path / "there").mkdir()
     (tmp_path / "kept").write_text("whole")
-    files.sweep(tmp_path)
+    remove_temporaries(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gone", "kept", "there"]
 
 
 def test_a_density_replaces_its_former_self_or_nothing(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     before = tree(trained.path)
-    monkeypatch.setattr(store.files, "write_json", lambda *_: (_ for _ in ()).throw(OSError(28, "No space")))
+    monkeypatch.setattr(fitted, "write_json", lambda *_: (_ for _ in ()).throw(OSError(28, "No space")))
     with pytest.raises(RaectlError, match="cannot write"):
         raectl.load(trained.path, "cpu").fit_density("gmm", components=2, covariance="diag")
     assert tree(trained.path) == before
@@ -147,7 +148,7 @@ class Disk:
         usual = Path.replace
 
         def replace(path: Path, target: Any) -> Path:
-            if Path(target) == onto and path.is_dir() and not path.name.startswith(files._OLD):
+            if Path(target) == onto and path.is_dir() and not path.name.startswith(atomic._OLD):
                 self.failed += 1
                 assert not onto.exists(), "the former one is out of the way: this is the second rename"
                 raise error
@@ -172,7 +173,7 @@ def test_a_failed_exchange_keeps_the_former_directory(
     (target / "former").write_text("former")
     before = tree(tmp_path)
     disk = Disk(monkeypatch, target, error)
-    with pytest.raises(raised), files.atomic_directory(target) as temporary:
+    with pytest.raises(raised), atomic_directory(target) as temporary:
         (temporary / "new").write_text("new")
     assert disk.failed == 1
     assert tree(tmp_path) == before
@@ -222,13 +223,13 @@ def test_a_failed_refit_keeps_the_former_density(
 
 KILL = """
 import os, pathlib, sys
-from raectl.storage import files
+from raectl.storage import atomic
 usual = pathlib.Path.replace
 def replace(self, target):
     usual(self, target)
     os._exit(9)
 pathlib.Path.replace = replace
-with files.atomic_directory(pathlib.Path(sys.argv[1])) as temporary:
+with atomic.atomic_directory(pathlib.Path(sys.argv[1])) as temporary:
     (temporary / "density.json").write_text("{}")
 """
 
@@ -296,7 +297,7 @@ def test_after_a_kill_between_the_renames_densities_of_latents_alone_are_found(c
     cli("sample", directory, "-n", 2, "-o", tmp_path / "out.npy")
     kill_between_renames(directory / "densities" / "gaussian")
     cli("fit-density", directory, "--latents", latents, "--density", "gaussian", "--name", "other")
-    assert [entry.name for entry in store.stored(Directory(directory))] == ["gaussian", "other"]
+    assert [entry.name for entry in fitted.list_fitted(Directory(directory))] == ["gaussian", "other"]
     no_leftovers(directory)
 
 
@@ -304,8 +305,8 @@ def test_recover_all_brings_back_only_what_is_missing(tmp_path: Path) -> None:
     for name in (".tmp-old-gone", ".tmp-old-there", "there"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "of").write_text(name)
-    files.recover_all(tmp_path)
+    recover_all(tmp_path)
     found = {path.name: (path / "of").read_text() for path in tmp_path.iterdir()}
     assert found == {"gone": ".tmp-old-gone", "there": "there", ".tmp-old-there": ".tmp-old-there"}
-    files.recover(tmp_path / "nothing")
+    recover(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()

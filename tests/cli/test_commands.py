@@ -25,7 +25,7 @@ def test_the_whole_way_in_json(cli: Cli, original: Any, tmp_path: Path) -> None:
     fit = cli("fit-density", out, "--components", 2, "--json").json
     assert (fit["density"], fit["kind"], fit["n"]) == ("gmm-2", "gmm", {"train": 54, "held_out": 6})
     assert set(fit["nats_per_dimension"]) == {"train", "held_out"}
-    assert {"bic", "iterations", "converged"} <= set(fit["report"])
+    assert {"bic", "iterations", "converged"} <= set(fit["stats"])
     auto = cli("fit-density", out, "--components", "auto", "--name", "auto", "--json").json
     assert [row["components"] for row in auto["tried"]][:3] == [1, 2, 5]
     best = max(auto["tried"], key=lambda row: row["heldout"])

@@ -46,7 +46,7 @@ def test_options_reach_the_density(cli, world: World, tmp_path: Path):
     assert len(fit("--option", "components=auto", "--name", "auto")["tried"]) > 1
     short = ("--option", "epochs=2", "--option", "transforms=1", "--option", "hidden=4")
     flow = fit("--density", "flow", *short)
-    assert (flow["density"], flow["bound"], flow["report"]["epochs"]) == ("flow", False, 2)
+    assert (flow["density"], flow["bound"], flow["stats"]["epochs"]) == ("flow", False, 2)
 
 
 def test_an_interrupted_fit_leaves_the_directory_as_it_was(cli, world: World, monkeypatch):

@@ -271,7 +271,7 @@ def test_nothing_is_written_into_the_data(cli: Cli, trained: Any) -> None:
 
 def test_a_short_run_and_an_overfitted_density_are_pointed_out(cli: Cli, trained: Any, tmp_path: Path) -> None:
     result = cli("train", "--data", trained.data, "--width", 2, "--epochs", 1, "--out", tmp_path / "short")
-    assert "1 steps in all" in result.err
+    assert "4 steps in all" in result.err
     latents = np.random.default_rng(0).normal(size=(60, 30)).astype(np.float32)
     np.save(tmp_path / "z.npy", latents)
     result = cli("fit-density", tmp_path / "densities", "--latents", tmp_path / "z.npy", "--components", 5)

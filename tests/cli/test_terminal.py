@@ -17,7 +17,7 @@ from support.cli import Cli, assert_clear_error, terminal, unstyled
 
 import raectl
 from raectl.cli import output
-from raectl.cli.terminal import Progressing
+from raectl.cli.terminal import TerminalProgress
 from raectl.data import packing
 
 SMALL = "--image-size 12 --width 2 --latent-dim 4 --batch-size 16 --device cpu --precision fp32 --epochs 2"
@@ -54,12 +54,12 @@ def test_a_bar_shows_what_is_going_on(monkeypatch: pytest.MonkeyPatch, capfd: py
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "120")
-    with Progressing() as report:
-        report.progress("packing [/b]\x1b[2J", 30, 1200)
-        report._bar.refresh()
-        report.note("a note")
-        report.step(7, 3, 12, {"loss": 1.25}, 1234.5, 61.0)
-        report._bar.refresh()
+    with TerminalProgress() as progress:
+        progress.update("packing [/b]\x1b[2J", 30, 1200)
+        progress._bar.refresh()
+        progress.note("a note")
+        progress.step(7, 3, 12, {"loss": 1.25}, 1234.5, 61.0)
+        progress._bar.refresh()
     shown = capfd.readouterr().err
     assert "packing [/b]\\x1b[2J" in shown and "30 of 1,200" in shown, "and a file's name cannot act on the terminal"
     assert "epoch 7" in shown and "1:01 left  1,234/s  loss 1.25" in shown
@@ -73,10 +73,10 @@ def test_a_narrow_terminal_keeps_the_epoch_in_the_bar(
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     for name, value in {"TERM": "xterm", "FORCE_COLOR": "1", "COLUMNS": "80"}.items():
         monkeypatch.setenv(name, value)
-    with Progressing() as report:
+    with TerminalProgress() as progress:
         terms = {"loss": 123.25, "reconstruction": 101.5, "latent": 12.34, "tikhonov": 4567.0}
-        report.step(epoch, 3, 12, terms, 11.2, 504.0)
-        report._bar.refresh()
+        progress.step(epoch, 3, 12, terms, 11.2, 504.0)
+        progress._bar.refresh()
     shown = capfd.readouterr().err
     assert f"epoch {epoch} " in shown and "8:24 left  11/s" in shown
 

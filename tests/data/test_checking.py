@@ -8,7 +8,7 @@ from support.cli import Cli, assert_clear_error
 from support.data import fill, noise, png, pngs, zipped
 
 from raectl.data import DataOptions, open_dataset
-from raectl.data.images import decode as convert
+from raectl.data.images import decode
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +75,13 @@ def test_options_are_those_of_train(cli: Cli, tmp_path: Path) -> None:
     trained = cli("train", "--dry-run", "--data", source, *options).json
     assert trained["data"]["fingerprint"] == found["fingerprint"]
     assert "became 64 x 64" in cli("check", source).err
-    wrong_sizes = (("--image-size", 7), ("--max-bad", 2), ("--max-bad", -1), ("--max-rules", 0), ("--max-rules", 5000))
+    wrong_sizes = (
+        ("--image-size", 7),
+        ("--max-bad", 2),
+        ("--max-bad", -1),
+        ("--max-productions", 0),
+        ("--max-productions", 5000),
+    )
     for wrong in (*wrong_sizes, ("--fit", "zoom"), ("--background", "x")):
         assert_clear_error(cli.run("check", source, *wrong), 2, str(wrong[1]))
 
@@ -83,7 +89,7 @@ def test_options_are_those_of_train(cli: Cli, tmp_path: Path) -> None:
 def test_training_after_it_decodes_nothing(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = fill(tmp_path / "data", pngs(9))
     cli("check", source)
-    monkeypatch.setattr(convert, "squares", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(decode, "squares", lambda *_: pytest.fail("decoded again"))
     assert len(open_dataset(source)) == 9
 
 

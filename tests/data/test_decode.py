@@ -6,7 +6,7 @@ from PIL import Image
 from support.data import encoded, noise, png, squared
 
 from raectl.data import DataOptions
-from raectl.data.images import decode as convert
+from raectl.data.images import decode
 
 
 def options(size: int, fit: str = "crop", background: str = "white", channels: int = 3) -> DataOptions:
@@ -25,7 +25,7 @@ def test_exif_rotated_equals_upright(orientation, kind):
     exif = Image.Exif()
     exif[0x0112] = orientation
     turned = encoded(Image.fromarray(np.ascontiguousarray(stored)), kind, exif=exif)
-    assert convert.header(convert.open_picture(turned)) == ((20, 12), False)
+    assert decode.header(decode.open_picture(turned)) == ((20, 12), False)
     for fit in ("crop", "pad", "stretch"):
         expected = squared(png(upright), options(16, fit))
         assert np.array_equal(squared(turned, options(16, fit)), expected)
@@ -38,12 +38,12 @@ def test_transparent_pixels_show_the_background(background, behind):
     alpha = rgba[..., 3:] / 255
     expected = np.rint(rgba[..., :3] * alpha + behind * (1 - alpha)).astype(np.uint8)
     assert np.array_equal(squared(png(rgba), options(16, background=background)), expected)
-    assert np.array_equal(convert.block(rgba[None], options(16, background=background))[0], expected)
+    assert np.array_equal(decode.block(rgba[None], options(16, background=background))[0], expected)
 
 
 def test_grey_with_alpha_is_composited_and_stays_grey():
     picture = encoded(Image.fromarray(np.array([[[100, 0]] * 8, [[100, 255]] * 8] * 4, np.uint8), "LA"), "PNG")
-    assert convert.header(convert.open_picture(picture)) == ((8, 8), True)
+    assert decode.header(decode.open_picture(picture)) == ((8, 8), True)
     rows = squared(picture, options(8, channels=1))[:, 0, 0]
     assert rows.tolist() == [255, 100] * 4
 
@@ -59,7 +59,7 @@ def test_palette_with_transparency(kind):
 def test_sixteen_bits_are_scaled_and_not_clipped():
     values = np.tile(np.array([0, 257, 128 * 257, 65535], np.uint16), (8, 2))
     picture = encoded(Image.fromarray(values), "PNG")
-    assert convert.header(convert.open_picture(picture))[1]
+    assert decode.header(decode.open_picture(picture))[1]
     assert squared(picture, options(8, channels=1))[0, :4, 0].tolist() == [0, 1, 128, 255]
     as_int = encoded(Image.fromarray(values.astype(np.int32)), "TIFF")
     assert squared(as_int, options(8, channels=1))[0, :4, 0].tolist() == [0, 1, 128, 255]
@@ -69,7 +69,7 @@ def test_float_and_one_bit_and_cmyk():
     floats = encoded(Image.fromarray(np.tile(np.array([0, 1, 0.2, 0.6], np.float32), (8, 2))), "TIFF")
     assert squared(floats, options(8, channels=1))[0, :4, 0].tolist() == [0, 255, 51, 153]
     nan = encoded(Image.fromarray(np.full((8, 8), np.nan, np.float32)), "TIFF")
-    with pytest.raises(convert.BadImageError, match="outside"):
+    with pytest.raises(decode.BadImageError, match="outside"):
         squared(nan, options(8, channels=1))
     bits = encoded(Image.fromarray(np.eye(8, dtype=bool)), "PNG")
     assert np.array_equal(squared(bits, options(8, channels=1))[..., 0], np.eye(8) * 255)
@@ -89,7 +89,7 @@ def test_pad_keeps_small_pixels_and_shrinks_large_ones():
     expected = np.pad(small, 2)[..., None]
     padded = options(32, "pad", "black", 1)
     assert np.array_equal(squared(png(small), padded), expected)
-    assert np.array_equal(convert.block(small[None, ..., None], padded)[0], expected)
+    assert np.array_equal(decode.block(small[None, ..., None], padded)[0], expected)
     wide = squared(png(np.full((32, 64, 3), 7, np.uint8)), options(32, "pad"))
     assert (wide[8:24] == 7).all()
     assert (wide[:8] == 255).all()
@@ -104,7 +104,7 @@ def test_pictures_and_arrays_agree(fit, channels, shape):
     wanted = options(16, fit, "#204060", channels)
     picture = squared(png(pixels[..., 0] if shape[2] == 1 else pixels), wanted)
     assert picture.shape == (16, 16, channels)
-    assert np.array_equal(convert.block(pixels[None], wanted)[0], picture)
+    assert np.array_equal(decode.block(pixels[None], wanted)[0], picture)
 
 
 def test_crop_is_centred_and_exact():
@@ -124,10 +124,10 @@ def test_a_large_jpeg_is_drafted_without_visible_change():
 def test_bad_images_have_a_short_reason(monkeypatch):
     whole = png(noise(64, 64, 3))
     for data in (b"not an image at all", b"", whole[: len(whole) // 2], b"%!PS-Adobe-3.0 EPSF-3.0\n" + b" " * 99):
-        with pytest.raises(convert.BadImageError) as caught:
+        with pytest.raises(decode.BadImageError) as caught:
             squared(data, options(8))
         assert 0 < len(str(caught.value)) <= 80
         assert "\n" not in str(caught.value)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
-    with pytest.raises(convert.BadImageError, match="64x64 pixels are too many"):
-        convert.header(convert.open_picture(whole[:100]))
+    with pytest.raises(decode.BadImageError, match="64x64 pixels are too many"):
+        decode.header(decode.open_picture(whole[:100]))

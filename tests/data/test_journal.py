@@ -11,14 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.data import fill, noise, png, pngs
+from support.progress import Calls
 
-from raectl.data import DataOptions, open_dataset
-from raectl.data import journal as partial
-from raectl.data.images import decode as convert
-from raectl.data.images import files as listing
-from raectl.data.images import parallel
-from raectl.data.images import workers as crew_module
-from raectl.data.images.workers import Crew
+from raectl.data import DataOptions, journal, open_dataset
+from raectl.data.images import decode, parallel, workers
+from raectl.data.images import files as image_files
+from raectl.data.images.workers import WorkerPool
 from raectl.errors import RaectlError
 
 COUNT = 60
@@ -28,20 +26,20 @@ FILES = pngs(COUNT) | {"0003b.png": png(noise(8, 8, 3))[:-40], "0050b.png": png(
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("RAECTL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(partial, "_SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(journal, "_SAVE_SECONDS", -1.0)
     return tmp_path / "cache"
 
 
 @pytest.fixture
 def decoded(monkeypatch):
     """Grows by one a decoded picture."""
-    calls, original = [], convert.square
+    calls, original = [], decode.square
 
     def counting(image, options):
         calls.append(image.size)
         return original(image, options)
 
-    monkeypatch.setattr(convert, "square", counting)
+    monkeypatch.setattr(decode, "square", counting)
     return calls
 
 
@@ -65,7 +63,7 @@ def interrupt(source: object, kind: type[BaseException], at: int = 20) -> None:
             raise kind("enough")
 
     with pytest.raises(kind):
-        open_dataset(source, progress=progress)
+        open_dataset(source, progress=Calls(progress))
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, RaectlError])
@@ -74,7 +72,7 @@ def test_an_interrupted_packing_goes_on(tmp_path, cache, decoded, kind, monkeypa
     expected = whole(cache, folder)
     assert set(expected) == {"items.npy", "meta.json"}
     if kind is RaectlError:  # nothing is written before the end: what was done is kept nevertheless
-        monkeypatch.setattr(partial, "_SAVE_SECONDS", 1e9)
+        monkeypatch.setattr(journal, "_SAVE_SECONDS", 1e9)
     interrupt(folder, kind)
     decoded.clear()
     dataset = open_dataset(folder)
@@ -89,12 +87,14 @@ def test_a_killed_packing_goes_on(tmp_path, cache, decoded):
     expected = whole(cache, folder)
     program = f"""
 import os, signal
-from raectl.data import open_dataset, journal as partial
-partial._SAVE_SECONDS = -1.0
-def progress(description, done, total):
-    if description == "decoding images" and done >= 30:
-        os.kill(os.getpid(), signal.SIGKILL)
-open_dataset({str(folder)!r}, progress=progress)
+from raectl.data import journal, open_dataset
+from raectl.progress import Progress
+journal._SAVE_SECONDS = -1.0
+class Killing(Progress):
+    def update(self, description, done, total):
+        if description == "decoding images" and done >= 30:
+            os.kill(os.getpid(), signal.SIGKILL)
+open_dataset({str(folder)!r}, progress=Killing())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -112,27 +112,27 @@ def test_a_damaged_or_busy_partial_entry_does_no_harm(tmp_path, cache, damage):
     expected = whole(cache, folder)
     interrupt(folder, KeyboardInterrupt)
     (left,) = (cache / "packed").iterdir()
-    journal, items = left / "journal.jsonl", left / "items.npy"
-    lines = journal.read_bytes().splitlines(keepends=True)
+    lines_file, items = left / "journal.jsonl", left / "items.npy"
+    lines = lines_file.read_bytes().splitlines(keepends=True)
     assert len(lines) > 2
     assert json.loads(lines[-1])["done"] >= 20
     if damage == "torn":
-        journal.write_bytes(b"".join(lines)[:-5])
+        lines_file.write_bytes(b"".join(lines)[:-5])
     elif damage == "lost line":
-        journal.write_bytes(b"".join(lines[:1] + lines[2:]))
+        lines_file.write_bytes(b"".join(lines[:1] + lines[2:]))
     elif damage == "short":
         items.write_bytes(items.read_bytes()[:-200])
     elif damage == "no items":
         items.unlink()
     elif damage == "no journal":
-        journal.unlink()
+        lines_file.unlink()
     elif damage == "not JSON":
-        journal.write_bytes(b"\xff\n[]\n")
+        lines_file.write_bytes(b"\xff\n[]\n")
     if damage == "locked":
-        with partial.Partial(left.with_suffix(""), (8, 8, 3)):
-            before = journal.read_bytes()
+        with journal.Journal(left.with_suffix(""), (8, 8, 3)):
+            before = lines_file.read_bytes()
             assert len(open_dataset(folder)) == COUNT
-            assert journal.read_bytes() == before
+            assert lines_file.read_bytes() == before
     else:
         open_dataset(folder)
         assert entry(cache) == expected
@@ -151,9 +151,9 @@ def test_the_conversion_of_an_array_goes_on(tmp_path, cache, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        open_dataset(tmp_path / "a.npy", options, progress)
+        open_dataset(tmp_path / "a.npy", options, Calls(progress))
     calls = []
-    open_dataset(tmp_path / "a.npy", options, lambda *call: calls.append(call[1]))
+    open_dataset(tmp_path / "a.npy", options, Calls(lambda *call: calls.append(call[1])))
     assert min(calls) > 20 and max(calls) == 50
     assert entry(cache) == expected
 
@@ -165,7 +165,7 @@ def test_a_file_that_changes_while_it_is_read_is_bad(tmp_path, cache):
         if (description, done) == ("reading images", total):
             fill(folder, {"0004.png": png(noise(8, 8, 3, seed=99))})
 
-    dataset = open_dataset(folder, progress=progress)
+    dataset = open_dataset(folder, progress=Calls(progress))
     assert dataset.skipped == (("0004.png", "changed while it was being read"),)
     assert open_dataset(folder).skipped == (), "its new state is another one"
 
@@ -173,7 +173,7 @@ def test_a_file_that_changes_while_it_is_read_is_bad(tmp_path, cache):
 # -- helper processes -------------------------------------------------------------------------------------------------
 
 
-def test_helpers_give_the_same_bytes(tmp_path, cache, decoded, monkeypatch):
+def test_workers_give_the_same_bytes(tmp_path, cache, decoded, monkeypatch):
     folder = fill(tmp_path / "a", FILES | {"large.png": png(noise(300, 300, 3))})
     expected = whole(cache, folder)
     decoded.clear()
@@ -181,7 +181,7 @@ def test_helpers_give_the_same_bytes(tmp_path, cache, decoded, monkeypatch):
     monkeypatch.setattr(parallel, "workers", lambda: 2)
     started, tasks = [], []
 
-    class Waiting(Crew):
+    class Waiting(WorkerPool):
         def start(self, count):
             started.append(self)
             super().start(count)
@@ -191,33 +191,33 @@ def test_helpers_give_the_same_bytes(tmp_path, cache, decoded, monkeypatch):
             tasks.append(super().submit(*arguments))
             return tasks[-1]
 
-    monkeypatch.setattr(listing, "Crew", Waiting)
+    monkeypatch.setattr(image_files, "WorkerPool", Waiting)
     dataset = open_dataset(folder)
     assert entry(cache) == expected
     assert len(dataset.skipped) == 2
-    assert any(task.helper for task in tasks), "helpers did some"
-    (crew,) = started
-    assert crew.helpers and all(one._process.returncode is not None for one in crew.helpers), "and have ended"
+    assert any(task.worker for task in tasks), "workers did some"
+    (pool,) = started
+    assert pool.workers and all(one._process.returncode is not None for one in pool.workers), "and have ended"
 
 
-def ready(crew):
+def ready(pool):
     """Wait for the helpers."""
-    for one in crew.helpers:
+    for one in pool.workers:
         while not one._ready:
             one.receive()
 
 
-def test_a_helper_that_dies_is_done_without(monkeypatch):
+def test_a_worker_that_dies_is_done_without(monkeypatch):
     monkeypatch.setattr("raectl.data.images.workers._WORTH", 1)
     pictures = [png(noise(8, 8, 3, seed=seed)) for seed in range(4)]
     options = DataOptions(8, "crop", "white", 3)
-    with Crew() as crew:
-        crew.start(5)
-        ready(crew)
-        tasks = [crew.submit([*pictures, b"no image"], options, lambda decoded: decoded) for _ in range(3)]
-        for one in crew.helpers:
+    with WorkerPool() as pool:
+        pool.start(5)
+        ready(pool)
+        tasks = [pool.submit([*pictures, b"no image"], options, lambda decoded: decoded) for _ in range(3)]
+        for one in pool.workers:
             one._process.kill()
-        tasks.append(crew.submit([*pictures, b"no image"], options, lambda decoded: decoded))
+        tasks.append(pool.submit([*pictures, b"no image"], options, lambda decoded: decoded))
         for task in tasks:
             rows, outcomes = task.result()
             assert np.array_equal(rows, np.stack([noise(8, 8, 3, seed=seed) for seed in range(4)]))
@@ -225,48 +225,48 @@ def test_a_helper_that_dies_is_done_without(monkeypatch):
             assert [outcome.header for outcome in outcomes] == [((8, 8), False)] * 4 + [None]
 
 
-def test_a_helper_is_not_misled_by_modules_in_the_working_directory(tmp_path, monkeypatch):
+def test_a_worker_is_not_misled_by_modules_in_the_working_directory(tmp_path, monkeypatch):
     (tmp_path / "numpy.py").write_text("raise SystemExit")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("raectl.data.images.workers._WORTH", 1)
-    monkeypatch.setattr(convert, "pictures", lambda *_: pytest.fail("no helper answered"))
-    with Crew() as crew:
-        crew.start(1)
-        ready(crew)
-        task = crew.submit([png(noise(8, 8, 3))], DataOptions(8, "crop", "white", 3), lambda decoded: decoded)
+    monkeypatch.setattr(decode, "pictures", lambda *_: pytest.fail("no worker answered"))
+    with WorkerPool() as pool:
+        pool.start(1)
+        ready(pool)
+        task = pool.submit([png(noise(8, 8, 3))], DataOptions(8, "crop", "white", 3), lambda decoded: decoded)
         assert task.result()[1] == [(None, ((8, 8), False))]
 
 
-def test_a_helper_is_not_misled_by_whoever_prints(tmp_path, monkeypatch):
+def test_a_worker_is_not_misled_by_whoever_prints(tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text("print('hello from here', flush=True)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr("raectl.data.images.workers._WORTH", 1)
-    with Crew() as crew:
-        crew.start(1)
-        assert crew
-        ready(crew)
-        task = crew.submit([png(noise(8, 8, 3))], DataOptions(8, "crop", "white", 3), lambda decoded: decoded)
-        assert task.helper and task.result()[1] == [(None, ((8, 8), False))]
-        for one in crew.helpers:
+    with WorkerPool() as pool:
+        pool.start(1)
+        assert pool
+        ready(pool)
+        task = pool.submit([png(noise(8, 8, 3))], DataOptions(8, "crop", "white", 3), lambda decoded: decoded)
+        assert task.worker and task.result()[1] == [(None, ((8, 8), False))]
+        for one in pool.workers:
             one._process.kill()
             one.receive()
-        assert not crew, "then threads do the work"
+        assert not pool, "then threads do the work"
 
 
-def test_a_helper_leaves_large_pictures_and_has_bounded_work(monkeypatch):
+def test_a_worker_leaves_large_pictures_and_has_bounded_work(monkeypatch):
     monkeypatch.setattr("raectl.data.images.workers._WORTH", 1)
-    monkeypatch.setattr(crew_module, "workers", lambda: 2)
+    monkeypatch.setattr(workers, "workers", lambda: 2)
     options = DataOptions(8, "crop", "white", 3)
-    with Crew() as crew:
-        crew.start(1)
-        ready(crew)
-        (one,) = crew.helpers
-        large = crew.submit([png(np.zeros((300, 300, 3), np.uint8))], options, lambda decoded: decoded)
+    with WorkerPool() as pool:
+        pool.start(1)
+        ready(pool)
+        (one,) = pool.workers
+        large = pool.submit([png(np.zeros((300, 300, 3), np.uint8))], options, lambda decoded: decoded)
         rows, ((reason, header),) = large.result()
         assert len(rows) == 0 and reason == "more than 65,536 pixels" and header == ((300, 300), False)
         os.kill(one._process.pid, signal.SIGSTOP)
         pictures = [png(noise(100, 100, 3))] * 10  # so that two tasks do not fit into the pipe
-        tasks = [crew.submit(pictures, options, lambda decoded: decoded) for _ in range(4)]
+        tasks = [pool.submit(pictures, options, lambda decoded: decoded) for _ in range(4)]
         assert [task.done() for task in tasks] == [False, True, True, True], "what it cannot take is done here"
         os.kill(one._process.pid, signal.SIGCONT)
         assert all(np.array_equal(task.result()[0], tasks[1].result()[0]) for task in tasks)
@@ -285,8 +285,8 @@ def test_what_is_decoded_ahead_changes_nothing(tmp_path, cache, decoded, monkeyp
     folder = fill(tmp_path / "a", files)
     expected = whole(cache, folder)
     monkeypatch.setattr("raectl.data.images.workers._WORTH", 10)
-    monkeypatch.setattr(listing, "workers", lambda: 2)
-    monkeypatch.setattr(crew_module.Crew, "submit", _here)
+    monkeypatch.setattr(image_files, "workers", lambda: 2)
+    monkeypatch.setattr(workers.WorkerPool, "submit", _here)
     decoded.clear()
     open_dataset(folder)
     assert entry(cache) == expected
@@ -294,7 +294,7 @@ def test_what_is_decoded_ahead_changes_nothing(tmp_path, cache, decoded, monkeyp
 
 
 def _here(self, files, options, finish):
-    task = crew_module.Task(files, options, finish)
+    task = workers.Task(files, options, finish)
     task.work()
     return task
 

@@ -229,7 +229,7 @@ def test_the_score_of_the_valid():
     expected = PenalizedLogP()(["CCO", "c1ccccc1"])
     np.testing.assert_allclose(features[:, 3], [*expected, 0, 0], rtol=1e-6)
     assert torch.equal(features[:, :3], Molecules()(texts))
-    measure = registry.resolve("measure", "score-of-valid")
+    measure = registry.resolve("set-metric", "score-of-valid")
     found = measure(Reference(features), features)["score-of-valid"]
     assert found.value == pytest.approx(expected.mean()) and found.se == pytest.approx(expected.std(ddof=1) / 2**0.5)
     assert measure(Reference(features), extractor(np.array(["CCO", "C1"]))) == {}

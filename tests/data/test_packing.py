@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from support.data import fill, noise, png, pngs, zipped
+from support.progress import Calls
 
 from raectl.data import DataOptions, open_dataset, split
 from raectl.data.dataset import fingerprint
-from raectl.data.images import decode as convert
+from raectl.data.images import decode
 from raectl.errors import RaectlError
-from raectl.storage import files
+from raectl.storage.atomic import TEMPORARY
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +31,7 @@ def forbid(monkeypatch):
 
     def forbid(*names: str) -> None:
         for name in names:
-            monkeypatch.setattr(convert, name, fail)
+            monkeypatch.setattr(decode, name, fail)
 
     return forbid
 
@@ -108,7 +109,7 @@ def test_a_damaged_entry_is_made_anew(tmp_path, cache, damage):
             memo.write_text("[]")
     assert np.array_equal(open_dataset(folder).items, first)
     assert json.loads((entry / "meta.json").read_text())["names"] == sorted(pngs(5))
-    assert not list((cache / "packed").glob(f"{files.TEMPORARY}*"))
+    assert not list((cache / "packed").glob(f"{TEMPORARY}*"))
 
 
 def test_an_unwritable_cache_is_done_without(tmp_path, monkeypatch):
@@ -145,7 +146,7 @@ def test_packing_at_the_same_time_succeeds(tmp_path):
 
 def test_progress_reaches_its_total(tmp_path):
     calls = []
-    open_dataset(fill(tmp_path / "a", pngs(40)), progress=lambda *call: calls.append(call))
+    open_dataset(fill(tmp_path / "a", pngs(40)), progress=Calls(lambda *call: calls.append(call)))
     assert ("reading images", 40, 40) in calls
     assert calls[-1] == ("decoding images", 40, 40)
 

@@ -10,11 +10,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from support.progress import Calls
 
 from raectl import grammars
 from raectl.data import DataOptions, open_dataset
-from raectl.data.sources import molecules, text
-from raectl.data.sources.expressions import expressions
+from raectl.data.sources import builtin, text
+from raectl.data.sources.builtin import expressions
 from raectl.errors import RaectlError, UsageError
 from raectl.grammars.parser import LONGEST
 
@@ -55,7 +56,7 @@ def test_the_expressions_are_those_of_the_grammar_vae(dataset):
     assert Counter(lengths.tolist()) == {8: 624, 10: 3_748, 12: 28_092, 14: 67_536}
     assert dataset.items.shape == (100_000, 15) and dataset.items.dtype == np.uint8
     assert dataset.modality == "strings" and dataset.source == "expressions" and not dataset.notes
-    assert dataset.options == DataOptions(grammar=GRAMMAR.text(), max_rules=15)
+    assert dataset.options == DataOptions(grammar=GRAMMAR.text(), max_productions=15)
 
 
 def test_every_expression_comes_back(dataset):
@@ -75,9 +76,9 @@ def test_lines_of_a_file(write):
     dataset = open_dataset(path, OPTIONS)
     assert strings(dataset) == ["x", "1+x", "sin(x*x)"] and dataset.notes == ()
     assert dataset.items.shape == (3, 7)  # sin(x*x) needs 6 rules
-    assert dataset.options == DataOptions(grammar=GRAMMAR.text(), max_rules=7)
+    assert dataset.options == DataOptions(grammar=GRAMMAR.text(), max_productions=7)
     assert open_dataset(path, dataset.options).fingerprint == dataset.fingerprint
-    wide = open_dataset(path, DataOptions(grammar="expressions", max_rules=20))
+    wide = open_dataset(path, DataOptions(grammar="expressions", max_productions=20))
     assert wide.items.shape == (3, 20) and strings(wide) == strings(dataset)
 
 
@@ -127,7 +128,7 @@ def test_a_line_that_is_not_derived_is_skipped_counted_and_named(line, write):
 
 
 def test_lines_that_need_more_rules_than_the_model_has_are_skipped(write):
-    dataset = open_dataset(write(b"x\n1+x+2\n3\n"), DataOptions(grammar="expressions", max_rules=4))
+    dataset = open_dataset(write(b"x\n1+x+2\n3\n"), DataOptions(grammar="expressions", max_productions=4))
     assert strings(dataset) == ["x", "3"] and dataset.items.shape == (2, 4)
     assert "line 2 (1+x+2: its 6 rules are more than 4)" in dataset.notes[0]
 
@@ -200,7 +201,7 @@ def test_a_full_temporary_disk_is_told_whenever_it_is_met(write, monkeypatch, tm
 def test_blank_lines_do_not_count_as_progress(tmp_path):
     (tmp_path / "my.smi").write_text(("\n" * 9 + "CCO\n") * 2500)
     seen = []
-    open_dataset(tmp_path / "my.smi", progress=lambda what, done, total: seen.append((what, done, total)))
+    open_dataset(tmp_path / "my.smi", progress=Calls(lambda what, done, total: seen.append((what, done, total))))
     assert [done for what, done, total in seen if (what, total) == ("parsing", 2500)] == [1000, 2000]
 
 
@@ -233,7 +234,7 @@ def test_damaged_molecules(installed):
 
 
 def test_molecules_that_are_not_installed(monkeypatch):
-    monkeypatch.setattr(molecules, "find_spec", lambda name: None)
+    monkeypatch.setattr(builtin, "find_spec", lambda name: None)
     with pytest.raises(RaectlError) as error:
         open_dataset("molecules")
     assert error.value.hint == "pip install --no-deps molsets"

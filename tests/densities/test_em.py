@@ -9,11 +9,11 @@ import torch
 
 from raectl.densities.covariance import COVARIANCES
 from raectl.densities.mixtures import em
-from raectl.densities.mixtures.em import climb, fit_mixture, kmeans_start, maximized, parts, some_rows, sweep
+from raectl.densities.mixtures.em import e_step, fit_mixture, kmeans_start, m_step, parts, run_em, some_rows
 from raectl.densities.mixtures.gmm import GMM
 from raectl.densities.mixtures.kmeans import kmeans
 from raectl.densities.mixtures.student_t import StudentT
-from raectl.densities.standardizer import Frame
+from raectl.densities.standardizer import Standardizer
 
 
 def overlapping(n=10_000, d=4, seed=0):
@@ -22,10 +22,10 @@ def overlapping(n=10_000, d=4, seed=0):
     return torch.from_numpy(z.astype(np.float32))
 
 
-def one_step(frame):
+def one_step(standardizer):
     def step(rows, mixture):
-        sums = sweep(rows, frame, mixture)
-        return sums.log_likelihood / len(rows), maximized(mixture, sums, 1e-6)
+        sums = e_step(rows, standardizer, mixture)
+        return sums.log_likelihood / len(rows), m_step(mixture, sums, 1e-6)
 
     return step
 
@@ -52,16 +52,16 @@ def test_parts_grow_fourfold_up_to_all_rows_and_are_never_large_copies(monkeypat
 @pytest.mark.parametrize("covariance", COVARIANCES)
 def test_a_fit_by_parts_is_a_fixed_point_on_all_rows(covariance):
     z, kind = overlapping(), COVARIANCES[covariance]
-    frame = Frame.of(z).evened()
-    result = fit_mixture(z, frame, kind, 6, seed=0, max_iter=200, tol=1e-3, ridge=1e-6)
+    standardizer = Standardizer.fit(z).isotropic()
+    result = fit_mixture(z, standardizer, kind, 6, seed=0, max_iter=200, tol=1e-3, ridge=1e-6)
     assert result.converged and result.on_parts > 0
-    step = one_step(frame)
+    step = one_step(standardizer)
     before, following = step(z, result.state)
     assert before == pytest.approx(result.history[-1])
     assert 0 <= step(z, following)[0] - before < 1e-3
-    start = kmeans_start(z, frame, kind, 6, 0)
-    start = maximized(start, sweep(z, frame, start, hard=True), 1e-6)
-    whole = climb(z, step, start, max_iter=200, tol=1e-3)
+    start = kmeans_start(z, standardizer, kind, 6, 0)
+    start = m_step(start, e_step(z, standardizer, start, hard=True), 1e-6)
+    whole = run_em(z, step, start, max_iter=200, tol=1e-3)
     assert result.history[-1] > whole.history[-1] - 0.05
 
 
@@ -70,7 +70,7 @@ def test_kmeans_sees_enough_rows_for_its_centres_and_dimensions(monkeypatch, k, 
     seen = []
     monkeypatch.setattr(em, "kmeans", lambda x, k, generator: seen.append(len(x)) or x[:k])
     z = overlapping(20_000, d)
-    kmeans_start(z, Frame.of(z), COVARIANCES["diag"], k, 0)
+    kmeans_start(z, Standardizer.fit(z), COVARIANCES["diag"], k, 0)
     assert seen == [rows]
 
 
@@ -79,9 +79,9 @@ def test_kmeans_sees_enough_rows_for_its_centres_and_dimensions(monkeypatch, k, 
 )
 def test_em_ends_with_the_first_iteration_that_gains_less_than_the_tolerance(tol, max_iter, iterations, converged):
     values = [0.0, 1.0, 1.5, 1.75, 1.8]
-    result = climb(torch.zeros(1, 1), lambda z, i: (values[i], i + 1), 0, max_iter=max_iter, tol=tol)
+    result = run_em(torch.zeros(1, 1), lambda z, i: (values[i], i + 1), 0, max_iter=max_iter, tol=tol)
     assert (result.state, result.history) == (iterations, values[: iterations + 1])
-    assert result.report == {
+    assert result.stats == {
         "iterations": iterations,
         "iterations_on_parts": 0,
         "converged": converged,
@@ -91,15 +91,15 @@ def test_em_ends_with_the_first_iteration_that_gains_less_than_the_tolerance(tol
 
 def test_the_report_counts_the_iterations_on_parts():
     few, many = GMM(components=3).fit(overlapping(3000)), GMM(components=3).fit(overlapping())
-    assert few.report["iterations_on_parts"] == 0 < many.report["iterations_on_parts"]
+    assert few.stats["iterations_on_parts"] == 0 < many.stats["iterations_on_parts"]
     many = StudentT(components=2).fit(overlapping())
-    assert many.report["converged"] and many.report["iterations_on_parts"] > 0
+    assert many.stats["converged"] and many.stats["iterations_on_parts"] > 0
 
 
 def test_responsibilities_too_small_to_count_are_zeros():
     joint = torch.tensor([[0.0, -30.0, -39.0, -41.0, -90.0, -torch.inf]])
     expected = [[1.0, np.exp(-15), np.exp(-19.5), 0.0, 0.0, 0.0]]
-    np.testing.assert_allclose(em.roots(joint, torch.zeros(1, 1)), expected, rtol=1e-5)
+    np.testing.assert_allclose(em.root_responsibilities(joint, torch.zeros(1, 1)), expected, rtol=1e-5)
 
 
 def test_kmeans_finds_clusters_and_survives_points_that_coincide():
@@ -132,7 +132,7 @@ def test_the_start_is_in_the_frame_of_the_data():
     rng = np.random.default_rng(0)
     clusters = np.array([[-3.0, 200.0], [3.0, -200.0], [3.0, 200.0]])
     z = torch.from_numpy(clusters[rng.integers(0, 3, 3000)] + rng.normal(size=(3000, 2)) * [0.01, 1.0])
-    frame = Frame.of(z)
-    start = kmeans_start(z, frame, COVARIANCES["full"], 3, 0)
-    centres = start.means * frame.scale + frame.centre
+    standardizer = Standardizer.fit(z)
+    start = kmeans_start(z, standardizer, COVARIANCES["full"], 3, 0)
+    centres = start.means * standardizer.scale + standardizer.centre
     assert torch.cdist(torch.from_numpy(clusters), centres).min(dim=1).values.max() < 1.0

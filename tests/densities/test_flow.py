@@ -56,18 +56,18 @@ def test_the_initial_flow_is_the_gaussian():
     z = moons(200)
     flow = Flow(base=1, transforms=2, hidden=4, epochs=1, lr=1e-30).fit(z)
     assert float((flow.log_prob(z) - Gaussian().fit(z).log_prob(z)).abs().mean()) < 0.1, "but for the tenth set aside"
-    assert flow.report["best_epoch"] in (0, 1)
+    assert flow.stats["best_epoch"] in (0, 1)
 
 
 def test_the_base_is_chosen_by_latents_set_aside():
     rng = np.random.default_rng(0)
     z = rng.normal(size=(5, 2))[rng.integers(0, 5, 600)] * 10 + rng.normal(size=(600, 2))
     flow = Flow(transforms=1, hidden=4, epochs=1).fit(z)
-    assert 5 <= flow.report["base"] == len(flow.to_arrays()["base.weights"]) <= 20
+    assert 5 <= flow.stats["base"] == len(flow.to_arrays()["base.weights"]) <= 20
     assert flow.options["base"] is None
     again = Flow.from_arrays(flow.to_arrays(), **flow.options)
     assert torch.equal(again.sample(20), flow.sample(20))
-    gmm = GMM(components=flow.report["base"]).fit(z)
+    gmm = GMM(components=flow.stats["base"]).fit(z)
     assert float(flow.log_prob(z).mean()) == pytest.approx(float(gmm.log_prob(z).mean()), abs=0.1)
 
 
@@ -152,7 +152,7 @@ def test_by_default_it_makes_six_thousand_steps(monkeypatch, n, epochs):
     """Of 256 latents, or of all if there are fewer; a tenth is set aside."""
     recipes = []
 
-    def fit_network(module, loss, x, held_out, recipe, seed, report):
+    def fit_network(module, loss, x, held_out, recipe, seed, progress):
         recipes.append(recipe)
         return {}
 

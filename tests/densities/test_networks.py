@@ -8,7 +8,7 @@ from torch import nn
 
 from raectl.densities import networks as training
 from raectl.densities.networks import Recipe, fit_network, set_aside
-from raectl.progress import Report
+from raectl.progress import Progress
 
 
 class Slope(nn.Module):
@@ -22,7 +22,7 @@ class Slope(nn.Module):
 def test_what_is_kept_is_a_running_average_that_forgets_the_start():
     module, x = Slope(), torch.zeros(12, 1)
     recipe = Recipe(epochs=3, batch_size=4, lr=0.1, patience=5, gain=0.0, average=0.3)
-    fit_network(module, lambda rows, generator: module.weight.sum(), x, x, recipe, 0, Report())
+    fit_network(module, lambda rows, generator: module.weight.sum(), x, x, recipe, 0, Progress())
     weight = kept = 0.0
     for step in range(1, 10):
         weight -= 0.1
@@ -35,11 +35,11 @@ def test_longer_gradients_are_scaled_to_the_longest_allowed():
     """Then they are all equally long, and the weight moves by the learning rate, however long they were."""
     module, x = Slope(), torch.arange(1.0, 13.0)[:, None]
     recipe = Recipe(epochs=2, batch_size=4, lr=0.1, patience=5, gain=0.0, clip=0.5)
-    fit_network(module, lambda rows, generator: (module.weight * rows).mean(), x, x, recipe, 0, Report())
+    fit_network(module, lambda rows, generator: (module.weight * rows).mean(), x, x, recipe, 0, Progress())
     assert float(module.weight.detach()) == pytest.approx(-0.6, rel=1e-4)
 
 
-class Recording(Report):
+class Recording(Progress):
     def __init__(self):
         self.steps, self.epochs = [], []
 
@@ -52,7 +52,7 @@ class Recording(Report):
 
 def test_progress_tells_the_mean_loss_the_rate_and_what_is_left(monkeypatch):
     """Every step takes half a second for two rows, and its loss is its number: 120 steps an epoch, two epochs."""
-    module, x, report, made = Slope(), torch.zeros(240, 1), Recording(), []
+    module, x, progress, made = Slope(), torch.zeros(240, 1), Recording(), []
 
     def loss(rows, generator):
         if torch.is_grad_enabled():
@@ -60,14 +60,14 @@ def test_progress_tells_the_mean_loss_the_rate_and_what_is_left(monkeypatch):
         return module.weight.sum() * 0 + len(made)
 
     monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: sum(made)))
-    fit_network(module, loss, x, x[:1], Recipe(epochs=2, batch_size=2, lr=0.1, patience=5, gain=0.0), 0, report)
-    assert report.steps == [
+    fit_network(module, loss, x, x[:1], Recipe(epochs=2, batch_size=2, lr=0.1, patience=5, gain=0.0), 0, progress)
+    assert progress.steps == [
         (1, 50, 120, {"loss": 25.5}, 4.0, 95.0),
         (1, 100, 120, {"loss": 50.5}, 4.0, 70.0),
         (2, 50, 120, {"loss": 145.5}, 4.0, 35.0),
         (2, 100, 120, {"loss": 170.5}, 4.0, 10.0),
     ]
-    assert report.epochs == [(4.0, 60.0), (4.0, 60.0)]
+    assert progress.epochs == [(4.0, 60.0), (4.0, 60.0)]
 
 
 @pytest.mark.parametrize(("n", "aside"), [(2, 1), (19, 1), (20, 2), (25, 2)])

@@ -9,10 +9,10 @@ from sklearn.mixture import GaussianMixture
 from raectl.densities import choose_components
 from raectl.densities.covariance import COVARIANCES
 from raectl.densities.gaussian import Gaussian
-from raectl.densities.mixtures.em import fit_mixture, kmeans_start, maximized, sweep
+from raectl.densities.mixtures.em import e_step, fit_mixture, kmeans_start, m_step
 from raectl.densities.mixtures.gmm import GMM
 from raectl.densities.standard_normal import StandardNormal
-from raectl.densities.standardizer import Frame
+from raectl.densities.standardizer import Standardizer
 from raectl.errors import RaectlError, UsageError
 
 KINDS = tuple(COVARIANCES)
@@ -60,13 +60,13 @@ def test_mixture_log_prob_is_scipys(kind, offset):
 @pytest.mark.parametrize("kind", KINDS)
 def test_fitted_mixture_is_scikit_learns_from_the_same_start(kind):
     z, k = curved(), 5
-    frame = Frame.of(torch.from_numpy(z))
-    frame = frame.evened() if kind == "spherical" else frame
-    start = kmeans_start(torch.from_numpy(z), frame, COVARIANCES[kind], k, seed=0)
-    first = maximized(start, sweep(torch.from_numpy(z), frame, start, hard=True), 1e-6)
-    means = (first.means * frame.scale + frame.centre).numpy()
-    covariances = COVARIANCES[kind].rescale(first.covariances, frame.scale)
-    shaped = covariances.numpy().reshape(COVARIANCES[kind].shape(k, 3))
+    standardizer = Standardizer.fit(torch.from_numpy(z))
+    standardizer = standardizer.isotropic() if kind == "spherical" else standardizer
+    start = kmeans_start(torch.from_numpy(z), standardizer, COVARIANCES[kind], k, seed=0)
+    first = m_step(start, e_step(torch.from_numpy(z), standardizer, start, hard=True), 1e-6)
+    means = (first.means * standardizer.scale + standardizer.centre).numpy()
+    covariances = COVARIANCES[kind].rescale(first.covariances, standardizer.scale)
+    shaped = covariances.numpy().reshape(COVARIANCES[kind].file_shape(k, 3))
     theirs = GaussianMixture(
         k,
         covariance_type=kind,
@@ -77,10 +77,10 @@ def test_fitted_mixture_is_scikit_learns_from_the_same_start(kind):
     ).fit(z)
     for data, tolerance in ((z, 1e-5), (z.astype(np.float32), 1e-3)):
         ours = GMM(components=k, covariance=kind).fit(data)
-        assert ours.report["converged"]
-        assert ours.report["iterations"] == pytest.approx(theirs.n_iter_, abs=1)
-        assert ours.report["log_likelihood"] == pytest.approx(theirs.lower_bound_, rel=tolerance)
-        assert float(ours.log_prob(data).mean()) == pytest.approx(ours.report["log_likelihood"], rel=1e-5)
+        assert ours.stats["converged"]
+        assert ours.stats["iterations"] == pytest.approx(theirs.n_iter_, abs=1)
+        assert ours.stats["log_likelihood"] == pytest.approx(theirs.lower_bound_, rel=tolerance)
+        assert float(ours.log_prob(data).mean()) == pytest.approx(ours.stats["log_likelihood"], rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -88,18 +88,18 @@ def test_bic_is_scikit_learns(kind):
     z, k = curved(), 3
     gmm = GMM(components=k, covariance=kind).fit(z)
     theirs = GaussianMixture(k, covariance_type=kind).fit(z)
-    assert gmm.report["parameters"] == theirs._n_parameters()
+    assert gmm.stats["parameters"] == theirs._n_parameters()
     expected = theirs._n_parameters() * np.log(len(z)) - 2 * float(gmm.log_prob(z).sum())
-    assert gmm.report["bic"] == pytest.approx(expected, rel=1e-6)
+    assert gmm.stats["bic"] == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_likelihood_never_falls(kind, dtype):
     z = torch.from_numpy(curved(d=5)).to(dtype)
-    frame = Frame.of(z).evened()
+    standardizer = Standardizer.fit(z).isotropic()
     # A small ridge: what it adds to the variances is not part of the likelihood that EM climbs.
-    history = fit_mixture(z, frame, COVARIANCES[kind], 6, seed=0, max_iter=60, tol=1e-9, ridge=1e-9).history
+    history = fit_mixture(z, standardizer, COVARIANCES[kind], 6, seed=0, max_iter=60, tol=1e-9, ridge=1e-9).history
     assert len(history) > 10
     assert np.diff(history).min() > -1e-5
 
@@ -128,10 +128,10 @@ def test_gaussian_is_the_closed_form():
     np.testing.assert_allclose(arrays["covariance"], covariance + 1e-6 * np.diag(covariance.diagonal()), rtol=1e-9)
     expected = stats.multivariate_normal(arrays["mean"], arrays["covariance"]).logpdf(z)
     np.testing.assert_allclose(gaussian.log_prob(z), expected, rtol=1e-6)
-    report = gaussian.report
-    assert report["log_likelihood"] == pytest.approx(expected.mean())
-    assert report["parameters"] == 3 + 6
-    assert report["bic"] == pytest.approx(9 * np.log(len(z)) - 2 * expected.sum())
+    told = gaussian.stats
+    assert told["log_likelihood"] == pytest.approx(expected.mean())
+    assert told["parameters"] == 3 + 6
+    assert told["bic"] == pytest.approx(9 * np.log(len(z)) - 2 * expected.sum())
 
 
 def test_latents_far_from_the_origin_keep_their_place():
@@ -189,7 +189,7 @@ def test_degenerate_latents_are_survived(kind, d):
         gmm = GMM(components=k, covariance=kind).fit(data)
         arrays = gmm.to_arrays()
         assert all(np.isfinite(array).all() for array in arrays.values())
-        assert np.isfinite(list(gmm.report.values())).all()
+        assert np.isfinite(list(gmm.stats.values())).all()
         assert gmm.log_prob(data).isfinite().all()
         assert gmm.sample(50).isfinite().all()
         again = GMM.from_arrays(arrays, **gmm.options)
@@ -277,7 +277,7 @@ def test_choose_components_finds_three_clusters():
     best = max(table, key=lambda row: row["heldout"])
     assert best["components"] == 3
     assert best["bic"] == min(row["bic"] for row in table)
-    assert best["train"] == pytest.approx(gmm.report["log_likelihood"] / 2)
+    assert best["train"] == pytest.approx(gmm.stats["log_likelihood"] / 2)
 
 
 def test_choose_components_stays_within_the_latents():

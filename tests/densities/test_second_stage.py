@@ -10,7 +10,7 @@ from torch.distributions import MultivariateNormal, Normal
 
 from raectl.densities.second_stage import SecondStageVAE
 from raectl.errors import RaectlError, UsageError
-from raectl.progress import Report
+from raectl.progress import Progress
 from raectl.rng import normals
 
 FAST = {"hidden": 32, "epochs": 40, "lr": 1e-2, "beta": 0.05}
@@ -58,7 +58,8 @@ def test_the_bound_is_the_loss_with_its_constants():
     with torch.no_grad():
         mu, log_sigma = vae._networks.encode(x)
         kl = (0.5 * (mu**2 + log_sigma.exp() ** 2 - 1) - log_sigma).sum(1)
-        half = torch.from_numpy(normals(0, 0, 2, 3)).float()
+        half = torch.from_numpy(normals(0, 0, 2, 3, "bound")).float()
+        half /= half.square().mean(0).sqrt()
         errors = [((x - vae._networks.decoder(mu + log_sigma.exp() * e)) ** 2).mean(1) for e in (*half, *-half)]
     loss = torch.stack(errors).mean(0) + vae.beta * kl
     constant = 1.5 * math.log(2 * math.pi * vae.beta * 1.5) + np.log(arrays["scale"]).sum()
@@ -124,7 +125,7 @@ def test_seeds_decide_the_fit():
     assert not np.array_equal(first["encoder.0.weight"], other["encoder.0.weight"])
 
 
-class Recording(Report):
+class Recording(Progress):
     def __init__(self):
         self.epochs = []
 
@@ -133,13 +134,13 @@ class Recording(Report):
 
 
 def test_the_best_weights_are_kept_and_progress_is_told():
-    report = Recording()
-    vae = SecondStageVAE(hidden=8, epochs=12, lr=0.3).fit(two_humps(200, 2), 0, report)
-    losses = [record["validation"]["loss"] for record in report.epochs]
-    assert [record["epoch"] for record in report.epochs] == list(range(1, 13))
-    assert vae.report["held_out_loss"] == min(losses) < losses[-1], "this rate is too high to end at the best"
-    assert losses.index(min(losses)) + 1 == vae.report["best_epoch"]
-    assert [record["epoch"] for record in report.epochs if record["best"]][-1] == vae.report["best_epoch"]
+    progress = Recording()
+    vae = SecondStageVAE(hidden=8, epochs=12, lr=0.3).fit(two_humps(200, 2), 0, progress)
+    losses = [record["validation"]["loss"] for record in progress.epochs]
+    assert [record["epoch"] for record in progress.epochs] == list(range(1, 13))
+    assert vae.stats["held_out_loss"] == min(losses) < losses[-1], "this rate is too high to end at the best"
+    assert losses.index(min(losses)) + 1 == vae.stats["best_epoch"]
+    assert [record["epoch"] for record in progress.epochs if record["best"]][-1] == vae.stats["best_epoch"]
 
 
 def test_options_are_checked_before_work():

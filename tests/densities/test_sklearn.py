@@ -38,14 +38,14 @@ def test_bayesian_gmm_is_scikit_learns_posterior_mean(covariance):
     np.testing.assert_allclose(arrays["means"], theirs.means_, rtol=1e-9)
     np.testing.assert_allclose(arrays["covariances"], theirs.covariances_, rtol=1e-9)
     np.testing.assert_allclose(arrays["weights"], theirs.weights_, rtol=1e-9)
-    assert ours.report["iterations"] == theirs.n_iter_ and ours.report["converged"]
+    assert ours.stats["iterations"] == theirs.n_iter_ and ours.stats["converged"]
 
 
 def test_bayesian_gmm_leaves_components_empty():
     density = BayesianGMM(components=20).fit(Z)
-    assert 2 <= density.report["components_in_use"] < 20
+    assert 2 <= density.stats["components_in_use"] < 20
 
 
 def test_bayesian_gmm_says_when_it_did_not_converge():
     density = BayesianGMM(components=5, max_iter=1).fit(Z)
-    assert not density.report["converged"] and "converge" in density.notices[0]
+    assert not density.stats["converged"] and "converge" in density.notices[0]

@@ -41,7 +41,7 @@ def test_it_finds_the_parameters_that_the_latents_were_drawn_with():
 def test_each_iteration_is_likelier_and_the_last_beats_normals():
     z, unseen = heavy(), heavy(seed=1)
     fits = [StudentT(components=2, max_iter=n, tol=1e-12).fit(z) for n in (1, 2, 4, 16, 64)]
-    values = [float(fit.report["log_likelihood"]) for fit in fits]
+    values = [float(fit.stats["log_likelihood"]) for fit in fits]
     assert values == sorted(values)
     assert values[-1] == pytest.approx(float(fits[-1].log_prob(z).mean()), abs=1e-5)
     normal = float(GMM(components=2).fit(z).log_prob(unseen).mean())
@@ -50,9 +50,9 @@ def test_each_iteration_is_likelier_and_the_last_beats_normals():
 
 def test_bic_counts_every_number_that_is_fitted():
     z = heavy(300)
-    report = StudentT(components=2, tol=1e-9).fit(z).report
-    assert report["parameters"] == 2 * 2 + 1 + 2 * 3 + 2  # means, weights, scale matrices, degrees of freedom
-    assert report["bic"] == pytest.approx(13 * np.log(300) - 600 * report["log_likelihood"])
+    stats = StudentT(components=2, tol=1e-9).fit(z).stats
+    assert stats["parameters"] == 2 * 2 + 1 + 2 * 3 + 2  # means, weights, scale matrices, degrees of freedom
+    assert stats["bic"] == pytest.approx(13 * np.log(300) - 600 * stats["log_likelihood"])
 
 
 def test_degrees_of_freedom_below_one_are_refused():

@@ -13,7 +13,7 @@ import raectl
 from raectl import registry
 from raectl.densities.base import Density
 from raectl.errors import RaectlError, UsageError
-from raectl.evaluation.columns import subjects
+from raectl.evaluation.columns import columns
 from raectl.evaluation.evaluation import Evaluation
 from raectl.metrics.reference import Reference
 
@@ -35,15 +35,15 @@ def evaluated(path, data, **options):
 
 
 def notes_of(path, data, **options):
-    class Report(raectl.progress.Report):
+    class Progress(raectl.progress.Progress):
         def __init__(self):
             self.notes = []
 
         def note(self, text):
             self.notes.append(text)
 
-    report = Report()
-    return Evaluation(raectl.load(path), data, features="pixels", report=report, **options), report.notes
+    progress = Progress()
+    return Evaluation(raectl.load(path), data, features="pixels", progress=progress, **options), progress.notes
 
 
 def test_every_column_of_table_1_has_every_measure(trained, others):
@@ -66,8 +66,8 @@ def test_numbers_are_those_of_the_bytes_that_the_commands_write(trained, others,
     checkpoint = raectl.load(trained.path)
     reference = Reference(extractor(checkpoint.open_data(others).items))
     features = extractor(np.load(tmp_path / "samples.npz")["images"])
-    for name in extractor.measures:
-        for metric, measured in registry.resolve("measure", name)(reference, features).items():
+    for name in extractor.set_metrics:
+        for metric, measured in registry.resolve("set-metric", name)(reference, features).items():
             assert measured == results["gmm-2"].measured[metric]
     told = cli("reconstruct", trained.path, "--data", others, "-o", tmp_path / "pairs.png", "--json").json
     for metric in ("mse", "psnr", "ssim"):
@@ -80,7 +80,7 @@ def test_interpolations_use_every_item_twice_and_never_with_itself(trained, othe
     z = checkpoint.encode(items)
     decoded = []
     monkeypatch.setattr(checkpoint, "decode_blocks", lambda middles: decoded.append(middles) or iter(()))
-    found = {s.name: s for s in subjects(checkpoint, items, None, kind="linear", seed=3)}
+    found = {s.name: s for s in columns(checkpoint, items, None, kind="linear", seed=3)}
     list(found["interpolation"].batches())
     pairs = [(a, b) for a in range(30) for b in range(a)]
     possible = torch.stack([(z[a] + z[b]) / 2 for a, b in pairs])
@@ -122,7 +122,7 @@ def test_the_floor_is_what_training_items_score(trained, others):
     extractor = registry.resolve("extractor", "pixels")()
     reference = Reference(extractor(checkpoint.open_data(others).items))
     scores = [
-        registry.resolve("measure", "kernel")(reference, extractor(np.array(items)))["kernel"].value
+        registry.resolve("set-metric", "kernel")(reference, extractor(np.array(items)))["kernel"].value
         for items in (checkpoint.open_data().items[:30], 255 - checkpoint.open_data().items[:30])
     ]
     assert abs(results["real"].measured["kernel"].value) < abs(scores[1]) / 5
@@ -160,7 +160,7 @@ def test_a_density_of_other_weights_is_left_out_or_refused(trained, others):
     record = json.loads(entry.read_text())
     entry.write_text(json.dumps(record | {"weights": "0" * 64}))
     evaluation, notes = notes_of(trained.path, others)
-    assert "gmm-2" not in [subject.name for subject in evaluation.subjects]
+    assert "gmm-2" not in [column.name for column in evaluation.columns]
     assert any("other weights" in note for note in notes)
     with pytest.raises(RaectlError, match="other weights"):
         Evaluation(raectl.load(trained.path), others, features="pixels", densities=["gmm-2"])

@@ -6,7 +6,7 @@ import torch
 
 from raectl.evaluation.features import cached_features, extract
 from raectl.extractors.pixels import Pixels
-from raectl.progress import Report
+from raectl.progress import Progress
 from raectl.registry import resolve
 
 
@@ -24,11 +24,11 @@ class Other(Counting):
     name = "other"
 
 
-class Recording(Report):
+class Recording(Progress):
     def __init__(self):
         self.seen = []
 
-    def progress(self, description, done, total):
+    def update(self, description, done, total):
         self.seen.append((description, done, total))
 
 
@@ -65,9 +65,9 @@ def test_of_a_network_too():
 
 
 def test_progress():
-    report = Recording()
-    extract(Pixels(), [items(3), items(4)], 7, report)
-    assert report.seen == [("computing features", 3, 7), ("computing features", 7, 7)]
+    progress = Recording()
+    extract(Pixels(), [items(3), items(4)], 7, progress)
+    assert progress.seen == [("computing features", 3, 7), ("computing features", 7, 7)]
 
 
 @pytest.mark.parametrize("total", [2, 4])

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from support.checkpoints import edit
 
 import raectl
-from raectl.checkpoint import densities as store
+from raectl.checkpoint import densities as fitted
 from raectl.checkpoint.directory import Directory
 from raectl.cli.commands.info import info
 from raectl.errors import RaectlError
-from raectl.storage import files
+from raectl.storage.arrays import read_arrays, write_arrays
 from raectl.training.resuming import resumed
 from raectl.training.state import Position, TrainingState
 
@@ -107,9 +107,9 @@ def test_a_training_state_at_any_position(
 ) -> None:
     """The digest is right: whoever makes it knows how."""
     path = tmp_path_factory.getbasetemp() / "fuzzed.safetensors"
-    arrays, metadata = files.read_arrays(original.path / "training.safetensors")
+    arrays, metadata = read_arrays(original.path / "training.safetensors")
     known = json.loads(metadata["position"])
-    files.write_arrays(path, arrays, {**metadata, "position": json.dumps({**known, **position})})
+    write_arrays(path, arrays, {**metadata, "position": json.dumps({**known, **position})})
     try:
         state = TrainingState.read(path)
     except RaectlError:
@@ -128,4 +128,4 @@ def test_what_is_not_changed_is_used(trained: Any, tmp_path: Path) -> None:
     path = Path(shutil.copytree(trained.path, tmp_path / "whole"))
     assert raectl.load(path, "cpu").sample(2, density="gmm-2").shape == (2, 3, 16, 16)
     assert resumed(Directory(path), {"epochs": 3}).epochs == 3
-    assert len(store.stored(Directory(path))) == 2
+    assert len(fitted.list_fitted(Directory(path))) == 2

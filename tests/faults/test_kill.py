@@ -46,13 +46,13 @@ def of(lines: list[dict[str, Any]], fault: str) -> list[dict[str, Any]]:
 
 BROKEN = f"""
 import contextlib, runpy, sys
-from raectl.storage import files
+from raectl.storage import atomic
 
 @contextlib.contextmanager
 def in_place(path):
     yield path
 
-files.atomic_file = in_place
+atomic.atomic_file = in_place
 sys.argv = ["kill.py", "--points", "--scenarios", "Resumed"]
 sys.path.insert(0, {str(PROGRAM.parent)!r})
 runpy.run_path({str(PROGRAM)!r}, run_name="__main__")

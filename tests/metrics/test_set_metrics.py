@@ -11,7 +11,7 @@ from raectl.extractors.images import ImageExtractor
 from raectl.metrics.reference import LOWER_IS_BETTER, Measured, Reference
 from raectl.registry import resolve
 
-MEASURES = ImageExtractor.measures
+MEASURES = ImageExtractor.set_metrics
 N = 600
 
 
@@ -54,7 +54,7 @@ SETS = {
 def measured():
     reference = Reference(REAL)
     found = {
-        name: {number: m for measure in MEASURES for number, m in resolve("measure", measure)(reference, x).items()}
+        name: {number: m for measure in MEASURES for number, m in resolve("set-metric", measure)(reference, x).items()}
         for name, x in SETS.items()
     }
     return {number: {name: row[number] for name, row in found.items()} for number in found["held-out"]}
@@ -109,7 +109,7 @@ def test_held_out_digits_have_no_kernel_distance(measured):
 @pytest.mark.parametrize("name", MEASURES)
 class TestEveryMeasure:
     def test_order_and_mode_of_reference_do_not_matter(self, name):
-        measure = resolve("measure", name)
+        measure = resolve("set-metric", name)
         reference = Reference(REAL)
         first = measure(reference, HELD_OUT)
         measure(reference, SETS["noise"])
@@ -120,24 +120,24 @@ class TestEveryMeasure:
 
     def test_other_widths_are_refused(self, name):
         with pytest.raises(RaectlError, match="63 features an item, the real ones 64"):
-            resolve("measure", name)(Reference(REAL), HELD_OUT[:, 1:])
+            resolve("set-metric", name)(Reference(REAL), HELD_OUT[:, 1:])
 
     @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
     def test_values_that_are_not_finite_are_refused(self, name, bad):
         x = HELD_OUT.clone()
         x[[4, 9], 3] = bad
         with pytest.raises(RaectlError, match="not finite, of 2 of 600 measured items, of item 4 first"):
-            resolve("measure", name)(Reference(REAL), x)
+            resolve("set-metric", name)(Reference(REAL), x)
 
     @pytest.mark.parametrize("n", [0, 1])
     def test_one_item_is_no_set(self, name, n):
         with pytest.raises(RaectlError, match=f"at least 2 measured items, not {n}"):
-            resolve("measure", name)(Reference(REAL), HELD_OUT[:n])
+            resolve("set-metric", name)(Reference(REAL), HELD_OUT[:n])
 
 
 @pytest.mark.parametrize(("name", "least"), [("kernel", 3), ("prdc", 6)])
 def test_measures_that_need_more_items_say_so(name, least):
-    measure = resolve("measure", name)
+    measure = resolve("set-metric", name)
     measure(Reference(REAL[:least]), HELD_OUT[:least])
     with pytest.raises(RaectlError, match=f"at least {least} real items, not {least - 1}"):
         measure(Reference(REAL[: least - 1]), HELD_OUT)

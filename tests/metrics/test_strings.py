@@ -12,7 +12,7 @@ from raectl import registry
 from raectl.errors import RaectlError, UsageError
 from raectl.extractors.expressions import Expressions
 from raectl.extractors.strings import Strings
-from raectl.metrics.derivations import exact_match, rule_accuracy
+from raectl.metrics.derivations import exact_match, production_accuracy
 from raectl.metrics.reference import LOWER_IS_BETTER, Reference
 from raectl.metrics.strings import validity
 from raectl.modalities.strings import Strings as Modality
@@ -52,7 +52,7 @@ def test_identities_tell_many_strings_apart():
 
 
 def test_the_mean_score_counts_what_is_not_valid():
-    measure = registry.resolve("measure", "score")
+    measure = registry.resolve("set-metric", "score")
     m = measure(Reference(Expressions()(np.array(["x", "1"]))), Expressions()(np.array(["x", "", ""])))["score"]
     assert m.value == pytest.approx((score("x") + 2 * WORST) / 3, rel=1e-6) and m.se > 0
 
@@ -63,7 +63,7 @@ def test_extractors_of_strings(kind, tmp_path):
     rows = extractor(np.array(["x", "", "sin(x)"]))
     assert rows.shape == (3, extractor.dim) and rows.dtype == torch.float32 and rows[:, 0].tolist() == [1, 0, 1]
     assert extractor(np.array([], np.str_)).shape == (0, extractor.dim)
-    assert set(extractor.measures) <= set(registry.names("measure"))
+    assert set(extractor.set_metrics) <= set(registry.names("set-metric"))
     with pytest.raises(RaectlError, match="takes strings"):
         extractor(np.zeros((2, 8, 8, 1), np.uint8))
     with pytest.raises(UsageError, match="no weights"):
@@ -71,7 +71,7 @@ def test_extractors_of_strings(kind, tmp_path):
 
 
 def test_every_number_has_a_direction():
-    assert {"valid", "unique", "novel", "score", "exact-match", "rule-accuracy"} <= LOWER_IS_BETTER.keys()
+    assert {"valid", "unique", "novel", "score", "exact-match", "production-accuracy"} <= LOWER_IS_BETTER.keys()
 
 
 # -- the score -----------------------------------------------------------------------------------------------------
@@ -122,9 +122,9 @@ def test_more_wrong_rules_are_worse():
     for share in (0.0, 0.05, 0.2, 0.6):
         wrong = torch.where(torch.from_numpy(order < share), noise, torch.from_numpy(items).long())
         x_hat = modality.to_tensor(wrong)
-        assert exact_match(x, x_hat).shape == rule_accuracy(x, x_hat).shape == (64,)
-        values.append((exact_match(x, x_hat).mean(), rule_accuracy(x, x_hat).mean()))
-        torch.testing.assert_close(rule_accuracy(x[:3], x_hat[:3]), rule_accuracy(x, x_hat)[:3])
+        assert exact_match(x, x_hat).shape == production_accuracy(x, x_hat).shape == (64,)
+        values.append((exact_match(x, x_hat).mean(), production_accuracy(x, x_hat).mean()))
+        torch.testing.assert_close(production_accuracy(x[:3], x_hat[:3]), production_accuracy(x, x_hat)[:3])
     assert values[0] == (1, 1)
     for better, worse in itertools.pairwise(values):
         assert better[0] > worse[0] and better[1] > worse[1]
@@ -133,4 +133,4 @@ def test_more_wrong_rules_are_worse():
 def test_padding_of_both_does_not_count():
     one = torch.eye(4)
     x, x_hat = one[torch.tensor([[0, 1, 3, 3, 3]])], one[torch.tensor([[0, 2, 2, 3, 3]])]
-    assert rule_accuracy(x, x_hat).item() == pytest.approx(1 / 3) and exact_match(x, x_hat).item() == 0
+    assert production_accuracy(x, x_hat).item() == pytest.approx(1 / 3) and exact_match(x, x_hat).item() == 0

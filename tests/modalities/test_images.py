@@ -31,7 +31,7 @@ def read(path, channels=3):
 
 def test_registered():
     assert registry.resolve("modality", "images") is Images
-    assert set(images.measures) <= set(registry.names("metric"))
+    assert set(images.metrics) <= set(registry.names("metric"))
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ from support.toy import ToySource, Vectors, register_toy, surface
 from raectl import registry
 from raectl.data import DataOptions, open_dataset
 from raectl.errors import UsageError
-from raectl.modalities.base import Modality
-from raectl.model.build import modality_of
+from raectl.modalities.base import Modality, modality_of
 
 
 def any_bytes(*shape: int) -> np.ndarray:
@@ -42,7 +41,7 @@ def test_contract(modality_and_items, tmp_path):
     assert modality.default_architecture(tuple(x.shape[1:])) in registry.names("architecture")
     assert modality.default_latent_dim(tuple(x.shape[1:])) > 0
     assert modality.reconstruction(x, x).tolist() == [0] * 6
-    for name in modality.measures:
+    for name in modality.metrics:
         assert registry.resolve("metric", name)(x, modality.measured(x.flip(0))).shape == (6,)
     for name in modality.extractors:
         assert name in registry.names("extractor")

@@ -13,12 +13,14 @@ from torch.distributions import MultivariateNormal, Normal
 
 import raectl
 from raectl.data import open_dataset
+from raectl.modalities.base import modality_of
 from raectl.model.architectures import Pair
 from raectl.model.autoencoder import Autoencoder
-from raectl.model.build import build, build_objective, modality_of, resolve
+from raectl.model.build import build, build_loss
 from raectl.model.codes import Gaussian
 from raectl.model.latent_terms import kl, log_ratio
-from raectl.model.loss import Objective
+from raectl.model.loss import Loss
+from raectl.model.resolve import resolve
 
 D, LATENT, BETA = 5, 2, 0.6
 BATCHES, COPIES = 200, 20
@@ -48,8 +50,8 @@ def linear_gaussian(samples: int) -> Autoencoder:
     return model
 
 
-def objective_of(latent=log_ratio, beta: float = BETA) -> Objective:
-    return Objective(VECTORS, latent, beta, {})
+def objective_of(latent=log_ratio, beta: float = BETA) -> Loss:
+    return Loss(VECTORS, latent, beta, {})
 
 
 def in_nats(loss: Tensor) -> Tensor:
@@ -146,7 +148,7 @@ def test_every_regularizer_at_once_on_images(form, precision):
     config = raectl.Config(**TINY, reg=reg, arch="conv32", importance_samples=3, precision="fp32")
     config = resolve(config, open_dataset(np.zeros((4, 8, 8), np.uint8)))
     model, penalties = build(config, (1, 8, 8))
-    objective = build_objective(config, modality_of("images"), penalties)
+    objective = build_loss(config, modality_of("images"), penalties)
     x = torch.rand((6, 1, 8, 8), generator=generator(0))
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         terms = objective(model, x, generator())
@@ -154,7 +156,7 @@ def test_every_regularizer_at_once_on_images(form, precision):
     assert objective.terms[3:] == ("tikhonov", "gradient-penalty")
     assert torch.isfinite(terms).all() and (terms[3:] > 0).all()
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
-    model.settle()
+    model.converge()
     model.eval()
     with torch.no_grad():
         assert torch.equal(objective(model, x, generator()), objective(model, x, generator()))

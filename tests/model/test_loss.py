@@ -12,11 +12,13 @@ from torch.nn.utils import parametrize
 from raectl import registry
 from raectl.config import Config
 from raectl.data import open_dataset
-from raectl.model.build import build, build_objective, modality_of, resolve
+from raectl.modalities.base import modality_of
+from raectl.model.build import build, build_loss
 from raectl.model.codes import Codes, ConstantGaussian, Deterministic, Gaussian
 from raectl.model.latent_terms import half_squared_norm, kl, log_ratio, mmd, nothing
-from raectl.model.loss import Objective
+from raectl.model.loss import Loss
 from raectl.model.regularizers import Regularizer
+from raectl.model.resolve import resolve
 
 MODELS = registry.names("model")
 REGULARIZERS = registry.names("regularizer")
@@ -40,10 +42,10 @@ def parts(model: str, reg: dict, **options):
     config = Config(model=model, reg=reg, arch="conv32", width=2, latent_dim=3, device="cpu", **options)
     config = resolve(config, open_dataset(np.zeros((4, 8, 8), np.uint8)))
     autoencoder, penalties = build(config, SHAPE)
-    return autoencoder, build_objective(config, modality_of("images"), penalties), config
+    return autoencoder, build_loss(config, modality_of("images"), penalties), config
 
 
-def separately(model, objective: Objective, x: Tensor) -> tuple[list[Tensor], list[float]]:
+def separately(model, objective: Loss, x: Tensor) -> tuple[list[Tensor], list[float]]:
     """Every term, a value an item, by its definition, and the weights."""
     noise = generator()
     with parametrize.cached():
@@ -235,7 +237,7 @@ def test_a_term_of_weight_zero_cannot_poison_the_loss():
             return torch.full((len(z),), torch.inf)
 
     autoencoder, objective, _ = parts("rae", {})
-    poisoned = Objective(objective.modality, objective.latent, objective.beta, {"infinite": (Infinite(), 0.0)})
+    poisoned = Loss(objective.modality, objective.latent, objective.beta, {"infinite": (Infinite(), 0.0)})
     terms = poisoned(autoencoder, images())
     assert terms[3] == torch.inf and torch.isfinite(terms[0])
 
@@ -265,7 +267,7 @@ def test_sums_are_the_released_means_times_the_number_of_values(reg, channels):
     model, penalties = build(config, shape)
     x = torch.rand((6, *shape), generator=generator(0))
     model.eval()
-    terms = build_objective(config, modality_of("images"), penalties)(model, x, generator())
+    terms = build_loss(config, modality_of("images"), penalties)(model, x, generator())
     z = model.encode(x)
     penalty = terms[3] if given else 0.0
     released = ((x - model.decode(z)) ** 2).mean() + beta_code * (z**2).mean() + lam_code * penalty
@@ -280,7 +282,7 @@ def test_vae_of_the_released_code():
     model, penalties = build(config, shape)
     x = torch.rand((6, *shape), generator=generator(0))
     model.eval()
-    terms = build_objective(config, modality_of("images"), penalties)(model, x, generator())
+    terms = build_loss(config, modality_of("images"), penalties)(model, x, generator())
     codes = model.code(model.encoder(x), generator())
     error = ((x - model.decode(codes.z)) ** 2).mean(dim=1).sum(dim=(1, 2))
     divergence = kl_divergence(Normal(codes.mu, codes.log_sigma.exp()), Normal(0.0, 1.0)).sum(1)

@@ -106,7 +106,7 @@ def test_spectral_norm_reaches_the_recurrent_kernels():
     regularizer = SpectralNorm()
     regularizer.wrap(decoder)
     decoder(z)
-    regularizer.settle(decoder)
+    regularizer.converge(decoder)
     names = [name for layer, name in kernels(decoder)]
     assert [name for name in names if name.startswith("weight_hh")] == ["weight_hh_l0", "weight_hh_l1", "weight_hh_l2"]
     for layer, name in kernels(decoder):

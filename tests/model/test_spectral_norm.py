@@ -10,9 +10,9 @@ import raectl
 from raectl.data import open_dataset
 from raectl.device import has_bf16
 from raectl.errors import UsageError
-from raectl.model.build import resolve
 from raectl.model.regularizers import kernels
 from raectl.model.regularizers.spectral_norm import SpectralNorm
+from raectl.model.resolve import resolve
 
 
 @pytest.fixture(autouse=True)

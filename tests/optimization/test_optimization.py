@@ -20,7 +20,7 @@ from raectl.objectives.expressions import Expressions
 from raectl.optimization import run as optimizing
 from raectl.optimization.run import Settings, optimize
 from raectl.optimization.surrogate import SparseGP, propose
-from raectl.storage import files
+from raectl.storage.arrays import read_arrays, write_arrays
 
 SMALL = {"rounds": 2, "batch": 4, "points": 60, "inducing": 10}
 FILES = {"state.safetensors", "trace.jsonl", "best.txt", "plot.png"}
@@ -261,8 +261,8 @@ def test_other_options_or_weights_do_not_go_on(cli: Cli, copied):
 def test_a_state_that_makes_no_sense_is_refused(copied, change):
     checkpoint, settings = raectl.load(copied), Settings("expressions", **{**SMALL, "rounds": 1})
     state = optimize(checkpoint, settings).path / "state.safetensors"
-    arrays, metadata = files.read_arrays(state)
-    files.write_arrays(state, {**arrays, **change}, metadata)
+    arrays, metadata = read_arrays(state)
+    write_arrays(state, {**arrays, **change}, metadata)
     with pytest.raises(RaectlError, match=r"is damaged: .*begin again: --overwrite"):
         optimize(checkpoint, settings)
 

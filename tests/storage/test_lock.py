@@ -18,7 +18,9 @@ from support.cli import Cli, assert_clear_error, assert_same_run, no_leftovers, 
 
 import raectl
 from raectl.checkpoint.directory import Directory
-from raectl.storage import files, lock
+from raectl.storage import atomic, lock
+from raectl.storage.arrays import read_arrays
+from raectl.training.loop import Loop
 from raectl.training.run import Run
 
 pytestmark = pytest.mark.skipif(not lock.AVAILABLE, reason="this system keeps no such locks")
@@ -28,7 +30,7 @@ import sys, time
 from pathlib import Path
 from raectl.storage.lock import Lock
 with Lock(Path(sys.argv[1]), print) as lock:
-    lock.take()
+    lock.acquire()
     print("held", flush=True)
     time.sleep(3600)
 """
@@ -95,15 +97,15 @@ def test_a_run_is_locked_from_its_first_moment_to_its_last(
 ) -> None:
     """Whether it is new, resumed, or takes the place of another, and nobody can get between."""
     seen = []
-    usual = Run._step
+    usual = Run._tell
 
-    def step(self: Run, rows: np.ndarray) -> None:
+    def tell(self: Run, rate: float) -> None:
         with lock.Lock(self.directory.path, print) as other, pytest.raises(raectl.RaectlError, match="in use") as error:
-            other.take()
+            other.acquire()
         seen.append(str(error.value))
-        usual(self, rows)
+        usual(self, rate)
 
-    monkeypatch.setattr(Run, "_step", step)
+    monkeypatch.setattr(Run, "_tell", tell)
     config = raectl.Config(width=2, latent_dim=4, image_size=16, epochs=1, batch_size=54, device="cpu")
     out = tmp_path / "new"
     raectl.train(config, trained.data, out)
@@ -128,7 +130,7 @@ def test_the_second_of_two_runs_that_make_one_directory_yields(
         monkeypatch.setattr(Run, "create", usual)
         with lock.Lock(out, print) as other:
             raectl.train(config.replace(seed=5), trained.data, out)
-            other.take()
+            other.acquire()
             usual(self, *arguments, **options)
 
     monkeypatch.setattr(Run, "create", create)
@@ -174,18 +176,18 @@ def test_a_system_without_locks_does_without(cli: Cli, trained: Any, monkeypatch
 
 
 def test_what_a_living_process_writes_is_left_alone(tmp_path: Path) -> None:
-    with files.atomic_file(tmp_path / "a.json") as one, files.atomic_file(tmp_path / "a.json") as two:
+    with atomic.atomic_file(tmp_path / "a.json") as one, atomic.atomic_file(tmp_path / "a.json") as two:
         assert one != two
         one.write_text("one")
         two.write_text("two")
-        files.sweep(tmp_path)
+        atomic.remove_temporaries(tmp_path)
         assert one.exists() and two.exists()
     assert (tmp_path / "a.json").read_text() == "one"
-    with files.atomic_directory(tmp_path / "d") as one:
-        with files.atomic_directory(tmp_path / "d") as two:
+    with atomic.atomic_directory(tmp_path / "d") as one:
+        with atomic.atomic_directory(tmp_path / "d") as two:
             (two / "x").write_text("two")
         (one / "x").write_text("one")
-        files.sweep(tmp_path)
+        atomic.remove_temporaries(tmp_path)
     assert (tmp_path / "d" / "x").read_text() == "one"
     no_leftovers(tmp_path)
 
@@ -195,11 +197,11 @@ def test_a_directory_in_exchange_is_not_taken_for_a_killed_process_s(tmp_path: P
     former = tmp_path / ".tmp-old-d"
     former.mkdir()
     handle = os.open(former, os.O_RDONLY)
-    assert lock.grasp(handle)
-    files.recover(tmp_path / "d")
+    assert lock.try_lock(handle)
+    atomic.recover(tmp_path / "d")
     assert former.exists()
     os.close(handle)
-    files.recover(tmp_path / "d")
+    atomic.recover(tmp_path / "d")
     assert (tmp_path / "d").exists()
 
 
@@ -207,15 +209,15 @@ def test_a_killed_process_s_temporary_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / ".tmp-new-a.txt").write_text("half")
     (tmp_path / ".tmp-new-d").mkdir()
     (tmp_path / ".tmp-new-d" / "half").write_text("half")
-    files.write_text(tmp_path / "a.txt", "whole")
-    with files.atomic_directory(tmp_path / "d") as directory:
+    atomic.write_text(tmp_path / "a.txt", "whole")
+    with atomic.atomic_directory(tmp_path / "d") as directory:
         (directory / "whole").write_text("whole")
     assert tree(tmp_path) == {"a.txt": b"whole", "d/": b"", "d/whole": b"whole"}
 
 
 def test_a_name_too_long_for_a_temporary_s_is_written_all_the_same(tmp_path: Path) -> None:
     path = tmp_path / ("n" * 250 + ".json")
-    files.write_text(path, "whole")
+    atomic.write_text(path, "whole")
     assert path.read_text() == "whole"
 
 
@@ -253,10 +255,10 @@ def _interruptible() -> Iterator[None]:
 @pytest.mark.usefixtures("_interruptible")
 def test_a_second_interrupt_is_immediate(cli: Cli, trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes while the first one's save is under way: nothing is saved, and nothing that was saved is lost."""
-    before = json.loads(files.read_arrays(trained.path / "training.safetensors")[1]["position"])
-    step, save, ends = Run._step, Run.save, []
+    before = json.loads(read_arrays(trained.path / "training.safetensors")[1]["position"])
+    step, save, ends = Loop.step, Run.save, []
 
-    def stepping(self: Run, rows: np.ndarray) -> None:
+    def stepping(self: Loop, rows: np.ndarray) -> None:
         step(self, rows)
         signal.raise_signal(signal.SIGINT)
 
@@ -265,12 +267,12 @@ def test_a_second_interrupt_is_immediate(cli: Cli, trained: Any, monkeypatch: py
         ends.append("not interrupted")
         save(self)
 
-    monkeypatch.setattr(Run, "_step", stepping)
+    monkeypatch.setattr(Loop, "step", stepping)
     monkeypatch.setattr(Run, "save", saving)
     result = cli.run("train", "--resume", "--out", trained.path, "--epochs", 50)
     assert result.code == 130
     assert "Traceback" not in result.err and "saved" not in result.err
     assert not ends
-    assert json.loads(files.read_arrays(trained.path / "training.safetensors")[1]["position"]) == before
+    assert json.loads(read_arrays(trained.path / "training.safetensors")[1]["position"]) == before
     no_leftovers(trained.path)
     assert not (trained.path / lock.NAME).exists()

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from raectl.cli import main as program
-from raectl.storage import files
+from raectl.storage.arrays import read_arrays
+from raectl.storage.atomic import TEMPORARY
 
 ESCAPE = "\x1b"
 HOLDS_OTHER_THINGS = "holds other things"
@@ -138,7 +139,7 @@ def tree(path: Path) -> dict[str, bytes]:
 
 def no_leftovers(path: Path) -> None:
     """Nothing half-written lies below a path."""
-    left = [str(entry) for entry in path.rglob(f"*{files.TEMPORARY}*")]
+    left = [str(entry) for entry in path.rglob(f"*{TEMPORARY}*")]
     assert not left, left
 
 
@@ -152,8 +153,8 @@ def log_terms(checkpoint: Path) -> list[dict[str, Any]]:
 
 def assert_same_run(a: Path, b: Path) -> None:
     """Two directories stand at the same instant, bit for bit: weights, best weights, moments, position, log."""
-    ours, our_metadata = files.read_arrays(a / "training.safetensors")
-    theirs, their_metadata = files.read_arrays(b / "training.safetensors")
+    ours, our_metadata = read_arrays(a / "training.safetensors")
+    theirs, their_metadata = read_arrays(b / "training.safetensors")
     assert our_metadata == their_metadata
     assert list(ours) == list(theirs)
     assert {name.partition(".")[0] for name in ours} == {"last", "best", "adam", "epoch"}
@@ -199,7 +200,7 @@ class World:
 
 def make_world(w: Path, checkpoint: Path, images: Path) -> World:
     """Fill an empty directory with what can be wrong, and with copies of a checkpoint and its images."""
-    from raectl.densities.fitting import fit_latents
+    from raectl.checkpoint.densities import fit_latents
 
     shutil.copytree(checkpoint, w / "ckpt")
     shutil.copytree(checkpoint, w / "nodensity")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors.numpy import save
 
-from raectl.storage import files
+from raectl.storage.arrays import file_digest, read_arrays, write_arrays
 from support.checkpoints import edit, flip_value
 
 INFO, SAMPLE, RESUME, FIT = "info", "sample", "resume", "fit"
@@ -54,10 +54,10 @@ def content(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], Non
 
 
 def put_digests_right(path: Path) -> None:
-    digest = files.file_digest(path / WEIGHTS)
+    digest = file_digest(path / WEIGHTS)
     edit(path / "config.json", lambda r: r["weights"].update(sha256=digest))
     for entry in (path / "densities").iterdir():
-        digests = {"weights": digest, "arrays": files.file_digest(entry / "density.safetensors")}
+        digests = {"weights": digest, "arrays": file_digest(entry / "density.safetensors")}
         edit(entry / "density.json", lambda r, digests=digests: r.update(digests))
 
 
@@ -65,10 +65,10 @@ def arrays(name: str, change: Callable[[dict[str, np.ndarray]], Any]) -> Callabl
     """A file of arrays with others in it, and digests that are right."""
 
     def build(path: Path) -> None:
-        held, metadata = files.read_arrays(path / name)
+        held, metadata = read_arrays(path / name)
         held = {key: array.copy() for key, array in held.items()}
         change(held)
-        files.write_arrays(path / name, held, metadata)
+        write_arrays(path / name, held, metadata)
         put_digests_right(path)
 
     return build
@@ -76,9 +76,9 @@ def arrays(name: str, change: Callable[[dict[str, np.ndarray]], Any]) -> Callabl
 
 def metadata(name: str, change: Callable[[dict[str, str]], Any]) -> Callable[[Path], None]:
     def build(path: Path) -> None:
-        held, said = files.read_arrays(path / name)
+        held, said = read_arrays(path / name)
         change(said)
-        files.write_arrays(path / name, held, said)
+        write_arrays(path / name, held, said)
         put_digests_right(path)
 
     return build
@@ -220,8 +220,8 @@ _EDITS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a source that is no text": lambda r: r["data"].update(source="\ud800"),
     "data options of other types": lambda r: r["data"]["options"].update(image_size="large"),
     "a grammar that names a file": lambda r: r["data"]["options"].update(grammar="/etc/passwd"),
-    "a number of rules of another type": lambda r: r["data"]["options"].update(max_rules="a"),
-    "a negative number of rules": lambda r: r["data"]["options"].update(max_rules=-1),
+    "a number of rules of another type": lambda r: r["data"]["options"].update(max_productions="a"),
+    "a negative number of rules": lambda r: r["data"]["options"].update(max_productions=-1),
     "weights as a list": lambda r: r.update(weights=[]),
     "other weights": lambda r: r["weights"].update(sha256="0" * 64, replaces=None),
     "escapes in a model's name": lambda r: r["config"].update(model="\x1b[2J\x1b]0;owned\x07 [bold red]rae[/] [/x]"),
@@ -337,9 +337,9 @@ for _name, _lines in LOGS.items():
 def _false_latents(path: Path, shape: tuple[int, ...] = (3, 4)) -> None:
     """Codes kept under the right key, of no use to these data."""
     data = json.loads((path / "config.json").read_text())["data"]["fingerprint"]
-    key = {"weights": files.file_digest(path / WEIGHTS), "data": data}
+    key = {"weights": file_digest(path / WEIGHTS), "data": data}
     name = f"{key['weights'][:16]}-{key['data'][:16]}.safetensors"
-    files.write_arrays(path / "latents" / name, {"z": np.zeros(shape, np.float32)}, key)
+    write_arrays(path / "latents" / name, {"z": np.zeros(shape, np.float32)}, key)
 
 
 kind("kept latents of other shapes", set(), _false_latents)
@@ -353,4 +353,4 @@ def _second_name(path: Path) -> None:
 
 kind("an interrupted write that is a second name of another file", set(), _second_name)
 kind("weights with metadata of others", ALL - {INFO}, lambda p: ((p / WEIGHTS).write_bytes(
-    save(files.read_arrays(p / WEIGHTS)[0], {"raectl": "[]"})), put_digests_right(p)))  # fmt: skip
+    save(read_arrays(p / WEIGHTS)[0], {"raectl": "[]"})), put_digests_right(p)))  # fmt: skip

@@ -10,17 +10,18 @@ import numpy as np
 import torch
 
 from raectl import registry
-from raectl.data.base import Progress, Source
+from raectl.data.base import Source
 from raectl.data.dataset import Dataset
 from raectl.data.options import DataOptions
 from raectl.modalities.base import Modality, gather
-from raectl.storage.files import atomic_file
+from raectl.progress import Progress
+from raectl.storage.atomic import atomic_file
 
 
 class Vectors(Modality):
     """Vectors of m bytes, seen by the networks as (m,) in [0, 1]."""
 
-    measures = ("mse",)
+    metrics = ("mse",)
     extractors = ()
     suffixes = (".npz", ".txt")
     picture_suffixes = ()

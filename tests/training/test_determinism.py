@@ -18,8 +18,8 @@ import torch
 from support.cli import Cli, assert_clear_error, assert_same_run, log_terms, no_leftovers, start, tree, write_pictures
 
 import raectl
-from raectl.storage.files import read_arrays
-from raectl.training.run import Run
+from raectl.storage.arrays import read_arrays
+from raectl.training.loop import Loop
 
 SMALL = ("--image-size", "12", "--width", "2", "--latent-dim", "4", "--batch-size", "16", "--device", "cpu")
 STEPS = 3  # in an epoch: 48 of 54 training items
@@ -44,7 +44,7 @@ def _bf16(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _few_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exactness does not depend on how far a spectral norm has settled."""
-    monkeypatch.setattr("raectl.model.regularizers.spectral_norm._SETTLING", 10)
+    monkeypatch.setattr("raectl.model.regularizers.spectral_norm._POWER_ITERATIONS", 10)
 
 
 def run(
@@ -152,14 +152,14 @@ def test_two_epochs_resumed_to_four_are_four(cli: Cli, data: Path, tmp_path: Pat
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, step: int, signum: int) -> None:
     """Let a signal come to this process once `step` steps of the run are done."""
-    usual = Run._step
+    usual = Loop.step
 
-    def stepping(self: Run, rows: np.ndarray) -> None:
+    def stepping(self: Loop, rows: np.ndarray) -> None:
         usual(self, rows)
         if self.position.step == step:
             signal.raise_signal(signum)
 
-    monkeypatch.setattr(Run, "_step", stepping)
+    monkeypatch.setattr(Loop, "step", stepping)
 
 
 @pytest.mark.parametrize(("kind", "precision"), VARIANTS)
@@ -190,12 +190,12 @@ def test_the_schedule_and_the_best_weights_survive_a_stop(
 ) -> None:
     """A run whose best epoch is its second, and whose rate is halved twice."""
     losses = (5.0, 4.0, 4.5, 4.2, 4.1)
-    usual = Run._validate
+    usual = Loop.validate
 
-    def validate(self: Run) -> dict[str, float]:
+    def validate(self: Loop) -> dict[str, float]:
         return {**usual(self), "loss": losses[self.position.epoch]}
 
-    monkeypatch.setattr(Run, "_validate", validate)
+    monkeypatch.setattr(Loop, "validate", validate)
     (tmp_path / "patient.toml").write_text("plateau_patience = 2\n")
     patient = ("tikhonov", "fp32", 5, "--config", tmp_path / "patient.toml")
     whole = run(cli, data, tmp_path / "whole", *patient)
@@ -240,15 +240,16 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
 SLOWLY = """
 import time
 from raectl.cli.main import main
+from raectl.training.loop import Loop
 from raectl.training.run import Run
 
-usual = Run._step
+usual = Loop.step
 
 def step(self, rows):
     time.sleep(0.05)  # or a busy machine would see the end of the run before it sends a signal
     usual(self, rows)
 
-Run._step = step
+Loop.step = step
 main()
 """
 

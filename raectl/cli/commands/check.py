@@ -24,7 +24,7 @@ def check(
     fit: o.Fit = None,
     background: o.Background = None,
     grammar: o.Grammar = None,
-    max_rules: o.MaxRules = None,
+    max_productions: o.MaxProductions = None,
     max_bad: o.MaxBad = None,
     strict: o.Strict = None,
     as_json: o.Json = False,
@@ -37,17 +37,17 @@ def check(
     Example: [bold]raectl check ./imgs[/]
     """
     from raectl.cli.output import complain, emit
-    from raectl.cli.terminal import Progressing
+    from raectl.cli.terminal import TerminalProgress
     from raectl.data import DataOptions
     from raectl.data.checking import check_source
 
     given: dict[str, Any] = {"image_size": image_size, "fit": fit, "background": background}
-    given |= {"grammar": grammar, "max_rules": max_rules, "max_bad": max_bad, "strict": strict}
+    given |= {"grammar": grammar, "max_productions": max_productions, "max_bad": max_bad, "strict": strict}
     options = DataOptions(**{name: value for name, value in given.items() if value is not None})
-    with Progressing() as report:
-        checked = check_source(source, options, report.progress)
+    with TerminalProgress() as progress:
+        checked = check_source(source, options, progress)
         for note in checked.notes:
-            report.note(note)
+            progress.note(note)
     emit(_values(checked, source), _rows(checked, source), as_json=as_json)
     if not as_json:
         _lists(checked)

@@ -42,10 +42,10 @@ def compare(
     """
     from raectl.checkpoint.checkpoint import load
     from raectl.cli.output import emit
-    from raectl.cli.terminal import Progressing
+    from raectl.cli.terminal import TerminalProgress
     from raectl.errors import UsageError
     from raectl.evaluation import comparing
-    from raectl.storage.files import require_outside
+    from raectl.storage.atomic import require_outside
 
     if (out is None) != (data is None):
         raise UsageError("a picture needs both --data and --out", "--data SOURCE --out compared.png")
@@ -56,8 +56,8 @@ def compare(
     if out is not None:
         comparing.require_alike(checkpoints)
         checkpoints[0].modality.check_out(out)
-        with Progressing() as report:
-            dataset = checkpoints[0].open_data(data, report, max_bad)
+        with TerminalProgress() as progress:
+            dataset = checkpoints[0].open_data(data, progress, max_bad)
         require_outside(out, dataset.source)
         comparing.write_picture(checkpoints, dataset, out, n, seed)
     names = comparing.labels(checkpoints)

@@ -24,7 +24,7 @@ def demo(
     Example: [bold]raectl demo[/]
     """
     from raectl.cli.output import emit, number, say
-    from raectl.cli.terminal import Progressing
+    from raectl.cli.terminal import TerminalProgress
     from raectl.config import Config
     from raectl.errors import UsageError, command
     from raectl.generation.reconstructing import reconstruct_source
@@ -38,15 +38,15 @@ def demo(
     say("1,797 handwritten digits, a Regularized Autoencoder with Tikhonov regularization; the same by hand:")
     shape = ["--image-size", "32", "--fit", "stretch", "--reg", "tikhonov", "--width", "16"]
     say("  " + command("raectl", "train", "--data", _SOURCE, *shape, "--epochs", EPOCHS, "--out", out))
-    with Progressing() as report:
-        checkpoint = train(config, _SOURCE, out, overwrite=former, report=report)
+    with TerminalProgress() as progress:
+        checkpoint = train(config, _SOURCE, out, overwrite=former, progress=progress)
         say("  " + command("raectl", "fit-density", out, "--components", 10))
         fit = checkpoint.fit_density("gmm", components=10, seed=seed)
         samples, pairs = out / "samples.png", out / "reconstructions.png"
         say("  " + command("raectl", "sample", out, "-n", 64, "-o", samples))
         write_samples(out, samples, 64, seed=seed)
         say("  " + command("raectl", "reconstruct", out, "--data", _SOURCE, "-o", pairs))
-        means, _ = reconstruct_source(checkpoint, checkpoint.open_data(), pairs, None, report)
+        means, _ = reconstruct_source(checkpoint, checkpoint.open_data(), pairs, None, progress)
     nats = {"train": fit.train, "held_out": fit.held_out}
     emit(
         {

@@ -62,11 +62,11 @@ def evaluate(
     """
     from raectl.checkpoint.checkpoint import load
     from raectl.cli.output import emit, say
-    from raectl.cli.terminal import Progressing
+    from raectl.cli.terminal import TerminalProgress
     from raectl.evaluation.evaluation import Evaluation
 
     checkpoint = load(ckpt, device)
-    with Progressing() as report:
+    with TerminalProgress() as progress:
         evaluation = Evaluation(
             checkpoint,
             data,
@@ -78,7 +78,7 @@ def evaluate(
             seed=seed,
             draws=draws,
             max_bad=max_bad,
-            report=report,
+            progress=progress,
         )
         results = list(evaluation)
     if as_json:

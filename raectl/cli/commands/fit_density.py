@@ -63,27 +63,29 @@ def fit_density(
 
     Example: [bold]raectl fit-density ckpt --components 10[/]
     """
-    from raectl.checkpoint import densities as store
-    from raectl.cli.terminal import Progressing
+    from raectl.checkpoint import densities as fitted
+    from raectl.cli.terminal import TerminalProgress
     from raectl.densities import fitting
     from raectl.errors import UsageError
 
     if name is not None:
-        store.check_name(name)
+        fitted.check_name(name)
     options = _options(option or [], covariance=covariance, components=_components(components))
     fitting.check_options(density, options)
-    with Progressing() as report:
+    with TerminalProgress() as progress:
         if latents is None:
             from raectl.checkpoint.checkpoint import load
 
-            report.note(f"encoding the data of {ckpt}")
+            progress.note(f"encoding the data of {ckpt}")
             checkpoint = load(ckpt, device)
-            fit = checkpoint.fit_density(density, data, name=name, seed=seed, max_bad=max_bad, report=report, **options)
+            fit = checkpoint.fit_density(
+                density, data, name=name, seed=seed, max_bad=max_bad, progress=progress, **options
+            )
             out = f"samples{checkpoint.modality.suffixes[0]}"
         else:
             if data is not None or max_bad is not None:
                 raise UsageError(f"--latents and {'--data' if data else '--max-bad'} exclude each other")
-            fit = fitting.fit_latents(ckpt, latents, density, name=name, seed=seed, report=report, **options)
+            fit = fitted.fit_latents(ckpt, latents, density, name=name, seed=seed, progress=progress, **options)
             out = "new-latents.npy"
     _print(fit, name or fit.default_name, ckpt, out, as_json=as_json)
 
@@ -126,7 +128,7 @@ def _print(fit: Any, name: str, ckpt: Path, out: str, *, as_json: bool) -> None:
     from raectl.cli.output import emit, emit_table, number, say
     from raectl.errors import command
 
-    report = fit.density.report
+    stats = fit.density.stats
     if fit.tried and not as_json:
         tried = [
             [r["components"], number(r["train"]), number(r["heldout"]), number(r.get("bic"), 0)] for r in fit.tried
@@ -140,7 +142,7 @@ def _print(fit: Any, name: str, ckpt: Path, out: str, *, as_json: bool) -> None:
         "nats_per_dimension": {"train": fit.train, "held_out": fit.held_out},
         "bound": fit.is_bound,
         "n": {"train": fit.n_train, "held_out": fit.n_held_out},
-        "report": report,
+        "stats": stats,
         "notices": fit.density.notices,
         "tried": fit.tried,
     }
@@ -150,13 +152,13 @@ def _print(fit: Any, name: str, ckpt: Path, out: str, *, as_json: bool) -> None:
         "density": name,
         "log-likelihood, train": f"{least}{number(fit.train)} nats per dimension, n = {fit.n_train:,}",
         "log-likelihood, held out": f"{unseen} nats per dimension, n = {fit.n_held_out:,}",
-        "BIC": f"{report['bic']:,.0f}" if "bic" in report else "-",
+        "BIC": f"{stats['bic']:,.0f}" if "bic" in stats else "-",
     }
-    if "best_epoch" in report:
-        rows["epochs"] = f"{report['epochs']}, the best of them {report['best_epoch']}"
-    if "iterations" in report:
-        converged = "converged" if report["converged"] else "NOT converged"
-        rows["iterations"] = f"{report['iterations']}, {converged}"
+    if "best_epoch" in stats:
+        rows["epochs"] = f"{stats['epochs']}, the best of them {stats['best_epoch']}"
+    if "iterations" in stats:
+        converged = "converged" if stats["converged"] else "NOT converged"
+        rows["iterations"] = f"{stats['iterations']}, {converged}"
     emit(values, rows, as_json=as_json)
     for notice in fit.density.notices:
         say(f"warning: {notice}", style="yellow")

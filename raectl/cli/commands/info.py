@@ -19,19 +19,19 @@ def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False)
 
     Example: [bold]raectl info ckpt[/]
     """
-    from raectl.checkpoint import densities as store
+    from raectl.checkpoint import densities as fitted
     from raectl.checkpoint.directory import Directory
     from raectl.cli.output import emit, emit_table, number
-    from raectl.storage import files
+    from raectl.storage.atomic import recover
 
     directory = Directory(ckpt)
-    files.recover(directory.path)
-    densities = [vars(entry) for entry in store.stored(directory)]
+    recover(directory.path)
+    densities = [vars(entry) for entry in fitted.list_fitted(directory)]
     values: dict[str, Any] = {"checkpoint": str(ckpt)}
     rows: dict[str, object] = {"checkpoint": ckpt}
     digest = None
     if directory.config.exists() or not densities:
-        config, data, record, digest = directory.settled(lambda: _read(directory))
+        config, data, record, digest = directory.read_consistently(lambda: _read(directory))
         log = directory.read_log()
         best = min(log, key=_loss, default=None)
         weighted = [f"{k} {v['weight']:g}" if "weight" in v else k for k, v in config.reg.items()]

@@ -39,17 +39,17 @@ def interpolate(
     """
     from raectl.checkpoint.checkpoint import load
     from raectl.cli.output import emit
-    from raectl.cli.terminal import Progressing
+    from raectl.cli.terminal import TerminalProgress
     from raectl.errors import UsageError
     from raectl.generation import interpolation
-    from raectl.storage.files import require_outside
+    from raectl.storage.atomic import require_outside
 
     if kind not in interpolation.KINDS:
         raise UsageError(f"--kind {kind!r} is none of {', '.join(interpolation.KINDS)}")
     checkpoint = load(ckpt, device)
     checkpoint.modality.check_out(out)
-    with Progressing() as report:
-        dataset = checkpoint.open_data(data, report, max_bad)
+    with TerminalProgress() as progress:
+        dataset = checkpoint.open_data(data, progress, max_bad)
     require_outside(out, dataset.source)
     if between:
         chosen = interpolation.named_pair(dataset, *between)

@@ -40,14 +40,14 @@ def optimize(
     Example: [bold]raectl optimize ckpt --objective expressions[/]
     """
     from raectl.checkpoint.checkpoint import load
-    from raectl.cli.terminal import Progressing
+    from raectl.cli.terminal import TerminalProgress
     from raectl.optimization.run import Settings
     from raectl.optimization.run import optimize as run
 
     settings = Settings(objective, rounds=rounds, batch=batch, points=points, inducing=inducing, seed=seed)
     checkpoint = load(ckpt, device)
-    with Progressing() as report:
-        result = run(checkpoint, settings, data, overwrite=overwrite, max_bad=max_bad, report=report)
+    with TerminalProgress() as progress:
+        result = run(checkpoint, settings, data, overwrite=overwrite, max_bad=max_bad, progress=progress)
     _print(result, as_json=as_json)
 
 

@@ -33,14 +33,14 @@ def reconstruct(
     """
     from raectl.checkpoint.checkpoint import load
     from raectl.cli.output import emit, number, say
-    from raectl.cli.terminal import Progressing
+    from raectl.cli.terminal import TerminalProgress
     from raectl.generation.reconstructing import reconstruct_source
 
     checkpoint = load(ckpt, device)
     checkpoint.modality.check_out(out)
-    with Progressing() as report:
-        dataset = checkpoint.open_data(data, report, max_bad)
-        means, written = reconstruct_source(checkpoint, dataset, out, n, report)
+    with TerminalProgress() as progress:
+        dataset = checkpoint.open_data(data, progress, max_bad)
+        means, written = reconstruct_source(checkpoint, dataset, out, n, progress)
     emit(
         {"out": str(out), "written": written, "n": len(dataset), "source": dataset.source, **means},
         {

@@ -24,12 +24,20 @@ def sample(
     Example: [bold]raectl sample ckpt -n 64 -o samples.png[/]
     """
     from raectl.cli.output import emit
-    from raectl.cli.terminal import Progressing
+    from raectl.cli.terminal import TerminalProgress
     from raectl.generation.sampling import write_samples
 
-    with Progressing() as report:
+    with TerminalProgress() as progress:
         name = write_samples(
-            ckpt, out, n, density=density, draws=draws, seed=seed, batch_size=batch_size, device=device, report=report
+            ckpt,
+            out,
+            n,
+            density=density,
+            draws=draws,
+            seed=seed,
+            batch_size=batch_size,
+            device=device,
+            progress=progress,
         )
     values = {"out": str(out), "n": n, "density": name, "draws": draws, "seed": seed}
     drawn = {} if draws is None else {"draws": draws}

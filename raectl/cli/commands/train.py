@@ -26,7 +26,7 @@ def train(
     max_bad: o.MaxBad = None,
     strict: o.Strict = None,
     grammar: o.Grammar = None,
-    max_rules: o.MaxRules = None,
+    max_productions: o.MaxProductions = None,
     val_fraction: Annotated[
         float | None, typer.Option(show_default="0.1", rich_help_panel=o.DATA, help="Share held out for validation.")
     ] = None,
@@ -167,7 +167,7 @@ _CONFIG = (
     "max_bad",
     "strict",
     "grammar",
-    "max_rules",
+    "max_productions",
     "val_fraction",
     "model",
     "reg",
@@ -237,12 +237,12 @@ def _settings(given: dict[str, Any], out: Path, *, resume: bool) -> Any:
 
 def _go(given: dict[str, Any], source: str | None, out: Path, *, as_json: bool, resume: bool, overwrite: bool) -> Any:
     from raectl.cli.output import emit, number
-    from raectl.cli.terminal import Progressing
+    from raectl.cli.terminal import TerminalProgress
     from raectl.training.run import train as run
 
     settings = _settings(given, out, resume=resume)
-    with Progressing() as report:
-        checkpoint = run(settings, source, out, report=report, resume=resume, overwrite=overwrite)
+    with TerminalProgress() as progress:
+        checkpoint = run(settings, source, out, progress=progress, resume=resume, overwrite=overwrite)
     log = checkpoint.directory.read_log()
     best = next((line for line in log if line["epoch"] == checkpoint.epoch), {})
     validation = best.get("validation") or {}
@@ -276,11 +276,12 @@ def _say_next(checkpoint: Any, out: Path, density: Any) -> None:
 def _dry_run(given: dict[str, Any], source: str | None, out: Path, *, resume: bool) -> None:
     from dataclasses import asdict
 
-    from raectl.checkpoint.directory import DataSummary, Directory
+    from raectl.checkpoint.directory import Directory
+    from raectl.checkpoint.summary import DataSummary
     from raectl.cli.output import emit
-    from raectl.cli.terminal import Progressing
+    from raectl.cli.terminal import TerminalProgress
     from raectl.data import open_dataset
-    from raectl.model.build import check, resolve
+    from raectl.model.resolve import check, resolve
     from raectl.training.run import data_options
 
     config = _settings(given, out, resume=resume)
@@ -288,9 +289,9 @@ def _dry_run(given: dict[str, Any], source: str | None, out: Path, *, resume: bo
         summary = Directory(out).read_config()[1]
     else:
         check(config)
-        with Progressing() as report:
-            dataset = open_dataset(source or "digits", data_options(config), report.progress)
+        with TerminalProgress() as progress:
+            dataset = open_dataset(source or "digits", data_options(config), progress)
             for note in dataset.notes:
-                report.note(note)
+                progress.note(note)
         config, summary = resolve(config, dataset), DataSummary.of(dataset)
     emit({"out": str(out), "config": config.to_dict(), "data": asdict(summary)}, as_json=True)

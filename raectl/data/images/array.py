@@ -6,22 +6,23 @@ from pathlib import Path
 
 import numpy as np
 
-from raectl.data import limits as rules
-from raectl.data.base import Progress
+from raectl.data import limits
 from raectl.data.dataset import Dataset
-from raectl.data.images import decode as convert
+from raectl.data.images import decode
 from raectl.data.images.parallel import in_threads
 from raectl.data.journal import Block
 from raectl.data.options import DataOptions
-from raectl.data.packing import Job, digest, in_memory, packed
+from raectl.data.packing import PackingTask, in_memory, packed
 from raectl.errors import RaectlError
-from raectl.storage import files
+from raectl.progress import Progress
+from raectl.storage.arrays import file_digest
+from raectl.storage.cache import digest
 
 _BLOCK = 4 * 2**20  # bytes converted at a time
 
 
 @dataclass(frozen=True)
-class Stack:
+class ImageArray:
     """Equal images, before they are converted.
 
     Arguments:
@@ -38,7 +39,7 @@ class Stack:
     classes: tuple[str, ...] = ()
 
 
-def open_uniform(stack: Stack, options: DataOptions, background: str, progress: Progress) -> Dataset:
+def open_image_array(stack: ImageArray, options: DataOptions, background: str, progress: Progress) -> Dataset:
     """The images of a stack, without a copy if they are bytes of the right shape.
 
     Raises:
@@ -46,21 +47,23 @@ def open_uniform(stack: Stack, options: DataOptions, background: str, progress: 
     """
     images, source, file = stack.images, stack.source, stack.file
     if 0 in images.shape:
-        raise RaectlError(f"{rules.shown(source)} holds no images: its shape is {images.shape}")
+        raise RaectlError(f"{limits.shown(source)} holds no images: its shape is {images.shape}")
     if images.dtype != np.uint8 and images.dtype.kind != "f":
         hint = "convert it with .astype(np.uint8), for values 0 to 255"
-        raise RaectlError(f"{rules.shown(source)} is of type {images.dtype}, not uint8 or float", hint)
+        raise RaectlError(f"{limits.shown(source)} is of type {images.dtype}, not uint8 or float", hint)
     count, height, width, depth = images.shape
-    resolved, notes = rules.resolve(options, {(width, height)}, depth == 1, background)
+    resolved, notes = limits.resolve(options, {(width, height)}, depth == 1, background)
     known = None
-    if images.dtype != np.uint8 or images.shape[1:] != rules.item_shape(resolved):
+    if images.dtype != np.uint8 or images.shape[1:] != limits.item_shape(resolved):
 
-        def job() -> Job:
-            content = files.file_digest(file) if file else ""
-            shape = rules.item_shape(resolved)
-            return Job(source, content, resolved, shape, count, lambda first: _blocks(stack, resolved, first, progress))
+        def task() -> PackingTask:
+            content = file_digest(file) if file else ""
+            shape = limits.item_shape(resolved)
+            return PackingTask(
+                source, content, resolved, shape, count, lambda first: _blocks(stack, resolved, first, progress)
+            )
 
-        result = packed(_state(file), resolved, job) if file else in_memory(job())
+        result = packed(_state(file), resolved, task) if file else in_memory(task())
         images, known, notes = result.items, result.known_fingerprint, notes + result.notes
     return Dataset(
         items=images,
@@ -79,17 +82,17 @@ def _state(file: Path) -> str:
     return digest(str(file), found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-def _blocks(stack: Stack, options: DataOptions, first: int, progress: Progress) -> Generator[Block, None, None]:
+def _blocks(stack: ImageArray, options: DataOptions, first: int, progress: Progress) -> Generator[Block, None, None]:
     images = stack.images
     rows = max(1, _BLOCK // images[0].nbytes)
     starts = range(first, len(images), rows)
 
     def converted(start: int) -> np.ndarray:
-        return convert.block(_bytes(images[start : start + rows], stack.source), options)
+        return decode.block(_bytes(images[start : start + rows], stack.source), options)
 
     for start, block in zip(starts, in_threads(converted, starts), strict=True):
         yield Block(block)
-        progress("converting images", start + len(block), len(images))
+        progress.update("converting images", start + len(block), len(images))
 
 
 def _bytes(values: np.ndarray, source: str) -> np.ndarray:
@@ -99,5 +102,5 @@ def _bytes(values: np.ndarray, source: str) -> np.ndarray:
     low, high = values.min(), values.max()
     if not (low >= 0 and high <= 1):  # NaN fails too
         hint = "scale the values to 0 to 1, or store them as uint8 from 0 to 255"
-        raise RaectlError(f"{rules.shown(source)} holds floats from {low:g} to {high:g}, not from 0 to 1", hint)
+        raise RaectlError(f"{limits.shown(source)} holds floats from {low:g} to {high:g}, not from 0 to 1", hint)
     return np.rint(values.astype(np.float32) * 255).astype(np.uint8)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
-from raectl.data import limits as rules
+from raectl.data import limits
 from raectl.data.options import DataOptions
 
 if TYPE_CHECKING:  # NumPy is imported where it is needed: a helper, which starts for a moment's work, mostly does not
@@ -136,7 +136,7 @@ def pictures(
     """Image files' bytes to (number of good ones, S, S, C) uint8, and what became of each file; `most` as above."""
     import numpy as np
 
-    shape = rules.item_shape(options)
+    shape = limits.item_shape(options)
     rows = np.empty((len(files), *shape), np.uint8)
     outcomes: list[Outcome] = []
     good = 0
@@ -152,7 +152,7 @@ def block(images: "np.ndarray", options: DataOptions) -> "np.ndarray":
     """(n, H, W, 1 | 3 | 4) uint8, 4 with alpha => (n, S, S, C) uint8, without a loop where pixels stay as they are."""
     import numpy as np
 
-    size, _, channels = rules.item_shape(options)
+    size, _, channels = limits.item_shape(options)
     images = _channels(images, channels, np.array(_background(options, "RGB"), np.uint16))
     height, width = images.shape[1:3]
     if (options.fit == "crop" and min(height, width) == size) or height == width == size:
@@ -173,7 +173,7 @@ def block(images: "np.ndarray", options: DataOptions) -> "np.ndarray":
 def _draft(image: Image.Image, options: DataOptions) -> None:
     """Let a JPEG that is to shrink a lot be decoded at a half, a quarter or an eighth: much faster, and no worse."""
     width, height = image.size
-    wanted = _OVERSAMPLED * rules.item_shape(options)[0]
+    wanted = _OVERSAMPLED * limits.item_shape(options)[0]
     if options.fit == "pad":
         image.draft(None, (math.ceil(wanted * width / max(image.size)), math.ceil(wanted * height / max(image.size))))
     else:
@@ -243,7 +243,7 @@ def _background(options: DataOptions, mode: str) -> tuple[int, ...]:
 
 def _fitted(image: Image.Image, options: DataOptions) -> Image.Image:
     """A square picture of the target's size, antialiased where it shrinks."""
-    size, (width, height) = rules.item_shape(options)[0], image.size
+    size, (width, height) = limits.item_shape(options)[0], image.size
     square = (size, size)
     if image.size == square:
         return image

@@ -1,6 +1,6 @@
 """Many image files, in a folder or a zip, to one packed array: hash and look at the headers, then decode once.
 
-Of many small images, some are decoded as soon as they are looked at, see `raectl.data.images.prefetch`.
+Of many small images, some are decoded as soon as they are looked at, see `_Prefetch`.
 """
 
 import contextlib
@@ -10,34 +10,35 @@ import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from raectl.data import limits as rules
-from raectl.data.base import Progress
+from raectl.data import limits
 from raectl.data.dataset import Dataset
-from raectl.data.images import decode as convert
-from raectl.data.images.parallel import Promise, done, in_order, workers
-from raectl.data.images.prefetch import Ahead
-from raectl.data.images.workers import SMALL_BYTES, SMALL_PIXELS, Crew, Decoded
+from raectl.data.images import decode
+from raectl.data.images.parallel import done, in_order, workers
+from raectl.data.images.workers import SMALL_BYTES, SMALL_PIXELS, Decoded, WorkerPool
 from raectl.data.journal import Block
 from raectl.data.options import DataOptions
-from raectl.data.packing import Job, digest, packed
+from raectl.data.packing import PackingTask, packed
+from raectl.progress import Progress
+from raectl.storage.cache import digest
 
 LARGEST = 256 * 2**20  # bytes of one file, or of one unpacked entry of a zip
 _PER_TASK = 32  # images decoded by one task: enough to make the handing over cheap, few enough to spread
 _LARGE = 2**24  # bytes or pixels from which on images are taken one at a time, whatever the number of threads
 _SMALL = 2**16  # bytes of a file
+_PREFETCHED = 2**26  # bytes of images decoded ahead
 _alone = threading.Lock()
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Listing:
+class ImageFiles:
     """Image files, before any of them is read.
 
     Arguments:
@@ -54,7 +55,7 @@ class Listing:
     size: Callable[[str], int]
     read: Callable[[str], bytes]
     state: str
-    bad: tuple[rules.Bad, ...] = ()
+    bad: tuple[limits.Bad, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,36 +71,71 @@ class _Header:
         return math.prod(self.size)
 
 
+class _Prefetch:
+    """Images decoded before it is known what all of them become, in case the guess is right.
+
+    The headers of all images decide their size and channels, and the first few mostly tell. Reading a small file for
+    its header is most of the work of decoding it. Kept are at most 64 MiB of rows, by name.
+
+    Arguments:
+        guess: what the images will probably become, or None to decode none prefetch.
+    """
+
+    def __init__(self, guess: DataOptions | None) -> None:
+        self.guess = guess
+        self._decoded_with = guess
+        self._rows: dict[str, np.ndarray] = {}
+        self._room = _PREFETCHED
+
+    def keep(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Keep rows as long as there is room; `guess` is None from then on."""
+        self._rows.update(rows)
+        self._room -= sum(row.nbytes for row in rows.values())
+        if self._room <= 0:
+            self.guess = None
+
+    def confirm(self, options: DataOptions) -> None:
+        """Drop everything if the guess was wrong."""
+        if options != self._decoded_with:
+            self._rows.clear()
+
+    def take(self, names: Sequence[str]) -> np.ndarray | None:
+        """The rows of so many pictures, which are dropped, or None if one is missing."""
+        rows = [self._rows.pop(name, None) for name in names]
+        known = [row for row in rows if row is not None]
+        return np.stack(known) if len(known) == len(names) else None
+
+
 class _Looked(NamedTuple):
     """What some files say of themselves, what is bad, and some of the good decoded already."""
 
     headers: list[_Header]
-    bad: list[rules.Bad]
+    bad: list[limits.Bad]
     rows: dict[str, np.ndarray]
 
 
-def open_pictures(listing: Listing, options: DataOptions, background: str, progress: Progress) -> Dataset:
-    """The pictures of a listing, labelled by the first part of their paths if all of them lie in folders.
+def open_image_files(images: ImageFiles, options: DataOptions, background: str, progress: Progress) -> Dataset:
+    """The pictures of a images, labelled by the first part of their paths if all of them lie in folders.
 
     Raises:
         RaectlError: none of them is good, or too many are bad.
     """
-    state = digest(listing.source, listing.state)
+    state = digest(images.source, images.state)
     # The filter is global to the process, so it is set here once and not by the threads. Pillow's warnings (odd EXIF
     # data, nearly too many pixels) say nothing that a user could act on.
-    with warnings.catch_warnings(), Crew() as crew:
+    with warnings.catch_warnings(), WorkerPool() as pool:
         warnings.simplefilter("ignore")
-        result = packed(state, options, lambda: _prepare(listing, options, background, progress, crew))
+        result = packed(state, options, lambda: _prepare(images, options, background, progress, pool))
     classes, labels = _labels(result.names)
     return Dataset(
         items=result.items,
         modality="images",
-        source=listing.source,
+        source=images.source,
         options=result.options,
         names=result.names,
         labels=labels,
         classes=classes,
-        notes=result.notes + rules.tolerate(result.skipped, result.total, listing.source, options),
+        notes=result.notes + limits.tolerate(result.skipped, result.total, images.source, options),
         skipped=result.skipped,
         known_fingerprint=result.known_fingerprint,
     )
@@ -117,57 +153,59 @@ def _tasks(items: Sequence[T]) -> list[Sequence[T]]:
     return [items[start : start + step] for start in range(0, len(items), step)]
 
 
-def _prepare(listing: Listing, options: DataOptions, background: str, progress: Progress, crew: Crew) -> Job:
+def _prepare(
+    images: ImageFiles, options: DataOptions, background: str, progress: Progress, pool: WorkerPool
+) -> PackingTask:
     """Read every file once, for its digest and its header, and settle what the images become."""
-    crew.start(len(listing.names))
+    pool.start(len(images.names))
     headers: list[_Header] = []
-    bad = list(listing.bad)
-    total = len(listing.names) + len(bad)
-    ahead = Ahead(_guess(listing, options, background) if crew else None)
-    for found, refused, rows in _looked_at(listing, crew, ahead):
+    bad = list(images.bad)
+    total = len(images.names) + len(bad)
+    prefetch = _Prefetch(_guess(images, options, background) if pool else None)
+    for found, refused, rows in _looked_at(images, pool, prefetch):
         headers.extend(found)
         bad.extend(refused)
-        ahead.keep(rows)
-        progress("reading images", len(headers) + len(bad), total)
-        if refused and rules.too_many(len(bad), total, options):
+        prefetch.keep(rows)
+        progress.update("reading images", len(headers) + len(bad), total)
+        if refused and limits.too_many(len(bad), total, options):
             break
-    headers, broken = _without_broken_outliers(listing, headers)
+    headers, broken = _without_broken_outliers(images, headers)
     bad.extend(broken)
-    rules.tolerate(bad, total, listing.source, options)
+    limits.tolerate(bad, total, images.source, options)
     resolved, notes = _resolve(options, headers, background)
-    ahead.settle(resolved)
+    prefetch.confirm(resolved)
 
     def blocks(start: int) -> Generator[Block, None, None]:
         done = start
-        for block in _decoded(listing, headers[start:], resolved, crew, ahead):
+        for block in _decoded(images, headers[start:], resolved, pool, prefetch):
             done += block.count
             yield block
-            progress("decoding images", done, len(headers))
+            progress.update("decoding images", done, len(headers))
 
     content = digest([(header.name, header.content) for header in headers], sorted(bad))
-    return Job(listing.source, content, resolved, rules.item_shape(resolved), total, blocks, tuple(bad), notes)
+    return PackingTask(images.source, content, resolved, limits.item_shape(resolved), total, blocks, tuple(bad), notes)
 
 
-def _guess(listing: Listing, options: DataOptions, background: str) -> DataOptions | None:
+def _guess(images: ImageFiles, options: DataOptions, background: str) -> DataOptions | None:
     """What the images become if all are like the first few."""
-    headers = _look(listing, listing.names[:_PER_TASK]).headers
+    headers = _look(images, images.names[:_PER_TASK]).headers
     return _resolve(options, headers, background)[0] if headers else None
 
 
 def _resolve(options: DataOptions, headers: Sequence[_Header], background: str) -> tuple[DataOptions, tuple[str, ...]]:
     sizes = {header.size for header in headers}
-    return rules.resolve(options, sizes, all(header.grey for header in headers), background)
+    return limits.resolve(options, sizes, all(header.grey for header in headers), background)
 
 
-def _without_broken_outliers(listing: Listing, headers: list[_Header]) -> tuple[list[_Header], list[rules.Bad]]:
+def _without_broken_outliers(images: ImageFiles, headers: list[_Header]) -> tuple[list[_Header], list[limits.Bad]]:
     """Drop images that cannot be decoded among the few of an odd size: a broken one must not decide the size of all."""
     counts = Counter(header.size for header in headers)
     usual = max(counts, key=lambda size: counts[size], default=None)
     odd = [header for header in headers if header.size != usual]
-    if not odd or len(odd) > rules.NAMED:
+    if not odd or len(odd) > limits.NAMED:
         return headers, []
-    options = DataOptions(image_size=rules.DEFAULT_SIZE, background="white", channels=3)
-    bad = dict(_decode(listing, odd, options).bad)
+    options = DataOptions(image_size=limits.DEFAULT_SIZE, background="white", channels=3)
+    bad = dict(_decode(images, odd, options).bad)
     return [header for header in headers if header.name not in bad], list(bad.items())
 
 
@@ -176,47 +214,47 @@ def _room(extent: int) -> contextlib.AbstractContextManager[object]:
     return _alone if extent > _LARGE else contextlib.nullcontext()
 
 
-def _read(listing: Listing, name: str) -> bytes:
+def _read(images: ImageFiles, name: str) -> bytes:
     try:
-        if listing.size(name) > LARGEST:
-            raise convert.BadImageError(f"{listing.size(name):,} bytes are too many")
-        return listing.read(name)
-    except convert.BadImageError:
+        if images.size(name) > LARGEST:
+            raise decode.BadImageError(f"{images.size(name):,} bytes are too many")
+        return images.read(name)
+    except decode.BadImageError:
         raise
     except Exception as error:  # a vanished file, a broken or exotic zip entry
-        raise convert.BadImageError(convert.reason(error)) from error
+        raise decode.BadImageError(decode.reason(error)) from error
 
 
-def _looked_at(listing: Listing, crew: Crew, ahead: Ahead) -> Iterator[_Looked]:
+def _looked_at(images: ImageFiles, pool: WorkerPool, prefetch: _Prefetch) -> Iterator[_Looked]:
     """All files, block by block; the small ones decoded ahead as long as there is a guess."""
     # Threads that read and hash little get in each other's way.
-    threads = workers() if sum(map(listing.size, listing.names)) > _SMALL * len(listing.names) else 1
-    with ThreadPoolExecutor(threads) as pool:
+    count = workers() if sum(map(images.size, images.names)) > _SMALL * len(images.names) else 1
+    with ThreadPoolExecutor(count) as threads:
 
-        def submit(names: Sequence[str]) -> Promise[_Looked]:
-            if ahead.guess is None or any(listing.size(name) > SMALL_BYTES for name in names):
-                return pool.submit(_look, listing, names)
-            files, bad = _read_all(listing, names)
-            return crew.submit([*files.values()], ahead.guess, lambda decoded: _sorted_out(files, bad, decoded))
+        def submit(names: Sequence[str]) -> Future[_Looked]:
+            if prefetch.guess is None or any(images.size(name) > SMALL_BYTES for name in names):
+                return threads.submit(_look, images, names)
+            files, bad = _read_all(images, names)
+            return pool.submit([*files.values()], prefetch.guess, lambda decoded: _sorted_out(files, bad, decoded))
 
-        yield from in_order(submit, _tasks(listing.names))
+        yield from in_order(submit, _tasks(images.names))
 
 
-def _look(listing: Listing, names: Sequence[str]) -> _Looked:
+def _look(images: ImageFiles, names: Sequence[str]) -> _Looked:
     headers: list[_Header] = []
-    bad: list[rules.Bad] = []
+    bad: list[limits.Bad] = []
     for name in names:
         try:
-            with _room(listing.size(name)):
-                data = _read(listing, name)
-                headers.append(_header(name, data, convert.header(convert.open_picture(data))))
+            with _room(images.size(name)):
+                data = _read(images, name)
+                headers.append(_header(name, data, decode.header(decode.open_picture(data))))
                 del data  # before the next one is read
-        except convert.BadImageError as error:
+        except decode.BadImageError as error:
             bad.append((name, str(error)))
     return _Looked(headers, bad, {})
 
 
-def _sorted_out(files: Mapping[str, bytes], bad: list[rules.Bad], decoded: Decoded) -> _Looked:
+def _sorted_out(files: Mapping[str, bytes], bad: list[limits.Bad], decoded: Decoded) -> _Looked:
     rows, outcomes = decoded
     headers = []
     for (name, data), (reason, header) in zip(files.items(), outcomes, strict=True):
@@ -228,55 +266,55 @@ def _sorted_out(files: Mapping[str, bytes], bad: list[rules.Bad], decoded: Decod
     return _Looked(headers, bad, dict(zip(good, rows, strict=True)))
 
 
-def _header(name: str, data: bytes, header: convert.Header) -> _Header:
+def _header(name: str, data: bytes, header: decode.Header) -> _Header:
     return _Header(name, hashlib.sha256(data).hexdigest(), len(data), header.size, header.grey)
 
 
-def _read_all(listing: Listing, names: Sequence[str]) -> tuple[dict[str, bytes], list[rules.Bad]]:
+def _read_all(images: ImageFiles, names: Sequence[str]) -> tuple[dict[str, bytes], list[limits.Bad]]:
     files: dict[str, bytes] = {}
-    bad: list[rules.Bad] = []
+    bad: list[limits.Bad] = []
     for name in names:
         try:
-            files[name] = _read(listing, name)
-        except convert.BadImageError as error:
+            files[name] = _read(images, name)
+        except decode.BadImageError as error:
             bad.append((name, str(error)))
     return files, bad
 
 
 def _decoded(
-    listing: Listing, headers: Sequence[_Header], options: DataOptions, crew: Crew, ahead: Ahead
+    images: ImageFiles, headers: Sequence[_Header], options: DataOptions, pool: WorkerPool, prefetch: _Prefetch
 ) -> Iterator[Block]:
-    """All pictures, block by block: those that are made already, small ones by the crew, others by threads."""
-    with ThreadPoolExecutor(workers()) as pool:
+    """All pictures, block by block: those that are made already, small ones by the pool, others by threads."""
+    with ThreadPoolExecutor(workers()) as threads:
 
-        def submit(part: Sequence[_Header]) -> Promise[Block]:
+        def submit(part: Sequence[_Header]) -> Future[Block]:
             names = tuple(header.name for header in part)
-            if (rows := ahead.take(names)) is not None:
+            if (rows := prefetch.take(names)) is not None:
                 return done(Block(rows, names))
-            if not crew or any(header.length > SMALL_BYTES or header.pixels > SMALL_PIXELS for header in part):
-                return pool.submit(_decode, listing, part, options)
-            files, bad = _read_again(listing, part)
-            return crew.submit([*files.values()], options, lambda decoded: _block(files, bad, decoded))
+            if not pool or any(header.length > SMALL_BYTES or header.pixels > SMALL_PIXELS for header in part):
+                return threads.submit(_decode, images, part, options)
+            files, bad = _read_again(images, part)
+            return pool.submit([*files.values()], options, lambda decoded: _block(files, bad, decoded))
 
         yield from in_order(submit, _tasks(headers))
 
 
-def _decode(listing: Listing, headers: Sequence[_Header], options: DataOptions) -> Block:
-    rows = np.empty((len(headers), *rules.item_shape(options)), np.uint8)
+def _decode(images: ImageFiles, headers: Sequence[_Header], options: DataOptions) -> Block:
+    rows = np.empty((len(headers), *limits.item_shape(options)), np.uint8)
     good: list[str] = []
-    bad: list[rules.Bad] = []
+    bad: list[limits.Bad] = []
     for header in headers:
         with _room(max(header.pixels, header.length)):
-            files, changed = _read_again(listing, [header])
-            block = _block(files, changed, convert.pictures([*files.values()], options))
+            files, changed = _read_again(images, [header])
+            block = _block(files, changed, decode.pictures([*files.values()], options))
         rows[len(good) : len(good) + len(block.rows)] = block.rows
         good.extend(block.names)
         bad.extend(block.bad)
     return Block(rows[: len(good)], tuple(good), tuple(bad))
 
 
-def _read_again(listing: Listing, headers: Sequence[_Header]) -> tuple[dict[str, bytes], list[rules.Bad]]:
-    files, bad = _read_all(listing, [header.name for header in headers])
+def _read_again(images: ImageFiles, headers: Sequence[_Header]) -> tuple[dict[str, bytes], list[limits.Bad]]:
+    files, bad = _read_all(images, [header.name for header in headers])
     for header in headers:
         data = files.get(header.name)
         if data is not None and hashlib.sha256(data).hexdigest() != header.content:
@@ -285,7 +323,7 @@ def _read_again(listing: Listing, headers: Sequence[_Header]) -> tuple[dict[str,
     return files, bad
 
 
-def _block(files: Mapping[str, bytes], bad: Sequence[rules.Bad], decoded: Decoded) -> Block:
+def _block(files: Mapping[str, bytes], bad: Sequence[limits.Bad], decoded: Decoded) -> Block:
     rows, outcomes = decoded
     reasons = [(name, outcome.reason) for name, outcome in zip(files, outcomes, strict=True)]
     names = tuple(name for name, reason in reasons if reason is None)

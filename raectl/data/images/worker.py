@@ -56,7 +56,7 @@ def exactly(stream: BinaryIO, count: int) -> bytearray:
 def main() -> None:
     """Answer requests until there are no more."""
     from raectl.data import DataOptions
-    from raectl.data.images import decode as convert  # not before it is sure to be run as a program
+    from raectl.data.images import decode  # not before it is sure to be run as a program
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started it
     warnings.simplefilter("ignore")
@@ -66,7 +66,7 @@ def main() -> None:
         while True:
             request = receive(sys.stdin.buffer)
             files = [bytes(exactly(sys.stdin.buffer, length)) for length in request["lengths"]]
-            done = [*convert.squares(files, DataOptions(**request["options"]), request["most"])]
+            done = [*decode.squares(files, DataOptions(**request["options"]), request["most"])]
             rows = [image.tobytes() for image, _ in done if image is not None]
             send(answers, {"outcomes": [outcome for _, outcome in done]}, *rows)
     except (EOFError, BrokenPipeError):

@@ -1,7 +1,7 @@
-"""Helper processes that decode small images: Pillow holds Python's lock for most of what such an image takes.
+"""Worker processes that decode small images: Pillow holds Python's lock for most of the time such an image takes.
 
-A helper takes 0.1 s to start, so only thousands of images are worth it. There is one for each core but one: that is for
-this process, which decodes as well, in its main thread, whenever all helpers have enough to do.
+A worker takes 0.1 s to start, so only thousands of images are worth it. There is one for each core but one: that is for
+this process, which decodes as well, in its main thread, whenever all workers have enough to do.
 """
 
 import contextlib
@@ -13,94 +13,96 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Generic, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 
-from raectl.data import limits as rules
-from raectl.data.images import decode as convert
-from raectl.data.images import worker as helper
+from raectl.data import limits
+from raectl.data.images import decode, worker
 from raectl.data.images.parallel import workers
 from raectl.data.options import DataOptions
 
-_WORTH = 2000  # pictures from which on helpers are started
+_WORTH = 2000  # pictures from which on workers are started
 _PIPE = 2**20  # bytes
-_AHEAD = 2  # requests that a helper has at most
-SMALL_PIXELS, SMALL_BYTES = 2**16, 2**18  # what a helper is given at most, a picture
+_AHEAD = 2  # requests that a worker has at most
+SMALL_PIXELS, SMALL_BYTES = 2**16, 2**18  # the largest picture that a worker is given
 
-Decoded = tuple[np.ndarray, list[convert.Outcome]]
+Decoded = tuple[np.ndarray, list[decode.Outcome]]
 R = TypeVar("R")
 
 
-class Crew:
-    """Helper processes. Use as a context: they end with it; without any, everything is done by this process."""
+class WorkerPool:
+    """Worker processes. Use as a context manager, which ends them; without any, this process does all the work."""
 
     def __init__(self) -> None:
-        self.helpers: list[_Helper] = []
+        self.workers: list[_Worker] = []
 
-    def __enter__(self) -> "Crew":
+    def __enter__(self) -> "WorkerPool":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for one in self.helpers:
+        for one in self.workers:
             one.end()
 
     def __bool__(self) -> bool:
-        """Whether there are helpers."""
-        return any(not one.gone for one in self.helpers)
+        """Whether there are workers."""
+        return any(not one.gone for one in self.workers)
 
     def start(self, count: int) -> None:
-        """Have helpers ready for so many pictures; to be called early, because they take a moment to start."""
+        """Have workers ready for so many pictures; to be called early, because they take a moment to start."""
         if count < _WORTH or not sys.executable or not hasattr(select, "poll"):
             return
         for _ in range(max(1, workers() - 1)):
             with contextlib.suppress(OSError):  # it goes without
-                self.helpers.append(_Helper())
+                self.workers.append(_Worker())
 
     def submit(self, files: Sequence[bytes], options: DataOptions, finish: Callable[[Decoded], R]) -> "Task[R]":
-        """`convert.pictures` of files of at most `SMALL_BYTES` and `SMALL_PIXELS` each: a promise of `finish` of it.
+        """`decode.pictures` of files of at most `SMALL_BYTES` and `SMALL_PIXELS` each: the future of `finish` of it.
 
-        If no helper can take them, they are decoded here and now.
+        If no worker can take them, they are decoded here and now.
         """
         task = Task(files, options, finish)
-        if not any(one.take(task) for one in self.helpers):
+        if not any(one.take(task) for one in self.workers):
             task.work()
         return task
 
 
-class Task(Generic[R]):
-    """Some pictures to decode, or what became of them. A `raectl.data.images.parallel.Promise`."""
+class Task(Future[R]):
+    """Some pictures to decode, or what became of them: a future whose work a worker process does."""
 
     def __init__(self, files: Sequence[bytes], options: DataOptions, finish: Callable[[Decoded], R]) -> None:
+        super().__init__()
         self.files, self.options = files, options
         self._finish = finish
-        self.helper: _Helper | None = None
+        self.worker: _Worker | None = None
         self.decoded: Decoded | None = None
 
     def work(self) -> None:
         """Decode them in this process."""
-        self.decoded = convert.pictures(self.files, self.options, SMALL_PIXELS)
+        self.decoded = decode.pictures(self.files, self.options, SMALL_PIXELS)
 
     def done(self) -> bool:
-        if self.decoded is None and self.helper is not None:
-            self.helper.look()
+        if self.decoded is None and self.worker is not None:
+            self.worker.look()
         return self.decoded is not None
 
-    def result(self) -> R:
-        while self.decoded is None and self.helper is not None:
-            self.helper.receive()
+    def result(self, timeout: float | None = None) -> R:
+        while self.decoded is None and self.worker is not None:
+            self.worker.receive()
         assert self.decoded is not None
         return self._finish(self.decoded)
 
-    def cancel(self) -> None:
-        """Helpers end with their crew."""
+    def cancel(self) -> bool:
+        """Workers end with their pool."""
+        return False
 
 
-class _Helper:
+class _Worker:
     """A process, and the tasks that it has, in the order in which it will answer."""
 
     def __init__(self) -> None:
@@ -112,7 +114,7 @@ class _Helper:
         try:
             # -P: Python would put the script's own folder first, in which modules have names of their own choice.
             self._process = subprocess.Popen(
-                [sys.executable, "-P", helper.__file__, str(writing)],
+                [sys.executable, "-P", worker.__file__, str(writing)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,  # whoever prints when Python starts shall not be taken for an answer
                 stderr=subprocess.DEVNULL,
@@ -132,17 +134,17 @@ class _Helper:
         self._poll.register(self._answers, select.POLLIN)
 
     def take(self, task: Task[Any]) -> bool:
-        """Send a task's pictures, unless the helper has enough to do."""
+        """Send a task's pictures, unless the worker has enough to do."""
         self.look()
         # What is sent and not answered fits into the pipe, or each could wait for the other to read.
         sent = sum(len(data) for one in (*self._tasks, task) for data in one.files)
         if self.gone or not self._ready or (self._tasks and (len(self._tasks) == _AHEAD or sent > self._room // 2)):
             return False
         self._tasks.append(task)
-        task.helper = self
+        task.worker = self
         request = {"options": task.options.form, "most": SMALL_PIXELS, "lengths": [len(data) for data in task.files]}
         try:
-            helper.send(self._requests, request, *task.files)
+            worker.send(self._requests, request, *task.files)
         except OSError:
             self._give_up()
         return True
@@ -153,14 +155,14 @@ class _Helper:
             self.receive()
 
     def receive(self) -> None:
-        """Wait for an answer. The first says that the helper is ready."""
+        """Wait for an answer. The first says that the worker is ready."""
         try:
-            answer = helper.receive(self._answers)
+            answer = worker.receive(self._answers)
             if self._ready:
                 outcomes = [_outcome(*found) for found in answer["outcomes"]]
                 good = sum(outcome.reason is None for outcome in outcomes)
-                shape = (good, *rules.item_shape(self._tasks[0].options))
-                rows = np.frombuffer(helper.exactly(self._answers, math.prod(shape)), np.uint8).reshape(shape)
+                shape = (good, *limits.item_shape(self._tasks[0].options))
+                rows = np.frombuffer(worker.exactly(self._answers, math.prod(shape)), np.uint8).reshape(shape)
                 self._tasks.popleft().decoded = rows, outcomes
             self._ready = True
         except (OSError, EOFError):
@@ -179,9 +181,9 @@ class _Helper:
             pass
 
 
-def _outcome(reason: str | None, header: list[Any] | None) -> convert.Outcome:
+def _outcome(reason: str | None, header: list[Any] | None) -> decode.Outcome:
     """From JSON, which knows lists only."""
-    return convert.Outcome(reason, convert.Header(tuple(header[0]), header[1]) if header else None)
+    return decode.Outcome(reason, decode.Header(tuple(header[0]), header[1]) if header else None)
 
 
 def _widened(stream: BinaryIO) -> int:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from raectl.data import limits as rules
-from raectl.data.base import Progress, Source
+from raectl.data import limits
+from raectl.data.base import Source
 from raectl.data.dataset import Dataset
-from raectl.data.images.array import Stack, open_uniform
+from raectl.data.images.array import ImageArray, open_image_array
 from raectl.data.options import DataOptions
 from raectl.errors import RaectlError
+from raectl.progress import Progress
 
 _CHANNELS = (1, 3, 4)
 
@@ -20,21 +21,21 @@ class Array(Source):
 
     @classmethod
     def recognises(cls, spec: str) -> bool:
-        return rules.suffix(spec) in (".npy", ".npz") and Path(spec).is_file()
+        return limits.suffix(spec) in (".npy", ".npz") and Path(spec).is_file()
 
     def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
-        path = rules.absolute(spec)
+        path = limits.absolute(spec)
         images = _channels_last(_load(path), str(path))
-        return open_uniform(Stack(images, str(path), file=path), options, self.background, progress)
+        return open_image_array(ImageArray(images, str(path), file=path), options, self.background, progress)
 
     def open_array(self, array: np.ndarray, options: DataOptions, progress: Progress) -> Dataset:
         """A dataset of an array that is in memory already."""
         source = "array in memory"
-        return open_uniform(Stack(_channels_last(array, source), source), options, self.background, progress)
+        return open_image_array(ImageArray(_channels_last(array, source), source), options, self.background, progress)
 
 
 def _load(path: Path) -> np.ndarray:
-    where = rules.shown(str(path))
+    where = limits.shown(str(path))
     try:
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -42,11 +43,11 @@ def _load(path: Path) -> np.ndarray:
         with loaded:
             names = loaded.files
             if "images" not in names and len(names) != 1:
-                held = ", ".join(map(rules.shown, names[:10])) or "nothing"
+                held = ", ".join(map(limits.shown, names[:10])) or "nothing"
                 raise RaectlError(f"{where} has no array `images`: it holds {held}", "rename one of them")
             wanted = "images" if "images" in names else names[0]
             with zipfile.ZipFile(path) as archive:
-                rules.refuse_bomb(path, max(info.file_size for info in archive.infolist()))
+                limits.refuse_bomb(path, max(info.file_size for info in archive.infolist()))
             array: np.ndarray = loaded[wanted]
             return array
     except RaectlError:
@@ -67,4 +68,4 @@ def _channels_last(array: np.ndarray, source: str) -> np.ndarray:
     if array.ndim == 4 and array.shape[1] in _CHANNELS:
         return np.moveaxis(array, 1, 3)
     hint = "images are N H W, N H W C or N C H W, with 1, 3 or 4 channels"
-    raise RaectlError(f"{rules.shown(source)} has shape {array.shape}, which is none of images", hint)
+    raise RaectlError(f"{limits.shown(source)} has shape {array.shape}, which is none of images", hint)

@@ -4,13 +4,14 @@ import os
 import stat
 from pathlib import Path
 
-from raectl.data import limits as rules
-from raectl.data.base import Progress, Source
+from raectl.data import limits
+from raectl.data.base import Source
 from raectl.data.dataset import Dataset
-from raectl.data.images.files import Listing, open_pictures
+from raectl.data.images.files import ImageFiles, open_image_files
 from raectl.data.options import DataOptions
-from raectl.data.packing import digest
 from raectl.errors import RaectlError
+from raectl.progress import Progress
+from raectl.storage.cache import digest
 
 
 class Folder(Source):
@@ -21,13 +22,13 @@ class Folder(Source):
         return Path(spec).is_dir()
 
     def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
-        root = rules.absolute(spec)
+        root = limits.absolute(spec)
         names, others = _walk(root)
         if not names:
             raise nothing_in(str(root), others)
         states: list[tuple[str, int, int, int]] = []
         sizes: dict[str, int] = {}
-        bad: list[rules.Bad] = []
+        bad: list[limits.Bad] = []
         for name in names:
             try:
                 state = (root / name).stat()
@@ -39,7 +40,7 @@ class Folder(Source):
                 sizes[name] = state.st_size
             else:
                 bad.append((name, "not a file"))  # reading a pipe could wait for ever
-        listing = Listing(
+        images = ImageFiles(
             source=str(root),
             names=tuple(sizes),
             size=sizes.__getitem__,
@@ -47,7 +48,7 @@ class Folder(Source):
             state=digest(states, bad),
             bad=tuple(bad),
         )
-        return open_pictures(listing, options, self.background, progress)
+        return open_image_files(images, options, self.background, progress)
 
 
 def _read(path: Path, size: int) -> bytes:
@@ -65,9 +66,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def nothing_in(where: str, others: list[str]) -> RaectlError:
     """The error for a folder without images, which says what is there instead."""
     if not others:
-        return RaectlError(f"{rules.shown(where)} is empty", "a folder of images is needed")
-    kinds = sorted({rules.suffix(name) or "no suffix" for name in others})
-    message = f"{rules.shown(where)} holds no images, only other files ({', '.join(map(rules.shown, kinds[:5]))})"
+        return RaectlError(f"{limits.shown(where)} is empty", "a folder of images is needed")
+    kinds = sorted({limits.suffix(name) or "no suffix" for name in others})
+    message = f"{limits.shown(where)} holds no images, only other files ({', '.join(map(limits.shown, kinds[:5]))})"
     return RaectlError(message, "images are .png, .jpg, .webp, .bmp, .gif, .tiff and the like")
 
 
@@ -86,12 +87,12 @@ def _walk(root: Path) -> tuple[list[str], list[str]]:
                 continue
             entered.add((state.st_dev, state.st_ino))
             with os.scandir(root / folder) as entries:
-                found = sorted((entry.name, _is_folder(entry)) for entry in entries if not rules.is_litter(entry.name))
+                found = sorted((entry.name, _is_folder(entry)) for entry in entries if not limits.is_litter(entry.name))
         except OSError as error:
-            raise RaectlError(f"cannot read {rules.shown(str(root / folder))}: {error.strerror or error}") from error
+            raise RaectlError(f"cannot read {limits.shown(str(root / folder))}: {error.strerror or error}") from error
         # The stack is emptied from its end, so folders go onto it in reverse.
         left.extend(f"{folder}{name}/" for name, is_folder in reversed(found) if is_folder)
         for name, is_folder in found:
             if not is_folder:
-                (images if rules.is_image_name(name) else others).append(folder + name)
+                (images if limits.is_image_name(name) else others).append(folder + name)
     return sorted(images), sorted(others)

@@ -10,12 +10,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from raectl.data import limits as rules
-from raectl.data.base import Progress, Source
+from raectl.data import limits
+from raectl.data.base import Source
 from raectl.data.dataset import Dataset
-from raectl.data.images.array import Stack, open_uniform
+from raectl.data.images.array import ImageArray, open_image_array
 from raectl.data.options import DataOptions
 from raectl.errors import RaectlError
+from raectl.progress import Progress
 
 _MAGIC = {1: b"\x00\x00\x08\x01", 3: b"\x00\x00\x08\x03"}  # bytes, in 1 dimension (labels) or 3 (images)
 _LARGEST_RATIO = 1032  # deflate cannot make more bytes than this out of one
@@ -34,14 +35,14 @@ class IDX(Source):
         return path.is_file() and (_is_idx_name(path.name) or _magic(path) in _MAGIC.values())
 
     def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
-        path = rules.absolute(spec)
+        path = limits.absolute(spec)
         source = str(path)
         if path.is_dir():
             path = _training_images(path)
         images = _read(path, 3)[..., None]
         labels = _labels(path, len(images))
         classes = tuple(str(label) for label in range(int(labels.max()) + 1)) if labels is not None else ()
-        return open_uniform(Stack(images, source, path, labels, classes), options, self.background, progress)
+        return open_image_array(ImageArray(images, source, path, labels, classes), options, self.background, progress)
 
 
 def _is_idx_name(name: str, dimensions: str = "13") -> bool:
@@ -64,7 +65,7 @@ def _opened(path: Path) -> gzip.GzipFile | io.BufferedReader:
 def _images_in(folder: Path) -> list[Path]:
     try:
         names = {
-            path.name for path in folder.iterdir() if _is_idx_name(path.name, "3") and not rules.is_litter(path.name)
+            path.name for path in folder.iterdir() if _is_idx_name(path.name, "3") and not limits.is_litter(path.name)
         }
     except OSError:
         return []  # the folder source says why
@@ -75,8 +76,8 @@ def _training_images(folder: Path) -> Path:
     found = _images_in(folder)
     training = [path for path in found if "train" in path.name] or found
     if len(training) > 1:
-        listed = ", ".join(rules.shown(path.name) for path in training[:5])
-        raise RaectlError(f"{rules.shown(str(folder))} holds several IDX files of images", f"give one of {listed}")
+        listed = ", ".join(limits.shown(path.name) for path in training[:5])
+        raise RaectlError(f"{limits.shown(str(folder))} holds several IDX files of images", f"give one of {listed}")
     return training[0]
 
 
@@ -87,7 +88,7 @@ def _labels(images: Path, count: int) -> np.ndarray | None:
         if name != images.name.removesuffix(".gz") and path.is_file():
             labels = _read(path, 1).astype(np.int64)
             if len(labels) != count:
-                message = f"{rules.shown(str(path))} holds {len(labels)} labels for {count} images"
+                message = f"{limits.shown(str(path))} holds {len(labels)} labels for {count} images"
                 raise RaectlError(message, "the two files do not belong together")
             return labels
     return None
@@ -99,7 +100,7 @@ def _read(path: Path, dimensions: int) -> np.ndarray:
     Raises:
         RaectlError: it is none, or its length is not what its header says. Nothing is allocated by a header's word.
     """
-    where = rules.shown(str(path))
+    where = limits.shown(str(path))
     header_size = 4 + 4 * dimensions
     try:
         with _opened(path) as file:
@@ -110,7 +111,7 @@ def _read(path: Path, dimensions: int) -> np.ndarray:
             shape = struct.unpack(f">{dimensions}I", header[4:])
             expected, size = math.prod(shape), path.stat().st_size
             if isinstance(file, gzip.GzipFile):
-                rules.refuse_bomb(path, expected if expected <= size * _LARGEST_RATIO else 0)
+                limits.refuse_bomb(path, expected if expected <= size * _LARGEST_RATIO else 0)
                 data = file.read(expected + 1) if expected <= size * _LARGEST_RATIO else b""
                 if len(data) == expected:
                     return np.frombuffer(data, np.uint8).reshape(shape)

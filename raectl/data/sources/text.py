@@ -3,15 +3,16 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from raectl.data import limits as rules
-from raectl.data.base import Progress, Source
+from raectl.data import limits
+from raectl.data.base import Source
 from raectl.data.dataset import Dataset
 from raectl.data.options import DataOptions
-from raectl.data.packing import digest
 from raectl.data.strings import Lines, open_strings
 from raectl.errors import RaectlError
 from raectl.grammars.parser import LONGEST
-from raectl.storage import files
+from raectl.progress import Progress
+from raectl.storage.arrays import file_digest
+from raectl.storage.cache import digest
 
 Line = tuple[str, str | None]  # the string, and what is wrong with it; a line without one does not count
 
@@ -25,11 +26,11 @@ class Text(Source):
 
     @classmethod
     def recognises(cls, spec: str) -> bool:
-        return rules.suffix(spec) == ".txt" and Path(spec).is_file()
+        return limits.suffix(spec) == ".txt" and Path(spec).is_file()
 
     def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
-        path = rules.absolute(spec)
-        lines = Lines(str(path), digest(_TXT, _state(path)), lambda: digest(_TXT, files.file_digest(path)),
+        path = limits.absolute(spec)
+        lines = Lines(str(path), digest(_TXT, _state(path)), lambda: digest(_TXT, file_digest(path)),
                       lambda: _read(path))  # fmt: skip
         return open_strings(lines, options, progress)
 
@@ -42,11 +43,11 @@ class Smi(Source):
 
     @classmethod
     def recognises(cls, spec: str) -> bool:
-        return rules.suffix(spec) == ".smi" and Path(spec).is_file()
+        return limits.suffix(spec) == ".smi" and Path(spec).is_file()
 
     def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
-        path = rules.absolute(spec)
-        lines = Lines(str(path), digest(_SMI, _state(path)), lambda: digest(_SMI, files.file_digest(path)),
+        path = limits.absolute(spec)
+        lines = Lines(str(path), digest(_SMI, _state(path)), lambda: digest(_SMI, file_digest(path)),
                       lambda: _read(path, first=True), "smiles")  # fmt: skip
         return open_strings(lines, options, progress)
 
@@ -72,7 +73,7 @@ def _read(path: Path, first: bool = False) -> Iterator[Line | None]:
                 words = line.split(None, 1) if first else [line]
                 yield _text(words[0]) if words else None
     except OSError as error:
-        raise RaectlError(f"cannot read {rules.shown(str(path))}: {error.strerror or error}") from error
+        raise RaectlError(f"cannot read {limits.shown(str(path))}: {error.strerror or error}") from error
 
 
 def _text(line: bytes) -> Line:

@@ -3,15 +3,16 @@
 import zipfile
 from pathlib import Path
 
-from raectl.data import limits as rules
-from raectl.data.base import Progress, Source
+from raectl.data import limits
+from raectl.data.base import Source
 from raectl.data.dataset import Dataset
 from raectl.data.images.decode import BadImageError
-from raectl.data.images.files import Listing, open_pictures
+from raectl.data.images.files import ImageFiles, open_image_files
 from raectl.data.options import DataOptions
-from raectl.data.packing import digest
 from raectl.data.sources.folder import nothing_in
 from raectl.errors import RaectlError
+from raectl.progress import Progress
+from raectl.storage.cache import digest
 
 
 class Zip(Source):
@@ -29,33 +30,33 @@ class Zip(Source):
         try:
             archive = zipfile.ZipFile(path)
         except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-            raise RaectlError(f"cannot read {rules.shown(str(path))}: {error}", "it is damaged, or no zip") from error
+            raise RaectlError(f"cannot read {limits.shown(str(path))}: {error}", "it is damaged, or no zip") from error
         with archive:
             entries = _entries(archive, inside)
             if inside and not entries:
                 folders = {info.filename.partition("/")[0] for info in archive.infolist() if "/" in info.filename}
-                known = ", ".join(map(rules.shown, sorted(folders)[:10]))
-                message = f"{rules.shown(str(path))} holds no folder {rules.shown(inside)}"
+                known = ", ".join(map(limits.shown, sorted(folders)[:10]))
+                message = f"{limits.shown(str(path))} holds no folder {limits.shown(inside)}"
                 raise RaectlError(message, f"its folders: {known}" if folders else "it has no folders")
-            images = {name: info for name, info in sorted(entries.items()) if rules.is_image_name(name)}
-            if not images:
+            members = {name: info for name, info in sorted(entries.items()) if limits.is_image_name(name)}
+            if not members:
                 raise nothing_in(source, sorted(entries))
-            bad = tuple((name, "unsafe path in the zip") for name in images if _is_unsafe(name))
+            bad = tuple((name, "unsafe path in the zip") for name in members if _is_unsafe(name))
             state = path.stat()
-            listing = Listing(
+            images = ImageFiles(
                 source=source,
-                names=tuple(name for name in images if not _is_unsafe(name)),
-                size=lambda name: images[name].file_size,
-                read=lambda name: _read(archive, images[name]),
+                names=tuple(name for name in members if not _is_unsafe(name)),
+                size=lambda name: members[name].file_size,
+                read=lambda name: _read(archive, members[name]),
                 state=digest(inside, state.st_size, state.st_mtime_ns, state.st_ctime_ns),
                 bad=bad,
             )
-            return open_pictures(listing, options, self.background, progress)
+            return open_image_files(images, options, self.background, progress)
 
 
 def _locate(spec: str) -> tuple[Path, str] | None:
     """The zip file that `spec` is or leads into, and the folder inside it ("" for all), or None."""
-    whole = rules.absolute(spec)
+    whole = limits.absolute(spec)
     for path in (whole, *whole.parents):
         if path.suffix.lower() == ".zip" and path.is_file():
             inside = whole.relative_to(path).as_posix()
@@ -71,7 +72,7 @@ def _entries(archive: zipfile.ZipFile, inside: str) -> dict[str, zipfile.ZipInfo
         name = info.filename.removeprefix("./")
         if name.startswith(prefix) and not info.is_dir():
             relative = name.removeprefix(prefix)
-            if not any(rules.is_litter(part) for part in relative.split("/") if part != ".."):
+            if not any(limits.is_litter(part) for part in relative.split("/") if part != ".."):
                 entries[relative] = info
     return entries
 

@@ -7,14 +7,14 @@ from torch import Tensor
 
 from raectl.densities.base import Arrays, Density, check_integer, check_positive
 from raectl.densities.covariance import COVARIANCES
-from raectl.densities.mixtures.parameters import Normals
+from raectl.densities.mixtures.parameters import MixtureParameters
 from raectl.errors import RaectlError, UsageError
 
 
 class Mixture(Density):
     """p(z) = sum_k w_k N(z; mu_k, Sigma_k). A subclass writes `_fit`, which sets `_mixture`."""
 
-    _mixture: Normals
+    _mixture: MixtureParameters
 
     def __init__(self, components: int, covariance: str, max_iter: int, tol: float, reg_covar: float) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Mixture(Density):
         }
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        shape = self._kind.shape(self.components, self.dim)
+        shape = self._kind.file_shape(self.components, self.dim)
         mixture = self._mixture
         return {
             "weights": mixture.weights.numpy().copy(),
@@ -63,7 +63,7 @@ class Mixture(Density):
     def _adopt(self, arrays: Arrays) -> int:
         k = self.components
         weights, means = arrays.take("weights", (k,)), arrays.take("means", (k, None))
-        covariances = arrays.take("covariances", self._kind.shape(k, means.shape[1]))
+        covariances = arrays.take("covariances", self._kind.file_shape(k, means.shape[1]))
         arrays.finish()
-        self._mixture = Normals.adopt(arrays, self._kind, weights, means, covariances)
+        self._mixture = MixtureParameters.adopt(arrays, self._kind, weights, means, covariances)
         return int(means.shape[1])

@@ -5,7 +5,7 @@ import warnings
 from torch import Tensor
 
 from raectl.densities.mixtures.base import Mixture
-from raectl.densities.mixtures.parameters import Normals
+from raectl.densities.mixtures.parameters import MixtureParameters
 from raectl.errors import RaectlError
 
 
@@ -64,8 +64,8 @@ class BayesianGMM(Mixture):
         with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
             warnings.simplefilter("ignore", ConvergenceWarning)  # said by a notice, below
             fitted.fit(z.double().numpy())
-        self._mixture = Normals.from_arrays(self._kind, fitted.weights_, fitted.means_, fitted.covariances_)
-        self.report = {
+        self._mixture = MixtureParameters.from_arrays(self._kind, fitted.weights_, fitted.means_, fitted.covariances_)
+        self.stats = {
             "iterations": int(fitted.n_iter_),
             "converged": bool(fitted.converged_),
             "log_likelihood": float(self._mixture.log_prob(z.double()).mean()),

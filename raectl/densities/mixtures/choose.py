@@ -54,11 +54,11 @@ def choose_components(
         if components > len(train_z) or worse == _PATIENCE:
             break
         mixture = kind.create(components=components, **options).fit(train_z, seed=seed)
-        train = float(mixture.report["log_likelihood"]) / mixture.dim
+        train = float(mixture.stats["log_likelihood"]) / mixture.dim
         heldout = float(mixture.log_prob(val_z).mean()) / mixture.dim
         table.append({"components": components, "train": train, "heldout": heldout})
-        if "bic" in mixture.report:
-            table[-1]["bic"] = float(mixture.report["bic"])
+        if "bic" in mixture.stats:
+            table[-1]["bic"] = float(mixture.stats["bic"])
         worse = 0 if heldout > best_heldout else worse + 1
         if heldout > best_heldout:
             best, best_heldout = mixture, heldout

@@ -28,8 +28,8 @@ from torch.nn.functional import one_hot, threshold
 
 from raectl.densities.covariance import Covariance, SingularError
 from raectl.densities.mixtures.kmeans import kmeans
-from raectl.densities.mixtures.parameters import Normals
-from raectl.densities.standardizer import Frame
+from raectl.densities.mixtures.parameters import MixtureParameters
+from raectl.densities.standardizer import Standardizer
 from raectl.rng import torch_generator
 
 _NEGLIGIBLE = -40.0  # log of a responsibility taken as 0: products of float32's subnormal numbers are many times slower
@@ -51,7 +51,7 @@ class Sums:
 
 
 @dataclass(frozen=True)
-class Climb(Generic[State]):
+class EMResult(Generic[State]):
     """Where EM ended, the mean log-likelihood per row of its start and after each M-step on all rows.
 
     `on_parts` counts the M-steps on parts of the rows before.
@@ -63,7 +63,7 @@ class Climb(Generic[State]):
     on_parts: int = 0
 
     @property
-    def report(self) -> dict[str, float | int | bool | str]:
+    def stats(self) -> dict[str, float | int | bool | str]:
         """Iterations, convergence and log-likelihood, as a density's report holds them."""
         return {
             "iterations": len(self.history) - 1,
@@ -73,12 +73,12 @@ class Climb(Generic[State]):
         }
 
 
-def sweep(z: Tensor, frame: Frame, mixture: Normals, *, hard: bool = False) -> Sums:
+def e_step(z: Tensor, standardizer: Standardizer, mixture: MixtureParameters, *, hard: bool = False) -> Sums:
     """One pass over the data: E-step and the sums of the M-step, chunk by chunk.
 
     Arguments:
         z: (N, d).
-        frame: the units in which `mixture` is given.
+        standardizer: the units in which `mixture` is given.
         mixture: the current one.
         hard: give each row wholly to its likeliest component, as k-means does.
     """
@@ -88,25 +88,26 @@ def sweep(z: Tensor, frame: Frame, mixture: Normals, *, hard: bool = False) -> S
     log_likelihood = 0.0
     counts, first = torch.zeros(k, dtype=torch.float64), torch.zeros(k, d, dtype=torch.float64)
     scatter = torch.zeros_like(mixture.covariances)
-    for x in frame.rows(z, k * d):
+    for x in standardizer.rows(z, k * d):
         y = whiten(x)  # (n, K, d)
         joint = constants - 0.5 * torch.linalg.vector_norm(y, dim=2).square()  # (n, K)
         total = torch.logsumexp(joint, dim=1, keepdim=True)
         log_likelihood += float(total.sum(dtype=torch.float64))
-        root = one_hot(joint.argmax(dim=1), k).to(z.dtype) if hard else roots(joint, total)  # sqrt(r)
+        likeliest = joint.argmax(dim=1) if hard else None
+        root = root_responsibilities(joint, total) if likeliest is None else one_hot(likeliest, k).to(z.dtype)
         y *= root[:, :, None]
         counts += root.square().sum(dim=0)
         first += torch.bmm(root.T[:, None, :], y.transpose(0, 1))[:, 0]
         scatter += mixture.kind.scatter(y)
-    return Sums(log_likelihood - len(z) * float(frame.scale.log().sum()), counts, first, scatter)
+    return Sums(log_likelihood - len(z) * float(standardizer.scale.log().sum()), counts, first, scatter)
 
 
-def roots(joint: Tensor, total: Tensor) -> Tensor:
+def root_responsibilities(joint: Tensor, total: Tensor) -> Tensor:
     """sqrt(r) from the log of the joint density (n, K) and of its sum (n, 1), 0 where it is negligible."""
     return threshold((joint - total).mul_(0.5), _NEGLIGIBLE / 2, -torch.inf, inplace=True).exp_()
 
 
-def maximized(mixture: Normals, sums: Sums, ridge: float) -> Normals:
+def m_step(mixture: MixtureParameters, sums: Sums, ridge: float) -> MixtureParameters:
     """The M-step: the mixture that fits the responsibilities behind `sums`, with `ridge` added to the variances."""
     kind = mixture.kind
     k, d = mixture.means.shape
@@ -116,9 +117,9 @@ def maximized(mixture: Normals, sums: Sums, ridge: float) -> Normals:
     means = mixture.means + kind.shift(mixture.factors, sums.first / counts[:, None])
     weights = counts / counts.sum()
     try:
-        return Normals(kind, weights, means, covariances)
+        return MixtureParameters(kind, weights, means, covariances)
     except SingularError:  # a component that collapsed within one step, by float32's rounding
-        return Normals(kind, weights, means, kind.floor(covariances, ridge))
+        return MixtureParameters(kind, weights, means, kind.floor(covariances, ridge))
 
 
 def some_rows(z: Tensor, rows: int, seed: int) -> Tensor:
@@ -135,20 +136,20 @@ def some_rows(z: Tensor, rows: int, seed: int) -> Tensor:
     return z[edges[:-1] + (u * edges.diff()).long()]
 
 
-def kmeans_start(z: Tensor, frame: Frame, kind: Covariance, k: int, seed: int) -> Normals:
-    """K-means in the frame: centres at equal weights, and unit covariances in the data's units, not the frame's.
+def kmeans_start(z: Tensor, standardizer: Standardizer, kind: Covariance, k: int, seed: int) -> MixtureParameters:
+    """K-means on standardized rows: its centres at equal weights, with the identity in the data's units as covariances.
 
     The centres are those of at most max(8192, 64 K, 256 d) rows chosen by the seed: they only start EM, which sees all
     rows, but a poor start ends in a poor mixture.
     """
     chosen = some_rows(z, max(_KMEANS_ROWS, 64 * k, 256 * z.shape[1]), seed)
     # One scale for all dimensions changes no distance's rank; it keeps squares within float32.
-    usual = frame.scale.square().mean().sqrt()
-    x = (chosen.clone() if chosen is z else chosen).sub_(frame.centre.to(z.dtype)).div_(usual.to(z.dtype))
+    usual = standardizer.scale.square().mean().sqrt()
+    x = (chosen.clone() if chosen is z else chosen).sub_(standardizer.centre.to(z.dtype)).div_(usual.to(z.dtype))
     centres = kmeans(x, k, torch_generator(seed, "k-means", 0))
-    ratio = frame.scale / usual
+    ratio = standardizer.scale / usual
     weights = torch.full((k,), 1 / k, dtype=torch.float64)
-    return Normals(kind, weights, centres.double() / ratio, kind.diagonal(ratio.square().reciprocal(), k))
+    return MixtureParameters(kind, weights, centres.double() / ratio, kind.diagonal(ratio.square().reciprocal(), k))
 
 
 def parts(z: Tensor, numbers: int, seed: int) -> Iterator[Tensor]:
@@ -160,9 +161,9 @@ def parts(z: Tensor, numbers: int, seed: int) -> Iterator[Tensor]:
     yield z
 
 
-def climb(
+def run_em(
     z: Tensor, step: Callable[[Tensor, State], tuple[float, State]], state: State, *, max_iter: int, tol: float
-) -> Climb[State]:
+) -> EMResult[State]:
     """EM until it has converged on z.
 
     Arguments:
@@ -176,11 +177,11 @@ def climb(
         history.append(log_likelihood)
         converged = len(history) > 1 and abs(history[-1] - history[-2]) < tol
         if converged or len(history) > max_iter:
-            return Climb(state, history, converged)
+            return EMResult(state, history, converged)
         state = following
 
 
-def climb_parts(
+def run_em_on_parts(
     z: Tensor,
     step: Callable[[Tensor, State], tuple[float, State]],
     state: State,
@@ -189,20 +190,28 @@ def climb_parts(
     seed: int,
     max_iter: int,
     tol: float,
-) -> Climb[State]:
-    """`climb` on each of the `parts` in turn, from where the one before ended; `max_iter` holds for each."""
+) -> EMResult[State]:
+    """`run_em` on each of the `parts` in turn, from where the one before ended; `max_iter` holds for each."""
     on_parts = 0
     for part in parts(z, numbers, seed):
-        result = climb(part, step, state, max_iter=max_iter, tol=tol)
+        result = run_em(part, step, state, max_iter=max_iter, tol=tol)
         state = result.state
         on_parts += len(result.history) - 1
     return replace(result, on_parts=on_parts - len(result.history) + 1)
 
 
 def fit_mixture(
-    z: Tensor, frame: Frame, kind: Covariance, k: int, *, seed: int, max_iter: int, tol: float, ridge: float
-) -> Climb[Normals]:
-    """Fit a mixture of K normals to z: (N, d), in the frame's units, by EM from a k-means start.
+    z: Tensor,
+    standardizer: Standardizer,
+    kind: Covariance,
+    k: int,
+    *,
+    seed: int,
+    max_iter: int,
+    tol: float,
+    ridge: float,
+) -> EMResult[MixtureParameters]:
+    """Fit a mixture of K normals to z: (N, d), in the standardizer's units, by EM from a k-means start.
 
     Arguments:
         max_iter: at most this many M-steps on all rows.
@@ -210,17 +219,21 @@ def fit_mixture(
         ridge: added to the variances.
     """
 
-    def step(rows: Tensor, mixture: Normals) -> tuple[float, Normals]:
-        sums = sweep(rows, frame, mixture)
-        return sums.log_likelihood / len(rows), maximized(mixture, sums, ridge)
+    def step(rows: Tensor, mixture: MixtureParameters) -> tuple[float, MixtureParameters]:
+        sums = e_step(rows, standardizer, mixture)
+        return sums.log_likelihood / len(rows), m_step(mixture, sums, ridge)
 
-    start = kmeans_start(z, frame, kind, k, seed)
+    start = kmeans_start(z, standardizer, kind, k, seed)
     first = next(parts(z, k * z.shape[1], seed))
-    start = maximized(start, sweep(first, frame, start, hard=True), ridge)
-    return climb_parts(z, step, start, start.means.numel(), seed=seed, max_iter=max_iter, tol=tol)
+    start = m_step(start, e_step(first, standardizer, start, hard=True), ridge)
+    return run_em_on_parts(z, step, start, start.means.numel(), seed=seed, max_iter=max_iter, tol=tol)
 
 
-def in_units(mixture: Normals, frame: Frame, dtype: torch.dtype) -> Normals:
-    """A mixture given in the frame, in the units of data of this type."""
-    means = mixture.means * frame.scale + frame.centre.to(dtype)  # the centre as it was taken off, rounded
-    return Normals(mixture.kind, mixture.weights, means, mixture.kind.rescale(mixture.covariances, frame.scale))
+def in_units(mixture: MixtureParameters, standardizer: Standardizer, dtype: torch.dtype) -> MixtureParameters:
+    """A mixture given in the standardizer, in the units of data of this type."""
+    means = mixture.means * standardizer.scale + standardizer.centre.to(
+        dtype
+    )  # the centre as it was taken off, rounded
+    return MixtureParameters(
+        mixture.kind, mixture.weights, means, mixture.kind.rescale(mixture.covariances, standardizer.scale)
+    )

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from raectl.densities.mixtures.base import Mixture
 from raectl.densities.mixtures.em import fit_mixture, in_units
-from raectl.densities.standardizer import Frame
+from raectl.densities.standardizer import Standardizer
 
 
 class GMM(Mixture):
@@ -48,18 +48,18 @@ class GMM(Mixture):
     def _fit(self, z: Tensor, seed: int) -> None:
         (n, d), k = z.shape, self.components
         self._check_enough(n)
-        frame = Frame.of(z)
+        standardizer = Standardizer.fit(z)
         # A spherical covariance keeps its meaning only if all dimensions are scaled alike.
-        units = frame.evened() if self.covariance == "spherical" else frame
+        units = standardizer.isotropic() if self.covariance == "spherical" else standardizer
         result = fit_mixture(
             z, units, self._kind, k, seed=seed, max_iter=self.max_iter, tol=self.tol, ridge=self.reg_covar
         )
         self._mixture = in_units(result.state, units, z.dtype)
         parameters = k * d + k - 1 + self._kind.parameters(k, d)
-        self.report = result.report | {
+        self.stats = result.stats | {
             "parameters": parameters,
             "bic": parameters * math.log(n) - 2 * n * result.history[-1],
         }
-        self.notices = frame.notices(n, k * d if self.covariance == "full" else k)
+        self.notices = standardizer.notices(n, k * d if self.covariance == "full" else k)
         if not result.converged:
             self.notices.append(f"EM did not converge in {self.max_iter} iterations: raise max_iter, or tol")

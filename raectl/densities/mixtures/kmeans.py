@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 _ITERATIONS = 300
-_TOLERANCE = 1e-4  # of the mean variance: centres that move less have settled
+_TOLERANCE = 1e-4  # of the mean variance: centres that move less have threshold
 
 
 def kmeans(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
@@ -23,7 +23,7 @@ def kmeans(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
     """
     norms = torch.linalg.vector_norm(x, dim=1).square_()
     centres = _seeded(x, norms, k, generator)
-    settled = _TOLERANCE * float(x.var(dim=0, correction=0).mean())
+    threshold = _TOLERANCE * float(x.var(dim=0, correction=0).mean())
     for _ in range(_ITERATIONS):
         nearest = _squares(x, norms, centres).argmin(dim=1, keepdim=True)
         members = torch.zeros(len(x), k, dtype=x.dtype).scatter_(1, nearest, 1)
@@ -31,7 +31,7 @@ def kmeans(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
         moved = torch.where(counts > 0, members.T @ x / counts, centres)
         shift = float((moved - centres).square().sum())
         centres = moved
-        if shift <= settled:
+        if shift <= threshold:
             break
     return centres
 

@@ -13,7 +13,7 @@ from raectl.rng import to_normal, uniforms
 
 
 @dataclass(frozen=True)
-class Normals:
+class MixtureParameters:
     """Weights (K,), means (K, d), covariances as `kind` holds them, and their Cholesky factors; all float64.
 
     Raises:
@@ -32,7 +32,7 @@ class Normals:
     @classmethod
     def from_arrays(cls, kind: Covariance, weights: np.ndarray, means: np.ndarray, covariances: np.ndarray) -> Self:
         """From arrays in their shapes in files."""
-        held = covariances.reshape(kind.held(*means.shape))
+        held = covariances.reshape(kind.stored_shape(*means.shape))
         return cls(kind, *(torch.from_numpy(np.array(array)) for array in (weights, means, held)))
 
     @classmethod
@@ -46,7 +46,7 @@ class Normals:
         """
         if not (weights >= 0).all() or abs(weights.sum() - 1) > 1e-6:
             arrays.refuse("the weights are not positive numbers that sum to 1")
-        if covariances.shape[-2:] == (means.shape[1],) * 2 and len(kind.held(*means.shape)) == 3:
+        if covariances.shape[-2:] == (means.shape[1],) * 2 and len(kind.stored_shape(*means.shape)) == 3:
             asymmetry = np.abs(covariances - covariances.swapaxes(-1, -2)).max()
             if asymmetry > 1e-9 * np.abs(covariances).max():
                 arrays.refuse("a covariance is not symmetric")
@@ -76,7 +76,7 @@ class Normals:
         u = uniforms(seed, start, n, 1 + self.means.shape[1])
         component = self.choose(u[:, 0])
         noise = to_normal(u[:, 1:])
-        z: np.ndarray = self.means.numpy()[component] + self.kind.colour(self.factors.numpy(), component, noise)
+        z: np.ndarray = self.means.numpy()[component] + self.kind.apply_factor(self.factors.numpy(), component, noise)
         return z
 
     def choose(self, u: np.ndarray) -> np.ndarray:

@@ -11,9 +11,9 @@ from torch import Tensor
 from raectl.densities.base import Arrays
 from raectl.densities.covariance import SingularError
 from raectl.densities.mixtures.base import Mixture
-from raectl.densities.mixtures.em import climb_parts, fit_mixture, in_units, roots
-from raectl.densities.mixtures.parameters import Normals
-from raectl.densities.standardizer import Frame
+from raectl.densities.mixtures.em import fit_mixture, in_units, root_responsibilities, run_em_on_parts
+from raectl.densities.mixtures.parameters import MixtureParameters
+from raectl.densities.standardizer import Standardizer
 from raectl.rng import to_normal, uniforms
 
 _FREEDOM = (5.0, 1000.0)  # bounds of nu: finite fourth moments below, nearly normal above
@@ -24,7 +24,7 @@ _HALVINGS = 50  # of the interval that holds the logarithm of nu
 class _Ts:
     """Weights, centres and scale matrices as of normals, and degrees of freedom nu: (K,) float64."""
 
-    normals: Normals
+    normals: MixtureParameters
     freedom: Tensor
 
     def log_joint(self, squares: Tensor) -> Tensor:
@@ -78,36 +78,36 @@ class StudentT(Mixture):
     def _fit(self, z: Tensor, seed: int) -> None:
         (n, d), k = z.shape, self.components
         self._check_enough(n)
-        frame = Frame.of(z)
+        standardizer = Standardizer.fit(z)
         options: dict[str, Any] = {"seed": seed, "max_iter": self.max_iter, "tol": self.tol}
-        start = fit_mixture(z, frame, self._kind, k, **options, ridge=self.reg_covar).state
+        start = fit_mixture(z, standardizer, self._kind, k, **options, ridge=self.reg_covar).state
         ts = _Ts(start, torch.full((k,), 30.0, dtype=torch.float64))
-        result = climb_parts(z, lambda rows, now: self._iterate(rows, frame, now), ts, k * d, **options)
-        self._mixture, self._freedom = in_units(result.state.normals, frame, z.dtype), result.state.freedom
+        result = run_em_on_parts(z, lambda rows, now: self._iterate(rows, standardizer, now), ts, k * d, **options)
+        self._mixture, self._freedom = in_units(result.state.normals, standardizer, z.dtype), result.state.freedom
         parameters = k * d + k - 1 + self._kind.parameters(k, d) + k
-        self.report = result.report | {
+        self.stats = result.stats | {
             "parameters": parameters,
             "bic": parameters * math.log(n) - 2 * n * result.history[-1],
         }
-        self.notices = frame.notices(n, k * d)
+        self.notices = standardizer.notices(n, k * d)
         if not result.converged:
             self.notices.append(f"EM did not converge in {self.max_iter} iterations: raise max_iter, or tol")
 
-    def _iterate(self, z: Tensor, frame: Frame, ts: _Ts) -> tuple[float, _Ts]:
-        """Mean log-likelihood of rows under `ts`, and what one iteration of EM makes of it; both in the frame."""
+    def _iterate(self, z: Tensor, standardizer: Standardizer, ts: _Ts) -> tuple[float, _Ts]:
+        """Mean log-likelihood of rows under `ts`, and the result of one EM iteration; both standardized."""
         normals, nu = ts.normals, ts.freedom
         k, d = normals.means.shape
         whiten = self._kind.whitener(normals.means, normals.factors, z.dtype)
         members, counts, logs = torch.zeros(3, k, dtype=torch.float64)
         first, scatter = torch.zeros(k, d, dtype=torch.float64), torch.zeros_like(normals.covariances)
         log_likelihood = 0.0
-        for x in frame.rows(z, k * d):
+        for x in standardizer.rows(z, k * d):
             y = whiten(x)  # (n, K, d)
             squares = torch.linalg.vector_norm(y, dim=2).square()
             joint = ts.log_joint(squares)  # (n, K)
             total = torch.logsumexp(joint, dim=1, keepdim=True)
             log_likelihood += float(total.sum(dtype=torch.float64))
-            root = roots(joint, total)
+            root = root_responsibilities(joint, total)
             r = root.square()
             u = ((nu + d) / (nu + squares)).to(z.dtype)
             root *= u.sqrt()
@@ -123,11 +123,11 @@ class StudentT(Mixture):
         covariances = covariances + self._kind.diagonal(torch.full((d,), self.reg_covar, dtype=torch.float64), k)
         means = normals.means + self._kind.shift(normals.factors, first / counts[:, None])
         try:
-            moved = Normals(self._kind, members / members.sum(), means, covariances)
+            moved = MixtureParameters(self._kind, members / members.sum(), means, covariances)
         except SingularError:  # a component that collapsed within one step, by float32's rounding
             floored = self._kind.floor(covariances, self.reg_covar)
-            moved = Normals(self._kind, members / members.sum(), means, floored)
-        mean = log_likelihood / len(z) - float(frame.scale.log().sum())
+            moved = MixtureParameters(self._kind, members / members.sum(), means, floored)
+        mean = log_likelihood / len(z) - float(standardizer.scale.log().sum())
         return mean, _Ts(moved, _freedom(nu, logs / members, d))
 
     def _log_prob(self, z: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ class StudentT(Mixture):
         component = self._mixture.choose(u[:, 0])
         half = self._freedom.numpy()[component] / 2
         noise = to_normal(u[:, 2:]) / np.sqrt(gammaincinv(half, u[:, 1]) / half)[:, None]
-        colour = self._kind.colour(self._mixture.factors.numpy(), component, noise)
+        colour = self._kind.apply_factor(self._mixture.factors.numpy(), component, noise)
         z: np.ndarray = self._mixture.means.numpy()[component] + colour
         return z
 

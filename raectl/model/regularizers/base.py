@@ -24,7 +24,7 @@ class Regularizer(ABC):
         """Prepare the decoder, once, at build."""
         return
 
-    def settle(self, decoder: nn.Module) -> None:
+    def converge(self, decoder: nn.Module) -> None:
         """Bring what `wrap` added up to date with the weights, at an epoch's end, before they are judged and kept."""
         return
 

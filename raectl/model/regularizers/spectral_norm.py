@@ -8,7 +8,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from raectl.errors import UsageError
 from raectl.model.regularizers.base import Regularizer, kernels
 
-_SETTLING = 200  # iterations
+_POWER_ITERATIONS = 200  # iterations
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -39,14 +39,14 @@ class SpectralNorm(Regularizer):
             spectral_norm(layer, name, n_power_iterations=1, dim=rows)
 
     @torch.no_grad()
-    def settle(self, decoder: nn.Module) -> None:
+    def converge(self, decoder: nn.Module) -> None:
         """Let the power iteration converge: one a step lags behind weights that move fast."""
         for layer in decoder.modules():
             if parametrize.is_parametrized(layer):
                 was_training = layer.training
                 layer.train()  # reading the kernel then makes an iteration
                 for name in layer.parametrizations:  # type: ignore[union-attr]
-                    for _ in range(_SETTLING):
+                    for _ in range(_POWER_ITERATIONS):
                         getattr(layer, name)
                 layer.train(was_training)
 

@@ -9,9 +9,9 @@ from support.cli import write_pictures
 
 import raectl
 from raectl import presets
-from raectl.training.run import Run, train
-from raectl.training.schedule import plateau
-from raectl.training.state import Position
+from raectl.model.plateau import Plateau, Schedule
+from raectl.training.loop import Loop
+from raectl.training.run import train
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +41,9 @@ def test_plateau(mode: str, losses: list[float], rates: list[float]) -> None:
 
 
 def follow(losses: list[float], mode: str, gain: float) -> list[float]:
-    position, seen = Position(lr=1.0), []
+    position, seen = Schedule(lr=1.0), []
     for loss in losses:
-        plateau(position, loss, mode, gain)
+        Plateau(gain, 5, relative=mode == "relative").update(position, loss)
         seen.append(position.lr)
     return seen
 
@@ -70,44 +70,44 @@ def test_the_released_schedule_in_means_is_ours_in_sums(preset: str) -> None:
 
 
 def test_the_rate_has_a_floor() -> None:
-    position = Position(lr=1.0)
+    position = Schedule(lr=1.0)
     for _ in range(1000):
-        plateau(position, 1.0, "relative", 1e-4)
+        Plateau(1e-4, 5, least=1e-8, relative=True).update(position, 1.0)
     assert position.lr == 1e-8
 
 
 def test_a_fifth_after_one_epoch_and_not_below_the_least() -> None:
-    position, seen = Position(lr=1e-3), []
+    position, seen = Schedule(lr=1e-3), []
     for loss in [10.0, 9.0, 9.0, 8.0, 8.0, 8.0]:
-        plateau(position, loss, "absolute", 1e-4, factor=0.2, patience=1, least=1e-4)
+        Plateau(1e-4, 1, 0.2, least=1e-4).update(position, loss)
         seen.append(position.lr)
     assert seen == pytest.approx([1e-3, 1e-3, 2e-4, 2e-4, 1e-4, 1e-4])
 
 
 def test_a_rate_below_the_least_is_not_raised() -> None:
-    position = Position(lr=1e-5, reference=1.0, stale=4)
-    plateau(position, 1.0, "absolute", 1e-4, least=1e-4)
+    position = Schedule(lr=1e-5, reference=1.0, stale=4)
+    Plateau(1e-4, 5, least=1e-4).update(position, 1.0)
     assert position.lr == 1e-5
 
 
 def test_the_optimizer_gets_the_rate(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
-    usual = Run._step
+    usual = Loop.step
 
-    def watching(self: Run, rows: np.ndarray) -> None:
+    def watching(self: Loop, rows: np.ndarray) -> None:
         rates.append(self.optimizer.param_groups[0]["lr"])
         usual(self, rows)
 
-    monkeypatch.setattr(Run, "_step", watching)
-    validate = Run._validate
-    monkeypatch.setattr(Run, "_validate", lambda self: {**validate(self), "loss": 1.0})
+    monkeypatch.setattr(Loop, "step", watching)
+    validate = Loop.validate
+    monkeypatch.setattr(Loop, "validate", lambda self: {**validate(self), "loss": 1.0})
     train(raectl.Config(**SMALL, epochs=7), data, tmp_path / "out")
-    assert rates == [1e-3] * 18 + [5e-4] * 3
+    assert rates == [1e-3] * 24 + [5e-4] * 4
 
 
 def test_the_configuration_s_gain_is_the_one(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    validate = Run._validate
-    monkeypatch.setattr(Run, "_validate", lambda self: {**validate(self), "loss": 100.0 - self.position.epoch})
+    validate = Loop.validate
+    monkeypatch.setattr(Loop, "validate", lambda self: {**validate(self), "loss": 100.0 - self.position.epoch})
     config = raectl.Config(**SMALL, epochs=7, plateau="absolute", plateau_gain=50.0)
     lr = [line["lr"] for line in train(config, data, tmp_path / "far").directory.read_log()]
     assert lr == [1e-3] * 6 + [5e-4]

@@ -9,7 +9,7 @@ import pytest
 FAULTS = """
 import resource, sys
 import numpy as np
-from raectl.allocator import keep_freed_memory
+from raectl.device import keep_freed_memory
 
 if sys.argv[1] == "keep":
     assert keep_freed_memory() and keep_freed_memory()

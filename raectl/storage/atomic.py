@@ -7,24 +7,21 @@ killed process left is overwritten by the next write of the same target, removed
 """
 
 import contextlib
-import hashlib
 import json
-import math
 import os
 import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raectl.errors import RaectlError, command
 from raectl.storage import lock
-from raectl.storage.strict_json import open_file, parse_json
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 TEMPORARY = ".tmp-"
 _OLD, _NEW = f"{TEMPORARY}old-", f"{TEMPORARY}new-"
@@ -125,7 +122,7 @@ def atomic_directory(path: Path, *, replace: bool = True) -> Iterator[Path]:
 def _exchange(temporary: Path, path: Path, *, replace: bool) -> None:
     if replace and path.exists():
         shutil.rmtree(_former(path), ignore_errors=True)  # of a process killed when all but this was done
-        with _grasped(path):  # `recover` shall not take it for what a killed process left
+        with _try_locked(path):  # `recover` shall not take it for what a killed process left
             path.replace(_former(path))
             temporary.replace(path)
         return
@@ -143,7 +140,7 @@ def _new_file(path: Path) -> Iterator[Path]:
         # The suffix is kept because writers such as PIL choose the format by it.
         handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=path.suffix, dir=path.parent)
         temporary = Path(name)
-        lock.grasp(handle)
+        lock.try_lock(handle)
     if not lock.AVAILABLE:
         os.close(handle)  # Windows renames no open file
     try:
@@ -166,7 +163,7 @@ def _claim(temporary: Path) -> int | None:
         return None
     status = os.fstat(handle)
     # A second name of the file would be somebody's whose it is.
-    held = lock.grasp(handle) if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 else False
+    held = lock.try_lock(handle) if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 else False
     if held and lock.is_same(temporary, handle):
         os.ftruncate(handle, 0)
         return handle
@@ -185,7 +182,7 @@ def _new_directory(path: Path) -> Iterator[Path]:
         temporary.mkdir(0o700)
     except OSError:  # a living process writes the same directory, or the name is too long
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
-    with _grasped(temporary):
+    with _try_locked(temporary):
         try:
             yield temporary
         finally:
@@ -193,7 +190,7 @@ def _new_directory(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _grasped(path: Path) -> Iterator[bool | None]:
+def _try_locked(path: Path) -> Iterator[bool | None]:
     """A file or directory locked while the block runs: whether it is, None where that cannot be said."""
     try:
         if not lock.AVAILABLE:
@@ -203,14 +200,14 @@ def _grasped(path: Path) -> Iterator[bool | None]:
         yield None
         return
     try:
-        yield lock.grasp(handle)
+        yield lock.try_lock(handle)
     finally:
         os.close(handle)
 
 
 def _discard(left: Path) -> None:
     """Remove something temporary, unless a living process writes it."""
-    with _grasped(left) as free:
+    with _try_locked(left) as free:
         if free is False:
             return
         if left.is_dir() and not left.is_symlink():
@@ -228,21 +225,21 @@ def recover(path: Path) -> None:
     """Bring back the directory that a killed process was about to replace, if it got no further than moving it away."""
     former, deadline = _former(path), time.monotonic() + _EXCHANGE
     while not path.exists() and former.is_dir() and time.monotonic() < deadline:
-        with _grasped(former) as free, contextlib.suppress(OSError):  # a read-only disk: it stays where it is
+        with _try_locked(former) as free, contextlib.suppress(OSError):  # a read-only disk: it stays where it is
             if free is not False:
                 former.replace(path)
                 return
         time.sleep(0.01)  # a living process is between its two renames
 
 
-def sweep(directory: Path) -> None:
+def remove_temporaries(directory: Path) -> None:
     """Remove what a killed process left half-written in `directory`, after bringing back what it was replacing."""
     recover_all(directory)
     for left in directory.glob(f"{TEMPORARY}*"):
         _discard(left)
 
 
-def sweep_beside(path: Path) -> None:
+def remove_temporaries_of(path: Path) -> None:
     """Remove what a killed process left of writing `path` itself, after bringing back what it was replacing."""
     recover(path)
     for prefix in (_OLD, _NEW):
@@ -270,94 +267,3 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` atomically as JSON that a person can read. NaN and infinities are refused: JSON has none."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with open_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _content_digest(arrays: "Mapping[str, np.ndarray]", metadata: Mapping[str, str]) -> str:
-    import numpy as np
-
-    digest = hashlib.sha256()
-    for key in sorted(metadata):
-        digest.update(f"{key}={metadata[key]}\n".encode())
-    for name in sorted(arrays):
-        array = arrays[name]
-        digest.update(f"{name}:{array.dtype.str}:{array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).data)  # a 0-axis array becomes one of 1 axis: the same bytes
-    return digest.hexdigest()
-
-
-def dump_arrays(path: Path, arrays: "Mapping[str, np.ndarray]", metadata: Mapping[str, str]) -> None:
-    """Write named NumPy arrays and text metadata as one safetensors file, into a temporary or new file.
-
-    The metadata gain a `digest`, the SHA-256 of all names, types, shapes, values and the other metadata, which
-    `read_arrays` checks: safetensors itself does not notice a flipped bit.
-    """
-    import numpy as np
-    from safetensors.numpy import save
-
-    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    record = {**metadata, "digest": _content_digest(arrays, metadata)}
-    # One entry, because safetensors writes several in another order every time; and written by Python, because
-    # safetensors' own writer reports a full disk by an error that is no OSError.
-    path.write_bytes(save(arrays, {_METADATA: json.dumps(record, sort_keys=True)}))
-
-
-def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]", metadata: Mapping[str, str]) -> None:
-    """`dump_arrays`, atomically."""
-    with atomic_file(path) as temporary:
-        dump_arrays(temporary, arrays, metadata)
-
-
-def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of a safetensors file's arrays, by name, without the arrays: what reading them would take.
-
-    Raises:
-        RaectlError: the file is missing, no safetensors file, or larger than the machine's memory.
-    """
-    with _opened(path) as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (not a dict)
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """A safetensors file, its header checked against its size."""
-    from safetensors import SafetensorError, safe_open
-
-    with open_file(path) as plain:
-        length, size = int.from_bytes(plain.read(8), "little"), os.fstat(plain.fileno()).st_size
-    if length > _MAX_HEADER or size > _memory():
-        raise RaectlError(f"{path} is not one of raectl's files: it claims to be larger than this machine can hold")
-    try:
-        with safe_open(path, framework="np") as file:
-            yield file
-    except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RaectlError(f"cannot read {path}: {error}", "the file is missing, cut short or damaged") from error
-
-
-def _memory() -> float:
-    """Bytes of this machine's memory, if the system tells."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return math.inf
-
-
-def read_arrays(path: Path) -> "tuple[dict[str, np.ndarray], dict[str, str]]":
-    """Read what `dump_arrays` wrote: named NumPy arrays, and the metadata without the digest.
-
-    Raises:
-        RaectlError: the file is missing, no safetensors file, or not what was written.
-    """
-    with _opened(path) as file:
-        metadata: dict[str, str] = parse_json((file.metadata() or {})[_METADATA])
-        if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-            raise TypeError("its metadata are not raectl's")
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    if metadata.pop("digest", None) != _content_digest(arrays, metadata):
-        raise RaectlError(f"{path} is damaged: its content does not match its digest", "restore it from a copy")
-    return arrays, metadata

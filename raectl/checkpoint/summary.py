@@ -1,0 +1,80 @@
+"""What a checkpoint remembers of its data."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raectl import registry
+from raectl.data import DataOptions, Dataset, limits
+from raectl.errors import RaectlError
+
+_MAX_VALUES = 512 * 512 * 3  # of one item
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """What a checkpoint remembers of its data: enough to open them again, and to know whether they are the same.
+
+    Arguments:
+        source: as it was opened.
+        modality: registry name.
+        fingerprint: SHA-256 of the items' bytes.
+        n: number of items.
+        shape: of one item as stored.
+        options: how items are brought to that shape.
+    """
+
+    source: str
+    modality: str
+    fingerprint: str
+    n: int
+    shape: tuple[int, ...]
+    options: DataOptions
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "DataSummary":
+        """The summary of a data set."""
+        shape = tuple(dataset.items.shape[1:])
+        return cls(dataset.source, dataset.modality, dataset.fingerprint, len(dataset), shape, dataset.options)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "DataSummary":
+        """From JSON.
+
+        Raises:
+            KeyError, TypeError, ValueError: a field is missing, unknown or of another type.
+        """
+        if set(values) != set(cls.__dataclass_fields__):
+            raise ValueError(f"data must have exactly the fields {', '.join(cls.__dataclass_fields__)}")
+        kinds = {"source": str, "modality": str, "fingerprint": str, "n": int, "shape": list, "options": dict}
+        for name, kind in kinds.items():
+            if type(values[name]) is not kind:
+                raise TypeError(f"data.{name} is no {kind.__name__}")
+        if b"\0" in os.fsencode(values["source"]):  # which raises a ValueError if no file can have that name
+            raise ValueError("data.source is no name of a file")
+        if values["n"] < 1:
+            raise ValueError(f"data.n {values['n']} is out of range")
+        shape = tuple(values["shape"])
+        if not all(type(side) is int and side > 0 for side in shape) or np.prod(shape, dtype=float) > _MAX_VALUES:
+            raise ValueError(f"data.shape {shape} is out of range")
+        registry.check("modality", values["modality"])
+        options = DataOptions(**values["options"])
+        limits.check(options)
+        if "->" not in (options.grammar or "->"):  # a name or a path is for who types it
+            raise ValueError("the grammar is no text of one")
+        return cls(**{**values, "shape": shape, "options": options})
+
+    def recorded(self) -> str:
+        """The source, to be opened again.
+
+        Raises:
+            RaectlError: it is a pipe or a device, which whoever made the checkpoint may have wished us to wait for.
+        """
+        path = Path(self.source)
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise RaectlError(f"{self.source} is neither a file nor a folder", "name the data: --data SOURCE")
+        return self.source

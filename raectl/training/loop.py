@@ -1,0 +1,194 @@
+"""The one training loop's steps: any model, regularizers, architecture and modality.
+
+What happens at a step is a function of the configuration, the data, the weights and the step's number: the order of an
+epoch is a function of (seed, epoch), noise of (seed, step). So a run that is stopped anywhere and resumed gives the
+weights of one that was not, on the same machine and thread count.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raectl import rng
+from raectl.config import Config
+from raectl.data import Dataset, split
+from raectl.errors import RaectlError
+from raectl.modalities.base import modality_of
+from raectl.model.build import build, build_loss
+from raectl.model.plateau import Plateau
+from raectl.model.weights import load_module, module_arrays
+from raectl.training.state import Position, TrainingState, adam_arrays, load_adam
+
+
+class Loop:
+    """Model, loss, optimizer and data of a run, and where they stand.
+
+    Arguments:
+        config: resolved.
+        dataset: its items are split into those trained on and those held out.
+        out: where the state is saved, for messages.
+    """
+
+    def __init__(self, config: Config, dataset: Dataset, out: Path) -> None:
+        assert config.batch_size is not None, "the configuration must be resolved"
+        self.config, self.dataset, self._out = config, dataset, out
+        self.modality = modality_of(dataset.modality, dataset.options)
+        self.device = torch.device(config.device)
+        self.train_rows, self.val_rows = split(len(dataset), config.val_fraction, config.seed)
+        if len(self.train_rows) < 2:
+            message = f"{dataset.source}: {len(dataset)} item(s) are too few to train on"
+            raise RaectlError(message, "two are needed, besides those that --val-fraction holds out")
+        model, penalties = build(config, self.modality.item_shape(tuple(dataset.items.shape[1:])))
+        # oneDNN and cuDNN are fastest with the channels last, which is also how images are stored.
+        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.loss = build_loss(config, self.modality, penalties)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, fused=True)
+        self.plateau = Plateau(
+            config.plateau_gain,
+            config.plateau_patience,
+            config.plateau_factor,
+            config.min_lr,
+            relative=config.plateau == "relative",
+        )
+        self.position = Position(lr=config.lr)
+        precise = torch.float32 if self.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+        self.sums = torch.zeros(len(self.loss.terms), dtype=precise, device=self.device)
+        self.best = module_arrays(self.model)
+        n = len(self.train_rows)
+        # ceil(n / batch size) batches whose sizes differ by at most one, none of a single item: batch norm needs two.
+        self.batches = min(-(-n // config.batch_size), n // 2)
+        self.edges = np.arange(self.batches + 1) * n // self.batches
+
+    @property
+    def steps_left(self) -> int:
+        """Steps to the end of the run."""
+        return (self.config.epochs - self.position.epoch) * self.batches - self.position.batch
+
+    def epoch(self) -> Iterator[None]:
+        """Make the steps that are left of the epoch, each when the next one is asked for."""
+        self.model.train()
+        order = rng.permutation(self.config.seed, "order", len(self.train_rows), self.position.epoch)
+        while self.position.batch < self.batches:
+            start, stop = self.edges[self.position.batch : self.position.batch + 2]
+            self.step(self.train_rows[order[start:stop]])
+            yield
+
+    def step(self, rows: np.ndarray) -> None:
+        """One step of the optimizer, on some of the items."""
+        generator = rng.torch_generator(self.config.seed, "training", self.position.step, self.device)
+        terms = self.terms(rows, generator)
+        terms[0].backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.sums += terms.detach() * len(rows)
+        self.position.batch += 1
+        self.position.step += 1
+
+    def terms(self, rows: np.ndarray, generator: torch.Generator) -> Tensor:
+        """The loss and its terms, means over some of the items: (len(loss.terms),)."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            return self.loss(self.model, self.tensor(rows), generator)
+
+    def tensor(self, rows: np.ndarray) -> Tensor:
+        """Some of the items as the networks see them: (B, *item_shape)."""
+        items = torch.from_numpy(self.dataset.items[rows])
+        return self.modality.to_tensor(items.to(self.device, non_blocking=True))
+
+    def means(self) -> dict[str, float]:
+        """Means of the terms over the epoch so far.
+
+        Raises:
+            RaectlError: one is not finite: the run diverged.
+        """
+        means = (self.sums / max(1, int(self.edges[self.position.batch]))).tolist()
+        if not all(map(math.isfinite, means)):
+            raise self._diverged("loss is")
+        return dict(zip(self.loss.terms, means, strict=True))
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Means of the terms over the held-out items, with the same noise at every epoch."""
+        assert self.config.batch_size is not None
+        self.model.eval()
+        sums = torch.zeros_like(self.sums)
+        for number, start in enumerate(range(0, len(self.val_rows), self.config.batch_size)):
+            rows = self.val_rows[start : start + self.config.batch_size]
+            generator = rng.torch_generator(self.config.seed, "validation", number, self.device)
+            sums += self.terms(rows, generator) * len(rows)
+        return dict(zip(self.loss.terms, (sums / len(self.val_rows)).tolist(), strict=True))
+
+    def end_epoch(self) -> dict[str, object]:
+        """Validate, keep the weights if they are the best, and move the schedule; the epoch's line of the log.
+
+        Raises:
+            RaectlError: a loss or a weight is not finite: the run diverged.
+        """
+        means = self.means()
+        self.model.converge()
+        validation = self.validate() if len(self.val_rows) else None
+        loss = (validation or means)["loss"]
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
+            raise self._diverged("weights are")
+        if not math.isfinite(loss):
+            raise self._diverged("validation loss is")
+        position, lr = self.position, self.position.lr
+        position.epoch += 1
+        position.batch = 0
+        self.sums.zero_()
+        if position.best_loss is None or loss < position.best_loss:
+            position.best_loss, position.best_epoch = loss, position.epoch
+            self.best = module_arrays(self.model)
+        self.plateau.update(position, loss)
+        self._set_rate()
+        return {
+            "epoch": position.epoch,
+            "epochs": self.config.epochs,
+            "step": position.step,
+            "lr": lr,
+            "train": means,
+            "validation": validation,
+            "weights": self.loss.weights,
+            "best": position.best_epoch == position.epoch,
+        }
+
+    def state(self) -> TrainingState:
+        """A copy of everything that decides how the run goes on."""
+        return TrainingState(
+            position=self.position,
+            last=module_arrays(self.model),
+            best=self.best,
+            adam=adam_arrays(self.optimizer),
+            sums=self.sums.cpu().double().numpy(),
+        )
+
+    def restore(self, state: TrainingState, where: str) -> None:
+        """The inverse of `state`; `where` names the file that it came from, for errors.
+
+        Raises:
+            RaectlError: it is not of this model and loss.
+        """
+        if state.sums.shape != tuple(self.sums.shape):
+            raise RaectlError(f"{where} is not of this loss", "restore it from a copy")
+        if state.position.batch > self.batches:
+            raise RaectlError(f"{where} is damaged: an epoch has {self.batches} batches", "restore it from a copy")
+        load_module(self.model, state.best, where)
+        load_module(self.model, state.last, where)
+        load_adam(self.optimizer, state.adam)
+        self.position, self.best = state.position, state.best
+        self._set_rate()
+        self.sums.copy_(torch.from_numpy(state.sums))
+
+    def _set_rate(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.position.lr
+
+    def _diverged(self, what: str) -> RaectlError:
+        return RaectlError(
+            f"the {what} no longer finite at epoch {self.position.epoch + 1}, step {self.position.step}; "
+            f"{self._out} keeps the state last saved",
+            f"train anew (--overwrite) with a lower --lr (now {self.position.lr:g}) or weight of --reg",
+        )
