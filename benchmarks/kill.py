@@ -98,10 +98,7 @@ class Scenario:
         if not any((place / "ckpt").exists() for place in (self.home, self._start)):
             return 0
         done(Forked(self.home).run(["info", "ckpt", "--json"]))
-        log, state = (
-            self.home / "ckpt" / "log.jsonl",
-            read_arrays(self.home / "ckpt" / "training.safetensors")[1],
-        )
+        log, state = (self.home / "ckpt" / "log.jsonl", read_arrays(self.home / "ckpt" / "training.safetensors")[1])
         logged = log.read_text().count("\n") if log.exists() else 0
         return max(0, logged - json.loads(state["position"])["epoch"])
 

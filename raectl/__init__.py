@@ -31,7 +31,6 @@ _HOMES = {
     "train": "raectl.training.run",
 }
 __all__ = [
-    "__version__",
     "Checkpoint",
     "Config",
     "DataOptions",
@@ -39,6 +38,7 @@ __all__ = [
     "Density",
     "Evaluation",
     "RaectlError",
+    "__version__",
     "densities",
     "load",
     "open_dataset",

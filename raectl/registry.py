@@ -83,10 +83,7 @@ _TABLE: dict[str, dict[str, str]] = {
         "expressions": "raectl.objectives.expressions:Expressions",
         "penalized-logp": "raectl.objectives.penalized_logp:PenalizedLogP",
     },
-    "modality": {
-        "images": "raectl.modalities.images:Images",
-        "strings": "raectl.modalities.strings:Strings",
-    },
+    "modality": {"images": "raectl.modalities.images:Images", "strings": "raectl.modalities.strings:Strings"},
 }
 
 

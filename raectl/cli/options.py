@@ -85,8 +85,7 @@ OtherMaxBad = Annotated[
     float | None, typer.Option(metavar="SHARE", show_default="the training's", rich_help_panel=DATA, help=_SHARE)
 ]
 Strict = Annotated[
-    bool | None,
-    typer.Option("--strict", show_default="off", rich_help_panel=DATA, help="Stop at the first bad item."),
+    bool | None, typer.Option("--strict", show_default="off", rich_help_panel=DATA, help="Stop at the first bad item.")
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.", min=0, rich_help_panel=RUN)]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.", rich_help_panel=RUN)]
@@ -120,23 +119,12 @@ Out = Annotated[
     ),
 ]
 Source = Annotated[
-    str,
-    typer.Option(
-        "--data",
-        metavar="SOURCE",
-        show_default=False,
-        rich_help_panel=DATA,
-        help=SOURCES,
-    ),
+    str, typer.Option("--data", metavar="SOURCE", show_default=False, rich_help_panel=DATA, help=SOURCES)
 ]
 OptionalSource = Annotated[
     str | None,
     typer.Option(
-        "--data",
-        metavar="SOURCE",
-        show_default="the data of the training",
-        rich_help_panel=DATA,
-        help=SOURCES,
+        "--data", metavar="SOURCE", show_default="the data of the training", rich_help_panel=DATA, help=SOURCES
     ),
 ]
 DensityName = Annotated[

@@ -85,10 +85,7 @@ def test_weights_of_another_model_are_refused(trained: Any, change: str) -> None
 def refit(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
     """Write weights whose digest config.json knows, so that only their content can be at fault."""
     write_arrays(path / "model.safetensors", arrays, metadata)
-    edit(
-        path / "config.json",
-        lambda record: record["weights"].update(sha256=file_digest(path / "model.safetensors")),
-    )
+    edit(path / "config.json", lambda record: record["weights"].update(sha256=file_digest(path / "model.safetensors")))
 
 
 EDITS: dict[str, tuple[Any, str]] = {

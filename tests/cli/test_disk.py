@@ -10,13 +10,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from support.cli import (
-    Cli,
-    Result,
-    assert_clear_error,
-    no_leftovers,
-    tree,
-)
+from support.cli import Cli, Result, assert_clear_error, no_leftovers, tree
 
 import raectl
 from raectl.cli import main as program

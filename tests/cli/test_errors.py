@@ -6,15 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.cli import (
-    ESCAPE,
-    Cli,
-    World,
-    assert_clear_error,
-    assert_mistake,
-    plain_words,
-    tree,
-)
+from support.cli import ESCAPE, Cli, World, assert_clear_error, assert_mistake, plain_words, tree
 
 import raectl
 from raectl import registry

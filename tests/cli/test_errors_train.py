@@ -7,15 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from support.cli import (
-    Cli,
-    World,
-    assert_clear_error,
-    assert_mistake,
-    picture,
-    tree,
-    write_pictures,
-)
+from support.cli import Cli, World, assert_clear_error, assert_mistake, picture, tree, write_pictures
 
 from raectl import registry
 

@@ -94,10 +94,7 @@ def test_options_of_a_regularizer_that_are_not_given_stay(cli: Cli, penalized: P
         (("--reg", "gradient-penalty", "--gp-form", "released"), "--gp-form differs from the 'exact' with which"),
         (("--reg", "gradient-penalty=0.4"), "--reg differs from the gradient-penalty=0.5 with which"),
         (("--reg", "tikhonov"), "--reg differs from the gradient-penalty with which"),
-        (
-            ("--sn-view", "torch"),
-            "--sn-view needs --reg spectral-norm; {out} was begun with --reg gradient",
-        ),
+        (("--sn-view", "torch"), "--sn-view needs --reg spectral-norm; {out} was begun with --reg gradient"),
     ],
 )
 def test_what_differs_of_a_regularizer_is_named(cli: Cli, penalized: Path, options: tuple[str, ...], said: str) -> None:

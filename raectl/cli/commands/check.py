@@ -12,14 +12,7 @@ _FEW = 5  # equal ones, and those of one value
 
 
 def check(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE",
-            show_default=False,
-            help=o.SOURCES,
-        ),
-    ],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", show_default=False, help=o.SOURCES)],
     image_size: o.ImageSize = None,
     fit: o.Fit = None,
     background: o.Background = None,

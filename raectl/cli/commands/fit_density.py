@@ -11,8 +11,7 @@ from raectl.cli import options as o
 def fit_density(
     ckpt: o.CheckpointDir,
     density: Annotated[
-        str,
-        typer.Option("--density", metavar="KIND", rich_help_panel=o.MODEL, help=f"{o.known('density')}."),
+        str, typer.Option("--density", metavar="KIND", rich_help_panel=o.MODEL, help=f"{o.known('density')}.")
     ] = "gmm",
     components: Annotated[
         str | None,
@@ -24,8 +23,7 @@ def fit_density(
         ),
     ] = None,
     covariance: Annotated[
-        str | None,
-        typer.Option(show_default="full", rich_help_panel=o.MODEL, help="full, tied, diag or spherical."),
+        str | None, typer.Option(show_default="full", rich_help_panel=o.MODEL, help="full, tied, diag or spherical.")
     ] = None,
     option: Annotated[
         list[str] | None,

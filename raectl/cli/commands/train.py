@@ -12,13 +12,7 @@ def train(
     context: typer.Context,
     data: Annotated[
         str | None,
-        typer.Option(
-            "--data",
-            metavar="SOURCE",
-            show_default="digits",
-            rich_help_panel=o.DATA,
-            help=o.SOURCES,
-        ),
+        typer.Option("--data", metavar="SOURCE", show_default="digits", rich_help_panel=o.DATA, help=o.SOURCES),
     ] = None,
     image_size: o.ImageSize = None,
     fit: o.Fit = None,
