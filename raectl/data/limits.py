@@ -8,8 +8,10 @@ from pathlib import Path
 
 from PIL import ImageColor
 
+from raectl import grammars
 from raectl.data.options import DataOptions
 from raectl.errors import RaectlError, UsageError, command
+from raectl.grammars.parser import LONGEST
 
 FITS = ("pad", "crop", "stretch")
 SMALLEST, LARGEST = 8, 512  # allowed sides of the square images, in pixels
@@ -69,8 +71,6 @@ def item_shape(options: DataOptions) -> tuple[int, int, int]:
 
 def check(options: DataOptions) -> None:
     """Raise a `UsageError` that names the first option that is out of its range."""
-    from raectl.grammars.parser import LONGEST  # workers, which start for a moment's work, need no grammar
-
     for name in ("image_size", "channels", "max_productions"):
         if type(value := getattr(options, name)) not in (int, type(None)):
             raise UsageError(f"{name} {value!r} is no whole number")
@@ -180,8 +180,6 @@ def tolerate(
 def _of_strings(options: DataOptions) -> Iterator[str]:
     """The options of strings as they are typed; a grammar of the user's own is in a file that only the user knows."""
     if options.grammar is not None:
-        from raectl import grammars  # workers, which start for a moment's work, need no grammar
-
         known = {grammars.canonical(name): name for name in grammars.names()}
         yield from ("--grammar", known.get(grammars.canonical(options.grammar), "FILE"))
     if options.max_productions is not None:

@@ -1,4 +1,4 @@
-"""The options of opening a source; the standard library only, for helper processes that start quickly."""
+"""The options of opening a source."""
 
 from dataclasses import dataclass
 

@@ -2,10 +2,13 @@
 
 import json
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -170,54 +173,61 @@ def test_a_file_that_changes_while_it_is_read_is_bad(tmp_path, cache):
     assert open_dataset(folder).skipped == (), "its new state is another one"
 
 
-# -- helper processes -------------------------------------------------------------------------------------------------
+# -- worker processes -------------------------------------------------------------------------------------------------
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked, which is safe on Linux only")
+OPTIONS = DataOptions(8, "crop", "white", 3)
 
 
+def same(decoded):
+    return decoded
+
+
+def processes(pool):
+    return [*pool._executor._processes.values()]
+
+
+@linux
 def test_workers_give_the_same_bytes(tmp_path, cache, decoded, monkeypatch):
     folder = fill(tmp_path / "a", FILES | {"large.png": png(noise(300, 300, 3))})
     expected = whole(cache, folder)
-    decoded.clear()
     monkeypatch.setattr("raectl.data.images.workers._WORTH", 10)
     monkeypatch.setattr(parallel, "workers", lambda: 2)
     started, tasks = [], []
 
-    class Waiting(WorkerPool):
+    class Watched(WorkerPool):
         def start(self, count):
-            started.append(self)
             super().start(count)
-            ready(self)
+            started.extend(processes(self))
 
         def submit(self, *arguments):
             tasks.append(super().submit(*arguments))
             return tasks[-1]
 
-    monkeypatch.setattr(image_files, "WorkerPool", Waiting)
+    monkeypatch.setattr(image_files, "WorkerPool", Watched)
     dataset = open_dataset(folder)
     assert entry(cache) == expected
     assert len(dataset.skipped) == 2
-    assert any(task.worker for task in tasks), "workers did some"
-    (pool,) = started
-    assert pool.workers and all(one._process.returncode is not None for one in pool.workers), "and have ended"
+    assert any(isinstance(task, workers._Task) for task in tasks), "workers did some"
+    assert started and not any(process.is_alive() for process in started), "and have ended"
 
 
-def ready(pool):
-    """Wait for the helpers."""
-    for one in pool.workers:
-        while not one._ready:
-            one.receive()
-
-
+@linux
 def test_a_worker_that_dies_is_done_without(monkeypatch):
     monkeypatch.setattr("raectl.data.images.workers._WORTH", 1)
-    pictures = [png(noise(8, 8, 3, seed=seed)) for seed in range(4)]
-    options = DataOptions(8, "crop", "white", 3)
+    pictures = [*(png(noise(8, 8, 3, seed=seed)) for seed in range(4)), b"no image"]
     with WorkerPool() as pool:
         pool.start(5)
-        ready(pool)
-        tasks = [pool.submit([*pictures, b"no image"], options, lambda decoded: decoded) for _ in range(3)]
-        for one in pool.workers:
-            one._process.kill()
-        tasks.append(pool.submit([*pictures, b"no image"], options, lambda decoded: decoded))
+        os.kill(processes(pool)[0].pid, signal.SIGSTOP)
+        tasks = [pool.submit(pictures, OPTIONS, same) for _ in range(3)]
+        assert pool
+        for process in processes(pool):
+            process.kill()
+            process.join()
+        deadline = time.monotonic() + 30
+        while pool and time.monotonic() < deadline:
+            tasks.append(pool.submit(pictures, OPTIONS, same))
+        assert not pool, "then threads do the work"
         for task in tasks:
             rows, outcomes = task.result()
             assert np.array_equal(rows, np.stack([noise(8, 8, 3, seed=seed) for seed in range(4)]))
@@ -225,51 +235,49 @@ def test_a_worker_that_dies_is_done_without(monkeypatch):
             assert [outcome.header for outcome in outcomes] == [((8, 8), False)] * 4 + [None]
 
 
-def test_a_worker_is_not_misled_by_modules_in_the_working_directory(tmp_path, monkeypatch):
-    (tmp_path / "numpy.py").write_text("raise SystemExit")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("raectl.data.images.workers._WORTH", 1)
-    monkeypatch.setattr(decode, "pictures", lambda *_: pytest.fail("no worker answered"))
-    with WorkerPool() as pool:
-        pool.start(1)
-        ready(pool)
-        task = pool.submit([png(noise(8, 8, 3))], DataOptions(8, "crop", "white", 3), lambda decoded: decoded)
-        assert task.result()[1] == [(None, ((8, 8), False))]
-
-
-def test_a_worker_is_not_misled_by_whoever_prints(tmp_path, monkeypatch):
-    (tmp_path / "sitecustomize.py").write_text("print('hello from here', flush=True)")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr("raectl.data.images.workers._WORTH", 1)
-    with WorkerPool() as pool:
-        pool.start(1)
-        assert pool
-        ready(pool)
-        task = pool.submit([png(noise(8, 8, 3))], DataOptions(8, "crop", "white", 3), lambda decoded: decoded)
-        assert task.worker and task.result()[1] == [(None, ((8, 8), False))]
-        for one in pool.workers:
-            one._process.kill()
-            one.receive()
-        assert not pool, "then threads do the work"
-
-
+@linux
 def test_a_worker_leaves_large_pictures_and_has_bounded_work(monkeypatch):
     monkeypatch.setattr("raectl.data.images.workers._WORTH", 1)
     monkeypatch.setattr(workers, "workers", lambda: 2)
-    options = DataOptions(8, "crop", "white", 3)
     with WorkerPool() as pool:
         pool.start(1)
-        ready(pool)
-        (one,) = pool.workers
-        large = pool.submit([png(np.zeros((300, 300, 3), np.uint8))], options, lambda decoded: decoded)
+        large = pool.submit([png(np.zeros((300, 300, 3), np.uint8))], OPTIONS, same)
         rows, ((reason, header),) = large.result()
         assert len(rows) == 0 and reason == "more than 65,536 pixels" and header == ((300, 300), False)
-        os.kill(one._process.pid, signal.SIGSTOP)
-        pictures = [png(noise(100, 100, 3))] * 10  # so that two tasks do not fit into the pipe
-        tasks = [pool.submit(pictures, options, lambda decoded: decoded) for _ in range(4)]
-        assert [task.done() for task in tasks] == [False, True, True, True], "what it cannot take is done here"
-        os.kill(one._process.pid, signal.SIGCONT)
-        assert all(np.array_equal(task.result()[0], tasks[1].result()[0]) for task in tasks)
+        (process,) = processes(pool)
+        os.kill(process.pid, signal.SIGSTOP)
+        pictures = [png(noise(100, 100, 3))] * 10
+        tasks = [pool.submit(pictures, OPTIONS, same) for _ in range(4)]
+        assert [task.done() for task in tasks] == [False, False, True, True], "what it cannot take is done here"
+        os.kill(process.pid, signal.SIGCONT)
+        assert all(np.array_equal(task.result()[0], tasks[2].result()[0]) for task in tasks)
+
+
+@linux
+def test_workers_end_with_a_process_that_is_killed():
+    program = """
+import os, signal, time
+from raectl.data.images import workers
+workers._WORTH = 1
+pool = workers.WorkerPool()
+pool.start(1)
+print(*(process.pid for process in pool._executor._processes.values()), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    deadline = time.monotonic() + 30
+    for pid in map(int, done.stdout.split()):
+        while is_running(pid):
+            assert time.monotonic() < deadline, "a worker outlives its process"
+            time.sleep(0.01)
+
+
+def is_running(pid):
+    try:
+        return "State:\tZ" not in pathlib.Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize("odd", [None, "first", "later", "bad"])
@@ -294,9 +302,9 @@ def test_what_is_decoded_ahead_changes_nothing(tmp_path, cache, decoded, monkeyp
 
 
 def _here(self, files, options, finish):
-    task = workers.Task(files, options, finish)
-    task.work()
-    return task
+    done = Future()
+    done.set_result(finish(workers._decode(files, options)))
+    return done
 
 
 def test_an_entry_does_not_depend_on_the_tolerance_of_bad_items():

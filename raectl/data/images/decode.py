@@ -10,16 +10,14 @@ import importlib
 import io
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
+import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from raectl.data import limits
 from raectl.data.options import DataOptions
-
-if TYPE_CHECKING:  # NumPy is imported where it is needed: a helper, which starts for a moment's work, mostly does not
-    import numpy as np
 
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
 _PLUGINS = ("Mpo", "WebP", "Tiff", "Avif", "Jpeg2K")
@@ -114,10 +112,15 @@ class Outcome(NamedTuple):
     header: Header | None
 
 
-def squares(
-    files: Iterable[bytes], options: DataOptions, most: float = math.inf
-) -> Iterator[tuple[Image.Image | None, Outcome]]:
-    """`square` of each file's picture, or None if it is bad or has more than `most` pixels."""
+def pictures(files: Sequence[bytes], options: DataOptions, most: float = math.inf) -> tuple[np.ndarray, list[Outcome]]:
+    """Image files' bytes to (number of good ones, S, S, C) uint8, and what became of each file.
+
+    A picture is bad if it cannot be decoded, or has more than `most` pixels.
+    """
+    shape = limits.item_shape(options)
+    rows = np.empty((len(files), *shape), np.uint8)
+    outcomes: list[Outcome] = []
+    good = 0
     for data in files:
         found = None
         try:
@@ -125,33 +128,16 @@ def squares(
             found = header(image)
             if math.prod(found.size) > most:
                 raise BadImageError(f"more than {most:,} pixels")
-            yield square(image, options), Outcome(None, found)
-        except BadImageError as error:
-            yield None, Outcome(str(error), found)
-
-
-def pictures(
-    files: Sequence[bytes], options: DataOptions, most: float = math.inf
-) -> "tuple[np.ndarray, list[Outcome]]":
-    """Image files' bytes to (number of good ones, S, S, C) uint8, and what became of each file; `most` as above."""
-    import numpy as np
-
-    shape = limits.item_shape(options)
-    rows = np.empty((len(files), *shape), np.uint8)
-    outcomes: list[Outcome] = []
-    good = 0
-    for image, outcome in squares(files, options, most):
-        if image is not None:
-            rows[good] = np.asarray(image).reshape(shape)
+            rows[good] = np.asarray(square(image, options)).reshape(shape)
             good += 1
-        outcomes.append(outcome)
+            outcomes.append(Outcome(None, found))
+        except BadImageError as error:
+            outcomes.append(Outcome(str(error), found))
     return rows[:good], outcomes
 
 
-def block(images: "np.ndarray", options: DataOptions) -> "np.ndarray":
+def block(images: np.ndarray, options: DataOptions) -> np.ndarray:
     """(n, H, W, 1 | 3 | 4) uint8, 4 with alpha => (n, S, S, C) uint8, without a loop where pixels stay as they are."""
-    import numpy as np
-
     size, _, channels = limits.item_shape(options)
     images = _channels(images, channels, np.array(_background(options, "RGB"), np.uint16))
     height, width = images.shape[1:3]
@@ -219,8 +205,6 @@ def _composited(image: Image.Image, background: tuple[int, ...], mode: str) -> I
 
 def _eight_bit_scale(image: Image.Image) -> float:
     """What turns 16-bit integers, or floats from 0 to 1 (or to 255), into bytes: Pillow itself clips them at 255."""
-    import numpy as np
-
     ranges = [(values.min(), values.max()) for values in (np.asarray(band) for _, band in _bands(image))]
     low, high = (float(pick([pair[i] for pair in ranges])) for i, pick in enumerate((np.min, np.max)))  # NaN stays
     top = 65535.0 if image.mode != "F" else 1.0 if high <= 1 else 255.0
@@ -230,8 +214,6 @@ def _eight_bit_scale(image: Image.Image) -> float:
 
 
 def _scaled(image: Image.Image, scale: float) -> Image.Image:
-    import numpy as np
-
     return Image.fromarray(np.rint(np.asarray(image).astype(np.float64) * scale).astype(np.uint8))
 
 
@@ -265,10 +247,8 @@ def _resized(image: Image.Image, size: tuple[int, int], box: tuple[int, int, int
     return image.resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
 
 
-def _channels(images: "np.ndarray", channels: int, background: "np.ndarray") -> "np.ndarray":
+def _channels(images: np.ndarray, channels: int, background: np.ndarray) -> np.ndarray:
     """(n, H, W, 1 | 3 | 4) => (n, H, W, channels), with Pillow's own rounding."""
-    import numpy as np
-
     if images.shape[-1] == 4:
         alpha = images[..., 3:].astype(np.uint16)
         # The largest sum is 255 * 255 + 127, which 16 bits hold.

@@ -1,33 +1,30 @@
-"""Worker processes that decode small images: Pillow holds Python's lock for most of the time such an image takes.
+"""Worker processes that decode small images: Pillow holds Python's lock for most of the time that such an image takes.
 
-A worker takes 0.1 s to start, so only thousands of images are worth it. There is one for each core but one: that is for
-this process, which decodes as well, in its main thread, whenever all workers have enough to do.
+There is one for each core but one: that is for this process, which decodes as well, whenever all workers have enough to
+do. They are forked, and so only made on Linux: elsewhere a new process takes longer to start than they save.
 """
 
-import contextlib
-import io
-import math
+import ctypes
+import multiprocessing
 import os
-import select
-import subprocess
+import signal
 import sys
-from collections import deque
+import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from pathlib import Path
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import TypeVar
 
 import numpy as np
 
-from raectl.data import limits
-from raectl.data.images import decode, worker
+from raectl.data.images import decode
 from raectl.data.images.parallel import workers
 from raectl.data.options import DataOptions
 
 _WORTH = 2000  # pictures from which on workers are started
-_PIPE = 2**20  # bytes
-_AHEAD = 2  # requests that a worker has at most
+_AHEAD = 2  # tasks that a worker has at most
+_PR_SET_PDEATHSIG = 1  # of sys/prctl.h
 SMALL_PIXELS, SMALL_BYTES = 2**16, 2**18  # the largest picture that a worker is given
 
 Decoded = tuple[np.ndarray, list[decode.Outcome]]
@@ -38,7 +35,9 @@ class WorkerPool:
     """Worker processes. Use as a context manager, which ends them; without any, this process does all the work."""
 
     def __init__(self) -> None:
-        self.workers: list[_Worker] = []
+        self._executor: ProcessPoolExecutor | None = None
+        self._count, self._broken = 0, False
+        self._waiting: list[Future[Decoded]] = []
 
     def __enter__(self) -> "WorkerPool":
         return self
@@ -46,152 +45,79 @@ class WorkerPool:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for one in self.workers:
-            one.end()
+        if self._executor:
+            self._executor.shutdown(cancel_futures=True)
 
     def __bool__(self) -> bool:
         """Whether there are workers."""
-        return any(not one.gone for one in self.workers)
+        return self._executor is not None and not self._broken
 
     def start(self, count: int) -> None:
-        """Have workers ready for so many pictures; to be called early, because they take a moment to start."""
-        if count < _WORTH or not sys.executable or not hasattr(select, "poll"):
+        """Have workers ready for so many pictures; best called before other threads are started."""
+        if count < _WORTH or sys.platform != "linux":
             return
-        for _ in range(max(1, workers() - 1)):
-            with contextlib.suppress(OSError):  # it goes without
-                self.workers.append(_Worker())
+        self._count = max(1, workers() - 1)
+        context = multiprocessing.get_context("fork")
+        self._executor = ProcessPoolExecutor(self._count, context, _prepare, (os.getpid(),))
+        with (
+            warnings.catch_warnings()
+        ):  # of forking beside threads: a worker only decodes, and takes none of their locks
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self._waiting.append(self._executor.submit(_decode, [], DataOptions(8, "crop", "white", 1)))
 
-    def submit(self, files: Sequence[bytes], options: DataOptions, finish: Callable[[Decoded], R]) -> "Task[R]":
+    def submit(self, files: Sequence[bytes], options: DataOptions, finish: Callable[[Decoded], R]) -> Future[R]:
         """`decode.pictures` of files of at most `SMALL_BYTES` and `SMALL_PIXELS` each: the future of `finish` of it.
 
-        If no worker can take them, they are decoded here and now.
+        If all workers have enough to do, or one died, they are decoded here and now.
         """
-        task = Task(files, options, finish)
-        if not any(one.take(task) for one in self.workers):
-            task.work()
-        return task
+        self._waiting = [future for future in self._waiting if not future.done()]
+        if self._executor and not self._broken and len(self._waiting) < _AHEAD * self._count:
+            try:
+                self._waiting.append(self._executor.submit(_decode, files, options))
+                return _Task(self._waiting[-1], lambda: _decode(files, options), finish)
+            except BrokenProcessPool:
+                self._broken = True
+        done: Future[R] = Future()
+        done.set_result(finish(_decode(files, options)))
+        return done
 
 
-class Task(Future[R]):
-    """Some pictures to decode, or what became of them: a future whose work a worker process does."""
+class _Task(Future[R]):
+    """The future of what is made of decoded pictures, which are decoded here if the worker died.
 
-    def __init__(self, files: Sequence[bytes], options: DataOptions, finish: Callable[[Decoded], R]) -> None:
+    Arguments:
+        decoded: what a worker decodes.
+        again: decodes it in this process.
+        finish: makes the result.
+    """
+
+    def __init__(self, decoded: Future[Decoded], again: Callable[[], Decoded], finish: Callable[[Decoded], R]) -> None:
         super().__init__()
-        self.files, self.options = files, options
-        self._finish = finish
-        self.worker: _Worker | None = None
-        self.decoded: Decoded | None = None
-
-    def work(self) -> None:
-        """Decode them in this process."""
-        self.decoded = decode.pictures(self.files, self.options, SMALL_PIXELS)
+        self._decoded, self._again, self._finish = decoded, again, finish
 
     def done(self) -> bool:
-        if self.decoded is None and self.worker is not None:
-            self.worker.look()
-        return self.decoded is not None
+        return self._decoded.done()
 
     def result(self, timeout: float | None = None) -> R:
-        while self.decoded is None and self.worker is not None:
-            self.worker.receive()
-        assert self.decoded is not None
-        return self._finish(self.decoded)
+        try:
+            decoded = self._decoded.result(timeout)
+        except BrokenProcessPool:
+            decoded = self._again()
+        return self._finish(decoded)
 
     def cancel(self) -> bool:
-        """Workers end with their pool."""
-        return False
+        return self._decoded.cancel()
 
 
-class _Worker:
-    """A process, and the tasks that it has, in the order in which it will answer."""
-
-    def __init__(self) -> None:
-        package = str(Path(__file__).parents[3])
-        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-        reading, writing = os.pipe()
-        # Without a buffer: `poll` would know nothing of what it holds.
-        self._answers = cast(BinaryIO, io.FileIO(reading))
-        try:
-            # -P: Python would put the script's own folder first, in which modules have names of their own choice.
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", worker.__file__, str(writing)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,  # whoever prints when Python starts shall not be taken for an answer
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": path},
-                pass_fds=(writing,),
-            )
-        except OSError:
-            self._answers.close()
-            raise
-        finally:
-            os.close(writing)
-        self._requests = cast(BinaryIO, self._process.stdin)
-        self._room = min(map(_widened, (self._requests, self._answers)))
-        self._tasks: deque[Task[Any]] = deque()
-        self._ready = self.gone = False
-        self._poll = select.poll()
-        self._poll.register(self._answers, select.POLLIN)
-
-    def take(self, task: Task[Any]) -> bool:
-        """Send a task's pictures, unless the worker has enough to do."""
-        self.look()
-        # What is sent and not answered fits into the pipe, or each could wait for the other to read.
-        sent = sum(len(data) for one in (*self._tasks, task) for data in one.files)
-        if self.gone or not self._ready or (self._tasks and (len(self._tasks) == _AHEAD or sent > self._room // 2)):
-            return False
-        self._tasks.append(task)
-        task.worker = self
-        request = {"options": task.options.form, "most": SMALL_PIXELS, "lengths": [len(data) for data in task.files]}
-        try:
-            worker.send(self._requests, request, *task.files)
-        except OSError:
-            self._give_up()
-        return True
-
-    def look(self) -> None:
-        """Take what answers there are."""
-        while (self._tasks or not self._ready) and not self.gone and self._poll.poll(0):
-            self.receive()
-
-    def receive(self) -> None:
-        """Wait for an answer. The first says that the worker is ready."""
-        try:
-            answer = worker.receive(self._answers)
-            if self._ready:
-                outcomes = [_outcome(*found) for found in answer["outcomes"]]
-                good = sum(outcome.reason is None for outcome in outcomes)
-                shape = (good, *limits.item_shape(self._tasks[0].options))
-                rows = np.frombuffer(worker.exactly(self._answers, math.prod(shape)), np.uint8).reshape(shape)
-                self._tasks.popleft().decoded = rows, outcomes
-            self._ready = True
-        except (OSError, EOFError):
-            self._give_up()
-
-    def _give_up(self) -> None:
-        """The process is gone: do here what it had to do."""
-        self.gone = True
-        while self._tasks:
-            self._tasks.popleft().work()
-
-    def end(self) -> None:
-        """Whatever it is doing."""
-        self._process.kill()
-        with contextlib.suppress(BrokenPipeError), self._process, self._answers:  # closes the pipes and waits
-            pass
+def _prepare(parent: int) -> None:
+    """In a worker: leave Ctrl-C to the parent, end when that does, and be silent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before it could be watched
+        os._exit(1)
+    warnings.simplefilter("ignore")
 
 
-def _outcome(reason: str | None, header: list[Any] | None) -> decode.Outcome:
-    """From JSON, which knows lists only."""
-    return decode.Outcome(reason, decode.Header(tuple(header[0]), header[1]) if header else None)
-
-
-def _widened(stream: BinaryIO) -> int:
-    """The bytes that a pipe takes at once: as many as a task's pictures have, if the system lets us."""
-    if sys.platform != "linux":
-        return 2**12  # what every system has
-    import fcntl
-
-    with contextlib.suppress(OSError):  # more than a user may have
-        fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, _PIPE)
-    return fcntl.fcntl(stream, fcntl.F_GETPIPE_SZ)
+def _decode(files: Sequence[bytes], options: DataOptions) -> Decoded:
+    return decode.pictures(files, options, SMALL_PIXELS)
