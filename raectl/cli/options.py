@@ -1,7 +1,8 @@
-"""Options that commands share: one name, one help, one default for each."""
+"""Options that commands share: one name, one help, one default for each; and how any option is declared."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,11 +16,34 @@ def known(kind: str) -> str:
     return f"{', '.join(most)} or {last}"
 
 
+def option(help: str, shown: str | bool = True, *flags: str, panel: str, **more: Any) -> Any:
+    """An option of a command.
+
+    Arguments:
+        help: what it is for.
+        shown: its default as the help shows it, where that is not the parameter's.
+        flags: how it is typed; by default after the parameter's name.
+        panel: the part of the help in which it stands.
+        more: as `typer.Option` takes it, such as `metavar` and `min`.
+    """
+    return typer.Option(*flags, help=help, show_default=shown, rich_help_panel=panel, **more)
+
+
+data = partial(option, panel="Data")
+model = partial(option, panel="Model")
+training = partial(option, panel="Training")
+run = partial(option, panel="Run")
+out = partial(option, panel="Output")
+
 SOURCES = (
     "A folder or zip of images, a .npy or .npz array, IDX files or their folder, a .txt file of strings, one a line, "
     "a .smi file of molecules, or a built-in name: digits, expressions or molecules."
 )
-DATA, MODEL, TRAINING, RUN, OUTPUT = "Data", "Model", "Training", "Run", "Output"
+_SHARE = "Share of items that may be bad and are skipped; up to 5 always may."
+_OUT = (
+    "A picture (.png, .jpg, ...), an archive (.npz), or, without a suffix, a directory of one file an item; "
+    "of strings a .txt, one a line."
+)
 
 
 def _show_tracebacks(value: bool) -> bool:
@@ -28,112 +52,59 @@ def _show_tracebacks(value: bool) -> bool:
     return value
 
 
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.", rich_help_panel=OUTPUT)
-]
+Json = Annotated[bool, out("Print one JSON object on stdout and nothing else.", True, "--json")]
 Debug = Annotated[
-    bool,
-    typer.Option(
-        "--debug",
-        help="Show the traceback of an error.",
-        rich_help_panel=OUTPUT,
-        callback=_show_tracebacks,
-        is_eager=True,
-    ),
+    bool, out("Show the traceback of an error.", True, "--debug", callback=_show_tracebacks, is_eager=True)
 ]
 ImageSize = Annotated[
-    int | None,
-    typer.Option(
-        show_default="their own if square and at most 128, else 64",
-        rich_help_panel=DATA,
-        help="Side of the images in pixels, 8 to 512.",
-    ),
+    int | None, data("Side of the images in pixels, 8 to 512.", "their own if square and at most 128, else 64")
 ]
-Fit = Annotated[
-    str | None,
-    typer.Option(show_default="crop", rich_help_panel=DATA, help="How others become square: pad, crop, stretch."),
-]
+Fit = Annotated[str | None, data("How others become square: pad, crop, stretch.", "crop")]
 Background = Annotated[
     str | None,
-    typer.Option(
+    data(
+        "Colour behind transparent pixels and around padded images.",
+        "white; black for IDX files and digits",
         metavar="COLOUR",
-        show_default="white; black for IDX files and digits",
-        rich_help_panel=DATA,
-        help="Colour behind transparent pixels and around padded images.",
     ),
 ]
 Grammar = Annotated[
     str | None,
-    typer.Option(
+    data(
+        f"Grammar of the strings in a text file: {' or '.join(grammars.names())}, or a file of productions.",
+        "the data's own",
         metavar="NAME|FILE",
-        show_default="the data's own",
-        rich_help_panel=DATA,
-        help=f"Grammar of the strings in a text file: {' or '.join(grammars.names())}, or a file of productions.",
     ),
 ]
 MaxProductions = Annotated[
     int | None,
-    typer.Option(
-        show_default="one more than the longest string's",
-        rich_help_panel=DATA,
-        help="Rules of the grammar a string, at most; longer ones are skipped.",
+    data(
+        "Productions of the grammar a string, at most; longer ones are skipped.", "one more than the longest string's"
     ),
 ]
-_SHARE = "Share of items that may be bad and are skipped; up to 5 always may."
-MaxBad = Annotated[float | None, typer.Option(metavar="SHARE", show_default="0.01", rich_help_panel=DATA, help=_SHARE)]
-OtherMaxBad = Annotated[
-    float | None, typer.Option(metavar="SHARE", show_default="the training's", rich_help_panel=DATA, help=_SHARE)
-]
-Strict = Annotated[
-    bool | None, typer.Option("--strict", show_default="off", rich_help_panel=DATA, help="Stop at the first bad item.")
-]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.", min=0, rich_help_panel=RUN)]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.", rich_help_panel=RUN)]
-BatchSize = Annotated[
-    int,
-    typer.Option(
-        "--batch-size", help="Items made at a time; changes memory, not the items.", min=1, rich_help_panel=RUN
-    ),
-]
+MaxBad = Annotated[float | None, data(_SHARE, "0.01", metavar="SHARE")]
+OtherMaxBad = Annotated[float | None, data(_SHARE, "the training's", metavar="SHARE")]
+Strict = Annotated[bool | None, data("Stop at the first bad item.", "off", "--strict")]
+Source = Annotated[str, data(SOURCES, False, "--data", metavar="SOURCE")]
+OptionalSource = Annotated[str | None, data(SOURCES, "the data of the training", "--data", metavar="SOURCE")]
+SourceArgument = Annotated[str, typer.Argument(metavar="SOURCE", show_default=False, help=SOURCES)]
+Seed = Annotated[int, run("Seed of everything random.", True, "--seed", min=0)]
+Device = Annotated[str, run("auto, cpu, cuda, cuda:N or mps.", True, "--device")]
+BatchSize = Annotated[int, run("Items made at a time; changes memory, not the items.", True, "--batch-size", min=1)]
 Draws = Annotated[
     int | None,
-    typer.Option(
+    model(
+        "Of strings: decode each sample N times at random and keep the most frequent valid string.",
+        "once, to the likeliest",
         min=1,
         metavar="N",
-        help="Of strings: decode each sample N times at random and keep the most frequent valid string.",
-        show_default="once, to the likeliest",
-        rich_help_panel=MODEL,
     ),
 ]
 CheckpointDir = Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint directory.", show_default=False)]
-Out = Annotated[
-    Path,
-    typer.Option(
-        "--out",
-        "-o",
-        metavar="OUT",
-        show_default=False,
-        rich_help_panel=OUTPUT,
-        help="A picture (.png, .jpg, ...), an archive (.npz), or, without a suffix, a directory of one file an item; "
-        "of strings a .txt, one a line.",
-    ),
-]
-Source = Annotated[
-    str, typer.Option("--data", metavar="SOURCE", show_default=False, rich_help_panel=DATA, help=SOURCES)
-]
-OptionalSource = Annotated[
-    str | None,
-    typer.Option(
-        "--data", metavar="SOURCE", show_default="the data of the training", rich_help_panel=DATA, help=SOURCES
-    ),
-]
+Out = Annotated[Path, out(_OUT, False, "--out", "-o", metavar="OUT")]
 DensityName = Annotated[
     str | None,
-    typer.Option(
-        "--density",
-        metavar="NAME",
-        show_default="the last one fitted",
-        rich_help_panel=MODEL,
-        help="A fitted density's name, or its kind if only one has it.",
+    model(
+        "A fitted density's name, or its kind if only one has it.", "the last one fitted", "--density", metavar="NAME"
     ),
 ]

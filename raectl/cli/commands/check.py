@@ -1,7 +1,7 @@
 """`raectl check`."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -12,7 +12,7 @@ _FEW = 5  # equal ones, and those of one value
 
 
 def check(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", show_default=False, help=o.SOURCES)],
+    source: o.SourceArgument,
     image_size: o.ImageSize = None,
     fit: o.Fit = None,
     background: o.Background = None,

@@ -10,26 +10,12 @@ from raectl.cli import options as o
 
 def compare(
     ckpts: Annotated[list[Path], typer.Argument(metavar="CKPT...", help="Checkpoint directories.", show_default=False)],
-    metric: Annotated[
-        str, typer.Option(rich_help_panel=o.MODEL, help="Which of the numbers of `raectl evaluate`.")
-    ] = "kernel",
+    metric: Annotated[str, o.model("Which of the numbers of `raectl evaluate`.")] = "kernel",
     data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            metavar="SOURCE",
-            show_default="none",
-            rich_help_panel=o.DATA,
-            help="Items for the picture, as for the other commands.",
-        ),
+        str | None, o.data("Items for the picture, as for the other commands.", "none", "--data", metavar="SOURCE")
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", metavar="OUT", show_default="none", rich_help_panel=o.OUTPUT, help="A picture (.png, ...)."
-        ),
-    ] = None,
-    n: Annotated[int, typer.Option("-n", min=2, rich_help_panel=o.OUTPUT, help="Items in a row of the picture.")] = 10,
+    out: Annotated[Path | None, o.out("A picture (.png, ...).", "none", "--out", "-o", metavar="OUT")] = None,
+    n: Annotated[int, o.out("Items in a row of the picture.", True, "-n", min=2)] = 10,
     seed: o.Seed = 0,
     max_bad: o.OtherMaxBad = None,
     device: o.Device = "auto",

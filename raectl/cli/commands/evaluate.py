@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from raectl.cli import options as o
 
 
@@ -12,43 +10,23 @@ def evaluate(
     ckpt: o.CheckpointDir,
     data: o.Source,
     n: Annotated[
-        int,
-        typer.Option(
-            "-n",
-            min=1,
-            rich_help_panel=o.DATA,
-            help="At most this many real items, and as many of everything compared with them.",
-        ),
+        int, o.data("At most this many real items, and as many of everything compared with them.", True, "-n", min=1)
     ] = 10_000,
     features: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            show_default="efficientnet-lite0 for images, else the data's own",
-            rich_help_panel=o.MODEL,
-            help=f"{o.known('extractor')}.",
-        ),
+        o.model(f"{o.known('extractor')}.", "efficientnet-lite0 for images, else the data's own", metavar="NAME"),
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            rich_help_panel=o.MODEL,
-            help="Weights of inception: pt_inception-2015-12-05-6726825d.pth or another file with its keys.",
+        o.model(
+            "Weights of inception: pt_inception-2015-12-05-6726825d.pth or another file with its keys.", metavar="FILE"
         ),
     ] = None,
     density: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            show_default="all fitted to these weights",
-            rich_help_panel=o.MODEL,
-            help="A fitted density to judge, repeatable.",
-        ),
+        o.model("A fitted density to judge, repeatable.", "all fitted to these weights", metavar="NAME"),
     ] = None,
-    kind: Annotated[
-        str, typer.Option(rich_help_panel=o.MODEL, help="Of interpolation: linear or spherical.")
-    ] = "spherical",
+    kind: Annotated[str, o.model("Of interpolation: linear or spherical.")] = "spherical",
     draws: o.Draws = None,
     seed: o.Seed = 0,
     max_bad: o.OtherMaxBad = None,

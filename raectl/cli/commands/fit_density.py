@@ -3,52 +3,36 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from raectl.cli import options as o
 
 
 def fit_density(
     ckpt: o.CheckpointDir,
-    density: Annotated[
-        str, typer.Option("--density", metavar="KIND", rich_help_panel=o.MODEL, help=f"{o.known('density')}.")
-    ] = "gmm",
+    density: Annotated[str, o.model(f"{o.known('density')}.", True, "--density", metavar="KIND")] = "gmm",
     components: Annotated[
         str | None,
-        typer.Option(
+        o.model(
+            "Components of a mixture, for vae of its own codes; auto chooses by held-out log-likelihood.",
+            "auto for gmm and student-t",
             metavar="K|auto",
-            show_default="10; vae: no mixture",
-            rich_help_panel=o.MODEL,
-            help="Gaussians of a mixture, for vae of its own codes; auto chooses by held-out log-likelihood.",
         ),
     ] = None,
-    covariance: Annotated[
-        str | None, typer.Option(show_default="full", rich_help_panel=o.MODEL, help="full, tied, diag or spherical.")
-    ] = None,
+    covariance: Annotated[str | None, o.model("full, tied, diag or spherical.", "full")] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option(
+        o.model(
+            "Any other option of the density, such as bandwidth=0.3 or epochs=50; repeatable.",
+            False,
             metavar="NAME=VALUE",
-            show_default=False,
-            rich_help_panel=o.MODEL,
-            help="Any other option of the density, such as bandwidth=0.3 or epochs=50; repeatable.",
         ),
     ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            show_default="KIND, or KIND-K",
-            rich_help_panel=o.MODEL,
-            help="What to keep it under: a-z, 0-9, '.', '_', '-'.",
-        ),
-    ] = None,
+    name: Annotated[str | None, o.model("What to keep it under: a-z, 0-9, '.', '_', '-'.", "KIND, or KIND-K")] = None,
     data: o.OptionalSource = None,
     latents: Annotated[
         Path | None,
-        typer.Option(
+        o.data(
+            "Latents (N, d) of any encoder; CKPT is then a new directory, which holds only densities.",
             metavar="FILE.npy",
-            rich_help_panel=o.DATA,
-            help="Latents (N, d) of any encoder; CKPT is then a new directory, which holds only densities.",
         ),
     ] = None,
     seed: o.Seed = 0,

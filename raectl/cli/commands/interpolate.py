@@ -2,8 +2,6 @@
 
 from typing import Annotated
 
-import typer
-
 from raectl.cli import options as o
 
 
@@ -11,22 +9,13 @@ def interpolate(
     ckpt: o.CheckpointDir,
     data: o.Source,
     out: o.Out,
-    steps: Annotated[
-        int, typer.Option(min=2, help="Items in a walk, both ends among them.", rich_help_panel=o.OUTPUT)
-    ] = 9,
-    pairs: Annotated[int, typer.Option(min=1, help="How many random pairs.", rich_help_panel=o.DATA)] = 8,
+    steps: Annotated[int, o.out("Items in a walk, both ends among them.", min=2)] = 9,
+    pairs: Annotated[int, o.data("How many random pairs.", min=1)] = 8,
     between: Annotated[
         tuple[str, str] | None,
-        typer.Option(
-            metavar="ITEM ITEM",
-            show_default="random pairs",
-            help="Two items of the data instead, by name or by number.",
-            rich_help_panel=o.DATA,
-        ),
+        o.data("Two items of the data instead, by name or by number.", "random pairs", metavar="ITEM ITEM"),
     ] = None,
-    kind: Annotated[
-        str, typer.Option(help="linear, or spherical: by equal angles.", rich_help_panel=o.MODEL)
-    ] = "linear",
+    kind: Annotated[str, o.model("linear, or spherical: by equal angles.")] = "linear",
     seed: o.Seed = 0,
     max_bad: o.OtherMaxBad = None,
     device: o.Device = "auto",

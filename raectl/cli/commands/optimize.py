@@ -2,8 +2,6 @@
 
 from typing import Annotated, Any
 
-import typer
-
 from raectl.cli import options as o
 
 _SHOWN = 10  # strings
@@ -11,25 +9,14 @@ _SHOWN = 10  # strings
 
 def optimize(
     ckpt: o.CheckpointDir,
-    objective: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME", show_default=False, rich_help_panel=o.MODEL, help=f"What to seek: {o.known('objective')}."
-        ),
-    ],
+    objective: Annotated[str, o.model(f"What to seek: {o.known('objective')}.", False, metavar="NAME")],
     data: o.OptionalSource = None,
-    points: Annotated[
-        int, typer.Option(help="Strings of the data that are scored to begin with.", rich_help_panel=o.DATA)
-    ] = 5000,
-    rounds: Annotated[int, typer.Option(help="In all, also when it goes on.", rich_help_panel=o.RUN)] = 5,
-    batch: Annotated[int, typer.Option(help="Points a round.", rich_help_panel=o.RUN)] = 50,
-    inducing: Annotated[
-        int, typer.Option(help="Inducing points of the Gaussian process.", rich_help_panel=o.MODEL)
-    ] = 200,
+    points: Annotated[int, o.data("Strings of the data that are scored to begin with.")] = 5000,
+    rounds: Annotated[int, o.run("In all, also when it goes on.")] = 5,
+    batch: Annotated[int, o.run("Points a round.")] = 50,
+    inducing: Annotated[int, o.model("Inducing points of the Gaussian process.")] = 200,
     seed: o.Seed = 0,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Begin again, not after the last round.", rich_help_panel=o.RUN)
-    ] = False,
+    overwrite: Annotated[bool, o.run("Begin again, not after the last round.", True, "--overwrite")] = False,
     max_bad: o.OtherMaxBad = None,
     device: o.Device = "auto",
     as_json: o.Json = False,

@@ -2,8 +2,6 @@
 
 from typing import Annotated
 
-import typer
-
 from raectl.cli import options as o
 
 
@@ -13,13 +11,12 @@ def reconstruct(
     out: o.Out,
     n: Annotated[
         int | None,
-        typer.Option(
+        o.out(
+            "How many to write, the first of the data; the numbers are over all.",
+            "64 for a picture, else all",
             "-n",
             min=1,
             metavar="N",
-            show_default="64 for a picture, else all",
-            rich_help_panel=o.OUTPUT,
-            help="How many to write, the first of the data; the numbers are over all.",
         ),
     ] = None,
     max_bad: o.OtherMaxBad = None,

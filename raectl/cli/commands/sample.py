@@ -2,15 +2,13 @@
 
 from typing import Annotated
 
-import typer
-
 from raectl.cli import options as o
 
 
 def sample(
     ckpt: o.CheckpointDir,
     out: o.Out,
-    n: Annotated[int, typer.Option("-n", min=1, metavar="N", help="How many.", rich_help_panel=o.OUTPUT)] = 64,
+    n: Annotated[int, o.out("How many.", True, "-n", min=1, metavar="N")] = 64,
     density: o.DensityName = None,
     draws: o.Draws = None,
     seed: o.Seed = 0,

@@ -10,10 +10,10 @@ from raectl.cli import options as o
 
 def train(
     context: typer.Context,
-    data: Annotated[
-        str | None,
-        typer.Option("--data", metavar="SOURCE", show_default="digits", rich_help_panel=o.DATA, help=o.SOURCES),
+    source: Annotated[
+        str | None, typer.Argument(metavar="[SOURCE]", show_default=False, help="The same as --data SOURCE.")
     ] = None,
+    data: Annotated[str | None, o.data(o.SOURCES, "digits", "--data", metavar="SOURCE")] = None,
     image_size: o.ImageSize = None,
     fit: o.Fit = None,
     background: o.Background = None,
@@ -21,163 +21,79 @@ def train(
     strict: o.Strict = None,
     grammar: o.Grammar = None,
     max_productions: o.MaxProductions = None,
-    val_fraction: Annotated[
-        float | None, typer.Option(show_default="0.1", rich_help_panel=o.DATA, help="Share held out for validation.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(show_default="rae", rich_help_panel=o.MODEL, help=f"{o.known('model')}.")
-    ] = None,
+    val_fraction: Annotated[float | None, o.data("Share held out for validation.", "0.1")] = None,
+    model: Annotated[str | None, o.model(f"{o.known('model')}.", "rae")] = None,
     reg: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME[=WEIGHT]",
-            show_default="none",
-            rich_help_panel=o.MODEL,
-            help=f"Regularizer of the decoder, repeatable: {o.known('regularizer')}.",
-        ),
+        o.model(f"Regularizer of the decoder, repeatable: {o.known('regularizer')}.", "none", metavar="NAME[=WEIGHT]"),
     ] = None,
     gp_form: Annotated[
         str | None,
-        typer.Option(
-            show_default="exact",
-            rich_help_panel=o.MODEL,
-            help="The gradient penalty's form: exact (Frobenius norm) or released (the paper's code).",
-        ),
+        o.model("The gradient penalty's form: exact (Frobenius norm) or released (the paper's code).", "exact"),
     ] = None,
     gp_part: Annotated[
         float | None,
-        typer.Option(
-            show_default="0.25",
-            rich_help_panel=o.MODEL,
-            help="How much of each batch the exact gradient penalty is estimated on: no bias, less time.",
-        ),
+        o.model("How much of each batch the exact gradient penalty is estimated on: no bias, less time.", "0.25"),
     ] = None,
     sn_view: Annotated[
         str | None,
-        typer.Option(
-            show_default="torch",
-            rich_help_panel=o.MODEL,
-            help="Spectral norm's matrix view of transposed convolutions: torch or released (the paper's code).",
+        o.model(
+            "Spectral norm's matrix view of transposed convolutions: torch or released (the paper's code).", "torch"
         ),
     ] = None,
-    sn_encoder: Annotated[
-        bool | None,
-        typer.Option("--sn-encoder", show_default="off", rich_help_panel=o.MODEL, help="Spectral norm there too."),
-    ] = None,
-    beta: Annotated[
-        float | None,
-        typer.Option(show_default="the model's", rich_help_panel=o.MODEL, help="Weight of the latent term."),
-    ] = None,
-    sigma: Annotated[
-        float | None,
-        typer.Option(show_default="0.7", rich_help_panel=o.MODEL, help="Standard deviation of the code of cv-vae."),
-    ] = None,
-    importance_samples: Annotated[
-        int | None,
-        typer.Option(metavar="K", show_default="5", rich_help_panel=o.MODEL, help="Draws of the code an item of iwae."),
-    ] = None,
+    sn_encoder: Annotated[bool | None, o.model("Spectral norm of the encoder too.", "off", "--sn-encoder")] = None,
+    beta: Annotated[float | None, o.model("Weight of the latent term.", "the model's")] = None,
+    sigma: Annotated[float | None, o.model("Standard deviation of the code of cv-vae.", "0.7")] = None,
+    importance_samples: Annotated[int | None, o.model("Draws of the code an item of iwae.", "5", metavar="K")] = None,
     latent_dim: Annotated[
         int | None,
-        typer.Option(show_default="by the data: 16 to 64", rich_help_panel=o.MODEL, help="Latent dimensions."),
+        o.model("Latent dimensions.", "16 for grey images, 64 for colour; 25 or 56 for short or long strings"),
     ] = None,
     arch: Annotated[
-        str | None,
-        typer.Option(
-            show_default="by the data: conv32 up to 32 pixels, else conv64",
-            rich_help_panel=o.MODEL,
-            help=f"{o.known('architecture')}.",
-        ),
+        str | None, o.model(f"{o.known('architecture')}.", "by the data: conv32 up to 32 pixels, else conv64")
     ] = None,
-    width: Annotated[
-        int | None,
-        typer.Option(show_default="32", rich_help_panel=o.MODEL, help="Filters of the first layer (the paper: 128)."),
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(show_default="50", rich_help_panel=o.TRAINING, help="Epochs in all, also when resuming."),
-    ] = None,
+    width: Annotated[int | None, o.model("Filters of the first layer (the paper: 128).", "32")] = None,
+    epochs: Annotated[int | None, o.training("Epochs in all, also when resuming.", "50")] = None,
     batch_size: Annotated[
-        int | None, typer.Option(show_default="100", rich_help_panel=o.TRAINING, help="Items a step.")
+        int | None, o.training("Items a step, at most.", "a twentieth of the items, from 16 to 100")
     ] = None,
-    lr: Annotated[
-        float | None, typer.Option(show_default="0.001", rich_help_panel=o.TRAINING, help="Adam's learning rate.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(show_default="0", rich_help_panel=o.TRAINING, help="Seed of everything random.")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(show_default="auto", rich_help_panel=o.TRAINING, help="auto, cpu, cuda or mps.")
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(show_default="auto", rich_help_panel=o.TRAINING, help="auto (bf16 where fast), fp32 or bf16."),
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(metavar="DATA/MODEL", rich_help_panel=o.RUN, help="The paper's settings, such as mnist/rae-l2."),
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", rich_help_panel=o.RUN, help="Options from a file, by name.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(show_default="ckpt", rich_help_panel=o.RUN, help="The checkpoint directory to make.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", rich_help_panel=o.RUN, help="Go on in the directory.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", rich_help_panel=o.RUN, help="Replace a checkpoint directory that exists.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", rich_help_panel=o.RUN, help="Print the resolved options as JSON and stop.")
-    ] = False,
+    lr: Annotated[float | None, o.training("Adam's learning rate.", "0.001")] = None,
+    seed: Annotated[int | None, o.training("Seed of everything random.", "0")] = None,
+    device: Annotated[str | None, o.training("auto, cpu, cuda, cuda:N or mps.", "auto")] = None,
+    precision: Annotated[str | None, o.training("auto (bf16 where fast), fp32 or bf16.", "auto")] = None,
+    preset: Annotated[str | None, o.run("The paper's settings, such as mnist/rae-l2.", metavar="DATA/MODEL")] = None,
+    config: Annotated[Path | None, o.run("Options from a file, by name.", metavar="FILE.toml")] = None,
+    out: Annotated[Path | None, o.run("The checkpoint directory to make.", "ckpt")] = None,
+    resume: Annotated[bool, o.run("Go on in the directory.", True, "--resume")] = False,
+    overwrite: Annotated[bool, o.run("Replace a checkpoint directory that exists.", True, "--overwrite")] = False,
+    dry_run: Annotated[bool, o.run("Print the resolved options as JSON and stop.", True, "--dry-run")] = False,
     as_json: o.Json = False,
     debug: o.Debug = False,
 ) -> None:
     """Train an autoencoder and leave a checkpoint directory; stopped at any moment, it can be resumed.
 
-    Example: [bold]raectl train --data ./imgs --reg tikhonov --out ckpt[/]
+    Example: [bold]raectl train ./imgs --reg tikhonov --out ckpt[/]
     """
+    from dataclasses import fields
+
+    from raectl.config import Config
     from raectl.errors import UsageError
 
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other")
-    local = context.params
-    typed = {name: local[name] for name in _CONFIG if local[name] not in (None, [], ())}
+    if source is not None and data is not None:
+        raise UsageError(f"the data are given twice: {source} and --data {data}", "name them once")
+    local = {**context.params, "data": data or source}
+    names = ("data", "out", *(field.name for field in fields(Config)))
+    typed = {name: local[name] for name in names if local.get(name) not in (None, [], ())}
     given, density = _merge(typed, local, preset, config)
-    source, directory = given.pop("data", None), Path(given.pop("out", "ckpt"))
+    spec, directory = given.pop("data", None), Path(given.pop("out", "ckpt"))
     _merge_regularizers(given, directory if resume else None)
     if dry_run:
-        _dry_run(given, source, directory, resume=resume)
+        _dry_run(given, spec, directory, resume=resume)
     else:
-        checkpoint = _go(given, source, directory, as_json=as_json, resume=resume, overwrite=overwrite)
+        checkpoint = _go(given, spec, directory, as_json=as_json, resume=resume, overwrite=overwrite)
         _say_next(checkpoint, directory, density)
-
-
-_CONFIG = (
-    "data",
-    "out",
-    "image_size",
-    "fit",
-    "background",
-    "max_bad",
-    "strict",
-    "grammar",
-    "max_productions",
-    "val_fraction",
-    "model",
-    "reg",
-    "beta",
-    "sigma",
-    "importance_samples",
-    "latent_dim",
-    "arch",
-    "width",
-    "epochs",
-    "batch_size",
-    "lr",
-    "seed",
-    "device",
-    "precision",
-)
 
 
 def _merge(
