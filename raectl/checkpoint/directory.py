@@ -39,51 +39,32 @@ _OF_DENSITY = ("density.json", "density.safetensors")
 _OF_OPTIMIZATION = ("state.safetensors", "trace.jsonl", "best.txt", "plot.png")
 
 
+class _Entry:
+    """The path of an entry of a directory, as an attribute of it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, directory: "Directory", kind: type) -> Path:
+        return directory.path / self._name
+
+
 @dataclass(frozen=True)
 class Directory:
     """Paths of a checkpoint directory, and its reads and writes."""
 
     path: Path
 
-    @property
-    def config(self) -> Path:
-        return self.path / "config.json"
-
-    @property
-    def model(self) -> Path:
-        return self.path / "model.safetensors"
-
-    @property
-    def training(self) -> Path:
-        return self.path / "training.safetensors"
-
-    @property
-    def log(self) -> Path:
-        return self.path / "log.jsonl"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def model_card(self) -> Path:
-        return self.path / "README.md"
-
-    @property
-    def latents(self) -> Path:
-        return self.path / "latents"
-
-    @property
-    def densities(self) -> Path:
-        return self.path / "densities"
-
-    @property
-    def samples(self) -> Path:
-        return self.path / "samples"
-
-    @property
-    def optimize(self) -> Path:
-        return self.path / "optimize"
+    config = _Entry("config.json")
+    model = _Entry("model.safetensors")
+    training = _Entry("training.safetensors")
+    log = _Entry("log.jsonl")
+    metrics = _Entry("metrics.jsonl")
+    model_card = _Entry("README.md")
+    latents = _Entry("latents")
+    densities = _Entry("densities")
+    samples = _Entry("samples")
+    optimize = _Entry("optimize")
 
     def is_recognised(self) -> bool:
         """Whether this is a directory that raectl made: the only kind that it ever removes."""

@@ -13,7 +13,6 @@ import json
 import math
 import os
 import shutil
-import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ import numpy as np
 from raectl.data.dataset import fingerprint
 from raectl.data.limits import Bad
 from raectl.storage.atomic import TEMPORARY
+from raectl.storage.lock import is_same, try_lock
 
 _SAVE_SECONDS = 5.0  # between lines of the journal
 
@@ -44,29 +44,24 @@ class Block:
         return len(self.rows) + len(self.bad)
 
 
-@dataclass(frozen=True)
-class _Record:
-    """What is remembered of blocks."""
-
-    rows: int
-    names: tuple[str, ...]
-    bad: tuple[Bad, ...]
-
-
 class Journal:
-    """The rows of one entry of the cache, so far. Use as a context: what was done is kept if the work is interrupted.
+    """The rows of one entry of the cache, so far. Use as a context manager: an interruption keeps what was done.
 
-    Where another process is at the same entry, and on Windows, it is a temporary directory that nobody goes on with.
+    Where another process is at the same entry, and on Windows, it is a temporary directory that is not kept.
 
     Arguments:
         entry: the directory that the rows are for; its parent exists.
         shape: of an item.
+
+    Attributes:
+        rows: number of rows so far.
+        names, bad: names of these items, and the bad items so far.
     """
 
     def __init__(self, entry: Path, shape: tuple[int, ...]) -> None:
         self._shape = shape
-        self._records: list[_Record] = []
-        self._journalled = 0  # how many of the records the journal has
+        self.rows, self.names, self.bad = 0, list[str](), list[Bad]()
+        self._saved = (0, 0, 0)  # how much of these three the journal has
         self._time = time.monotonic()
         found = _claimed(entry.with_name(f"{entry.name}.partial"))
         self._is_kept = found is not None
@@ -79,17 +74,9 @@ class Journal:
         self._items = open(self._path, "r+b")  # noqa: SIM115 (closed by __exit__)
 
     @property
-    def names(self) -> list[str]:
-        return [name for record in self._records for name in record.names]
-
-    @property
-    def bad(self) -> list[Bad]:
-        return [bad for record in self._records for bad in record.bad]
-
-    @property
     def done(self) -> int:
         """Number of items so far, good and bad."""
-        return sum(record.rows + len(record.bad) for record in self._records)
+        return self.rows + len(self.bad)
 
     def __enter__(self) -> "Journal":
         try:
@@ -111,21 +98,21 @@ class Journal:
         finally:
             with contextlib.suppress(OSError):  # which writes what a full disk has just refused
                 self._items.close()
-            if not (interrupted and self._is_kept and self._journalled):
+            if not (interrupted and self._is_kept and any(self._saved)):
                 shutil.rmtree(self._folder, ignore_errors=True)
-            self._journal.close()  # and lets go of the lock
+            self._journal.close()  # which releases the lock
 
     def append(self, block: Block) -> None:
         """Write a block's rows."""
         # As a stream and not through a memory map: a full disk is then an error and no crash.
         self._items.write(np.ascontiguousarray(block.rows).data)
-        self._records.append(_Record(len(block.rows), block.names, block.bad))
+        self._add(len(block.rows), block.names, block.bad)
         if time.monotonic() - self._time > _SAVE_SECONDS:
             self._save()
 
-    def take(self, path: Path) -> str:
+    def move(self, path: Path) -> str:
         """Move the whole array to `path`; its fingerprint."""
-        assert _write_header(self._items, self._rows(), self._shape) == self._start
+        assert _write_header(self._items, self.rows, self._shape) == self._start
         self._items.flush()
         with ThreadPoolExecutor(1) as pool:  # the disk needs as long as the hash
             flushed = pool.submit(os.fsync, self._items.fileno())
@@ -134,25 +121,26 @@ class Journal:
         self._path.replace(path)
         return found
 
-    def _rows(self) -> int:
-        return sum(record.rows for record in self._records)
+    def _add(self, rows: int, names: tuple[str, ...], bad: tuple[Bad, ...]) -> None:
+        self.rows += rows
+        self.names.extend(names)
+        self.bad.extend(bad)
+
+    @property
+    def _state(self) -> tuple[int, int, int]:
+        return self.rows, len(self.names), len(self.bad)
 
     def _save(self) -> None:
         """Bring the journal up to date."""
         self._time = time.monotonic()
-        new, done = self._records[self._journalled :], self.done
-        if not new:
+        (rows, names, bad), now = self._saved, self._state
+        if now == self._saved:
             return
+        line = {"rows": self.rows - rows, "names": self.names[names:], "bad": self.bad[bad:], "done": self.done}
         self._items.flush()
         os.fsync(self._items.fileno())
         # Counted before it is written: an interruption in between loses the line, and never writes it twice.
-        self._journalled = len(self._records)
-        line = {
-            "rows": sum(record.rows for record in new),
-            "names": [name for record in new for name in record.names],
-            "bad": [bad for record in new for bad in record.bad],
-            "done": done,
-        }
+        self._saved = now
         self._journal.write(json.dumps(line).encode() + b"\n")
         self._journal.flush()
 
@@ -163,47 +151,39 @@ class Journal:
         self._journal.seek(0)
         end = 0
         for text in self._journal:
-            record = _record(text, self.done)
-            if record is None or record.rows + self._rows() > room:
+            found = _parsed(text, self.done)
+            if found is None or found[0] + self.rows > room:
                 break
-            self._records.append(record)
+            self._add(*found)
             end += len(text)
-        self._journalled = len(self._records)
+        self._saved = self._state
         self._journal.truncate(end)
         self._journal.seek(end)
-        self._items.truncate(self._start + self._rows() * row)
+        self._items.truncate(self._start + self.rows * row)
         self._items.seek(0, os.SEEK_END)
 
 
-def _record(text: bytes, done: int) -> _Record | None:
-    """A line of the journal, or None if it was cut short or does not follow on what is known of `done` items."""
+def _parsed(text: bytes, done: int) -> tuple[int, tuple[str, ...], tuple[Bad, ...]] | None:
+    """Rows, names and bad items of a line; None if it was cut short or does not follow on `done` items."""
     try:
         line = json.loads(text)
-        record = _Record(line["rows"], tuple(line["names"]), tuple((name, reason) for name, reason in line["bad"]))
-        follows = done + record.rows + len(record.bad) == line["done"]
+        rows, names, bad = line["rows"], tuple(line["names"]), tuple((name, reason) for name, reason in line["bad"])
+        follows = done + rows + len(bad) == line["done"]
     except (ValueError, TypeError, KeyError):
         return None
-    return record if follows and len(record.names) in (0, record.rows) and text.endswith(b"\n") else None
+    return (rows, names, bad) if follows and len(names) in (0, rows) and text.endswith(b"\n") else None
 
 
 def _claimed(folder: Path) -> BinaryIO | None:
-    """The journal in `folder`, locked, or None if that is not to be had."""
-    if sys.platform == "win32":
-        return None
-    import fcntl
-
+    """The journal in `folder`, locked; None if another process has it, or where nothing can be locked."""
     try:
         folder.mkdir(exist_ok=True)
         journal = open(folder / "journal.jsonl", "a+b")  # noqa: SIM115 (handed on)
     except OSError:  # its owner is just removing it
         return None
-    try:
-        fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The former owner may have removed the file between its opening and its locking.
-        if os.path.samestat(os.fstat(journal.fileno()), (folder / "journal.jsonl").stat()):
-            return journal
-    except OSError:
-        pass
+    # The former owner may have removed the file between its opening and its locking.
+    if try_lock(journal.fileno()) and is_same(folder / "journal.jsonl", journal.fileno()):
+        return journal
     journal.close()
     return None
 

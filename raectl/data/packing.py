@@ -160,7 +160,7 @@ def _write(task: PackingTask) -> None:
                 bad.extend(block.bad)
                 _check(task, bad, block)
         with atomic_directory(entry) as directory:
-            taken = journal.take(directory / "items.npy")
+            taken = journal.move(directory / "items.npy")
             meta = {
                 "options": task.options.form,
                 "shape": task.shape,

@@ -89,7 +89,7 @@ class Density(ABC):
     """A density over R^d, fitted to latents.
 
     Options are keyword arguments of the constructor, checked at once. After `fit`, `stats` holds numbers about the
-    fit and `notices` sentences for the user. A subclass writes `options`, `_fit`, `_draw`, `_log_prob`, `to_arrays`
+    fit and `notices` sentences for the user. A subclass writes `_fit`, `_draw`, `_log_prob`, `to_arrays`
     and `_adopt`.
     """
 
@@ -114,9 +114,9 @@ class Density(ABC):
         return self._dim
 
     @property
-    @abstractmethod
     def options(self) -> dict[str, Any]:
-        """The constructor's keyword arguments, as JSON holds them."""
+        """The constructor's keyword arguments, as JSON holds them; kept as attributes of the same names."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def fit(self, z: Any, seed: int = 0, progress: Progress | None = None) -> Self:
         """Fit to latents z: (N, d), anything `torch.as_tensor` takes; the same data and seed give the same fit.

@@ -1,7 +1,6 @@
 """A neural spline flow: latents carried to a mixture of Gaussians by an invertible network, whose density is exact."""
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -84,11 +83,6 @@ class Flow(Density):
         self.epochs = None if epochs is None else check_integer("epochs", epochs, 1)
         self.batch_size = check_integer("batch_size", batch_size, 1)
         self.lr = check_positive("lr", lr)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        names = ("base", "transforms", "hidden", "bins", "epochs", "batch_size", "lr")
-        return {name: getattr(self, name) for name in names}
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         d = self.dim

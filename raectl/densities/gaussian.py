@@ -1,7 +1,5 @@
 """One normal density with full covariance."""
 
-from typing import Any
-
 import numpy as np
 from torch import Tensor
 
@@ -40,10 +38,6 @@ class Gaussian(Density):
     def __init__(self, *, reg_covar: float = 1e-6) -> None:
         super().__init__()
         self.reg_covar = check_positive("reg_covar", reg_covar)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {"reg_covar": self.reg_covar}
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         d = self.dim

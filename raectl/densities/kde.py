@@ -1,7 +1,6 @@
 """A kernel density: a normal density of one width around every latent it was fitted to."""
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,10 +31,6 @@ class KDE(Density):
     def __init__(self, *, bandwidth: float = 0.425) -> None:
         super().__init__()
         self.bandwidth = check_positive("bandwidth", bandwidth)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {"bandwidth": self.bandwidth}
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         shape = (-1, self.dim)

@@ -100,17 +100,6 @@ class SecondStageVAE(Density):
         self.batch_size = check_integer("batch_size", batch_size, 1)
         self.lr = check_positive("lr", lr)
 
-    @property
-    def options(self) -> dict[str, Any]:
-        return {
-            "components": self.components,
-            "hidden": self.hidden,
-            "beta": self.beta,
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "lr": self.lr,
-        }
-
     def encode(self, z: Any) -> Tensor:
         """Means of the codes: (N, d) => (N, d) float32."""
         return in_blocks(lambda x: self._networks.encode(x)[0], self._standardise(self._check(z)))

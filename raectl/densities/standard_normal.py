@@ -1,7 +1,5 @@
 """The standard normal density: the prior that variational autoencoders are trained towards."""
 
-from typing import Any
-
 import numpy as np
 from torch import Tensor
 
@@ -20,10 +18,6 @@ class StandardNormal(Density):
     """
 
     name = "standard-normal"
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {}
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         return {"dim": np.array([self.dim], dtype=np.float64)}

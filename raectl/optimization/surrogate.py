@@ -10,7 +10,7 @@ form, so that only l, s, sigma and the points themselves are learned, by L-BFGS 
 A batch is chosen one point after the other, by the logarithm of the expected improvement on the largest mean at a
 point already seen. A chosen point is taken to score its mean, which leaves the mean as it is and lowers the variance.
 
-gpytorch has the same bound (`InducingPointKernel`), but takes many times as long to run_em it, so it serves with its
+gpytorch has the same bound (`InducingPointKernel`), but takes many times as long to maximize it, so it serves with its
 distributions, and its kernel as the tests' oracle; botorch with the improvement and its maximization.
 
 References: Titsias, "Variational Learning of Inducing Variables in Sparse Gaussian Processes", AISTATS 2009, equation

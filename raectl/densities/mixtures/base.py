@@ -1,7 +1,5 @@
 """What every mixture of normal densities shares, however it is fitted: options, arrays, sampling and density."""
 
-from typing import Any
-
 import numpy as np
 from torch import Tensor
 
@@ -26,16 +24,6 @@ class Mixture(Density):
         self.tol = check_positive("tol", tol)
         self.reg_covar = check_positive("reg_covar", reg_covar)
         self._kind = COVARIANCES[covariance]
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {
-            "components": self.components,
-            "covariance": self.covariance,
-            "max_iter": self.max_iter,
-            "tol": self.tol,
-            "reg_covar": self.reg_covar,
-        }
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         shape = self._kind.file_shape(self.components, self.dim)

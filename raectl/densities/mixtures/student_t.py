@@ -68,10 +68,6 @@ class StudentT(Mixture):
     ) -> None:
         super().__init__(components, "full", max_iter, tol, reg_covar)
 
-    @property
-    def options(self) -> dict[str, Any]:
-        return {name: value for name, value in super().options.items() if name != "covariance"}
-
     def to_arrays(self) -> dict[str, np.ndarray]:
         return super().to_arrays() | {"freedom": self._freedom.numpy().copy()}
 
