@@ -6,6 +6,7 @@ result, so that a checkpoint directory names every value it was trained with.
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,6 @@ from raectl.errors import RaectlError, UsageError
 Regularizers = dict[str, dict[str, Any]]
 _CHOICES = {
     "fit": ("pad", "crop", "stretch"),
-    "device": ("auto", "cpu", "cuda", "mps"),
     "precision": ("auto", "fp32", "bf16"),
     "plateau": ("relative", "absolute"),
 }
@@ -119,6 +119,8 @@ class Config:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UsageError(f"{option(name)} {getattr(self, name)!r} is none of {', '.join(choices)}")
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise UsageError(f"--device {self.device!r} is none of auto, cpu, cuda, cuda:N, mps")
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:

@@ -20,20 +20,21 @@ _CLEARLY = 1.3  # times as fast: conversions on the way cost something too
 
 
 def resolve_device(name: str) -> str:
-    """`auto` to the best device at hand; any other name is checked to be at hand."""
+    """`auto` to the best device of this machine; any other name is checked to be available."""
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return next(device for device, there in found.items() if there)
-    if name not in found:
-        raise UsageError(f"--device {name!r} is none of auto, {', '.join(sorted(found))}")
-    if not found[name]:
-        raise UsageError(f"--device {name} is not to be had on this machine", "--device auto takes the best there is")
+    kind, colon, number = name.partition(":")
+    if kind not in found or (colon and not (kind == "cuda" and number.isdecimal())):
+        raise UsageError(f"--device {name!r} is none of auto, cpu, cuda, cuda:N, mps")
+    if not found[kind] or (number and int(number) >= torch.cuda.device_count()):
+        raise UsageError(f"--device {name} is not available on this machine", "--device auto takes the best there is")
     return name
 
 
 def has_bf16(device: str) -> bool:
     """Whether the device multiplies bfloat16 in hardware."""
-    if device == "cuda":
+    if device.startswith("cuda"):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
@@ -68,7 +69,7 @@ def resolve_precision(name: str, device: str) -> str:
     if name == "auto":
         return "bf16" if is_bf16_faster(device) else "fp32"
     if name == "bf16" and not has_bf16(device):
-        raise UsageError(f"--precision bf16 is not to be had on this {device}", "--precision fp32, or auto")
+        raise UsageError(f"--precision bf16 is not available on this {device}", "--precision fp32, or auto")
     return name
 
 

@@ -4,6 +4,7 @@ Entries are dotted paths, so every name is known without importing torch, and no
 A new component is one file and one line here; the contract tests run over these names.
 """
 
+import difflib
 import importlib
 from typing import Any
 
@@ -87,6 +88,9 @@ _TABLE: dict[str, dict[str, str]] = {
 }
 
 
+_OTHER_NAMES = {"l2": "tikhonov", "gp": "gradient-penalty", "sn": "spectral-norm", "2svae": "vae", "t": "student-t"}
+
+
 def names(kind: str) -> tuple[str, ...]:
     """The registered names of one kind, in their order.
 
@@ -108,7 +112,10 @@ def check(kind: str, name: str) -> str:
         'gmm'
     """
     if name not in _TABLE[kind]:
-        raise UsageError(f"unknown {kind} {name!r}", f"known: {', '.join(names(kind))}")
+        near = [_OTHER_NAMES[name]] if _OTHER_NAMES.get(name) in _TABLE[kind] else []
+        near = near or difflib.get_close_matches(name, names(kind), 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(f"unknown {kind} {name!r}", f"{hint}known: {', '.join(names(kind))}")
     return name
 
 

@@ -42,7 +42,7 @@ def test_a_precision_that_is_asked_for_is_not_measured(processor):
     processor(amx=False, avx512_bf16=True)
     assert device.resolve_precision("bf16", "cpu") == "bf16"
     processor(amx=False, avx512_bf16=False)
-    with pytest.raises(UsageError, match="bf16 is not to be had on this cpu"):
+    with pytest.raises(UsageError, match="bf16 is not available on this cpu"):
         device.resolve_precision("bf16", "cpu")
 
 

@@ -17,7 +17,7 @@ from raectl.checkpoint.latents import cached_latents
 from raectl.checkpoint.shapes import ModelShapes
 from raectl.checkpoint.summary import DataSummary
 from raectl.config import Config
-from raectl.data import Dataset, open_dataset, split
+from raectl.data import IN_MEMORY, Dataset, open_dataset, split
 from raectl.densities import Density
 from raectl.densities.fitting import Fit, fit
 from raectl.densities.standard_normal import StandardNormal
@@ -64,6 +64,7 @@ class Checkpoint:
         self.modality = modality_of(self.data.modality, self.data.options)
         self._model, _ = build(self.config, self.item_shape)
         load_module(self._model, arrays, str(self.directory.model))
+        self.training_data: Dataset | None = None  # if it is at hand, as after training in this process
         self._model.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _read(self) -> tuple[Config, DataSummary, tuple[int, ...], tuple[Arrays, int, str]]:
@@ -117,12 +118,18 @@ class Checkpoint:
             with torch.inference_mode():
                 yield self._model.decode(torch.as_tensor(block).to(self.device, torch.float32))[:rows]
 
-    def reconstruct(self, items: np.ndarray | Tensor) -> Tensor:
-        """`decode` of `encode`: (N, ...) => (N, *item_shape) float32 in [0, 1]."""
-        return self.decode(self.encode(items))
+    def reconstruct(self, items: np.ndarray) -> np.ndarray:
+        """The items that items are decoded to: (N, *stored shape) uint8 => the same; of grey images also (N, H, W).
+
+        For the decoder's own values, `decode(encode(items))`.
+        """
+        blocks = self.decode_blocks(self.encode(items))
+        return np.concatenate([self.modality.to_items(block) for block in blocks]).reshape(items.shape)
 
     def _to_tensor(self, items: np.ndarray | Tensor) -> Tensor:
         tensor = torch.as_tensor(items).to(self.device)
+        if tensor.dtype == torch.uint8 and (*tensor.shape[1:], 1) == self.data.shape:  # grey images as (N, H, W)
+            tensor = tensor[..., None]
         return self.modality.to_tensor(tensor) if tensor.dtype == torch.uint8 else tensor.float()
 
     # -- densities -----------------------------------------------------------------------------------------------
@@ -158,7 +165,11 @@ class Checkpoint:
                 found = tuple(dataset.items.shape[1:])
                 raise RaectlError(f"{source}: items of shape {found} do not suit a model for {self.data.shape}")
             return dataset
-        hint = "name the data: --data SOURCE"
+        if self.training_data is not None:
+            return self.training_data
+        hint = "name the data: --data SOURCE, or source=... in Python"
+        if self.data.source == IN_MEMORY:
+            raise RaectlError("the training data were an array in memory, and are not kept", hint)
         try:
             dataset = open_dataset(self.data.recorded(), self.data.options, progress)
         except RaectlError as error:
@@ -236,16 +247,19 @@ class Checkpoint:
         if not model.prior:
             raise RaectlError(
                 f"{self.directory.path} has no fitted density, and the model {self.config.model} has no prior",
-                command("raectl", "fit-density", self.directory.path, "--components", 10),
+                command("raectl", "fit-density", self.directory.path),
             )
         return StandardNormal().fit(torch.zeros(1, self.latent_dim))
 
-    def sample(self, n: int, seed: int = 0, density: str | None = None) -> Tensor:
-        """n new items, (n, *item_shape) float32 in [0, 1]; item i depends on the seed and i alone."""
-        return torch.cat(list(self.sample_blocks(n, seed, density)))
+    def sample(self, n: int, seed: int = 0, density: str | None = None) -> np.ndarray:
+        """n new items, (n, *stored shape) uint8; item i depends on the seed and i alone.
+
+        For the decoder's own values, `decode(density().sample(n, seed))`.
+        """
+        return np.concatenate([self.modality.to_items(block) for block in self.sample_blocks(n, seed, density)])
 
     def sample_blocks(self, n: int, seed: int = 0, density: str | Density | None = None) -> Iterator[Tensor]:
-        """`sample`, a block of items at a time; also from a density that is not kept in the directory."""
+        """The decoder's values for samples, (B, *item_shape) a block, also from a density that is not kept."""
         fitted = density if isinstance(density, Density) else self.density(density)
         for start in range(0, n, _DRAWN):
             yield from self.decode_blocks(fitted.sample(min(_DRAWN, n - start), seed, start))
@@ -275,14 +289,14 @@ class Checkpoint:
             raise UsageError(f"--draws {draws} is out of range: 1 to {MOST_DRAWS:,}")
         if not self.modality.is_drawn:
             message = f"--draws {draws} is for strings; {self.data.modality} are decoded in one way"
-            raise UsageError(message, "leave --draws away")
+            raise UsageError(message, "omit --draws")
         self._validity()
 
     def _validity(self) -> Callable[[Any], bool]:
         try:
             is_valid: Callable[[Any], bool] = resolve("extractor", self.modality.extractors[0])().is_valid
         except RaectlError as error:
-            raise RaectlError(f"--draws: {error.message}", f"{error.hint}, or leave --draws away") from error
+            raise RaectlError(f"--draws: {error.message}", f"{error.hint}, or omit --draws") from error
         return is_valid
 
     def log_prob(self, items: np.ndarray | Tensor, density: str | None = None) -> Tensor:

@@ -29,7 +29,7 @@ from raectl.errors import RaectlError, command
 from raectl.storage import atomic, lock, strict_json
 from raectl.storage.arrays import dump_arrays, file_digest, read_arrays, read_shapes
 
-SCHEMA = 1
+SCHEMA = 2
 T = TypeVar("T")
 _EPOCH_DIGITS = 9
 _ATTEMPTS = 20  # at reading what a running `train` may be replacing; it does so once an epoch
@@ -131,6 +131,10 @@ class Directory:
             )
         record = strict_json.read_json(self.config)
         schema = record.get("schema") if isinstance(record, dict) else None
+        if schema == 1:
+            raise RaectlError(
+                f"{self.path} was written by raectl 0.1, which this version does not open: train it again"
+            )
         if schema != SCHEMA:
             newer = isinstance(schema, int) and schema > SCHEMA
             hint = "a newer raectl wrote it: update raectl" if newer else "it was not written by raectl"
@@ -141,7 +145,10 @@ class Directory:
             config = Config.from_dict(record["config"])
             if None in (config.latent_dim, config.arch, config.beta):
                 raise ValueError("an option without a value")
-            return config, DataSummary.from_dict(record["data"]), record
+            data = DataSummary.from_dict(record["data"])
+            if config.grammar != data.options.grammar:
+                raise ValueError("the grammar of the configuration is not that of the data")
+            return config, data, record
         except (KeyError, TypeError, ValueError, AttributeError, RaectlError) as error:
             why = getattr(error, "message", error)  # a hint is for whoever typed it
             raise RaectlError(f"{self.config} is damaged: {why}", "restore it from a copy") from error

@@ -26,7 +26,7 @@ from raectl.cli.commands import (
     sample,
     train,
 )
-from raectl.errors import RaectlError
+from raectl.errors import Interrupted, RaectlError
 
 
 class _Terminated(BaseException):
@@ -34,6 +34,7 @@ class _Terminated(BaseException):
 
 
 _INTERRUPTED = 130
+_PACKAGES = ("torch", "numpy", "sklearn", "scipy", "PIL", "safetensors", "threadpoolctl", "zuko", "rich")
 _WHOLE = "nothing is left half-written"
 
 app = typer.Typer(
@@ -111,7 +112,8 @@ def _run() -> int:
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except RaectlError as error:
-        return _fail(error, error.message, error.hint, error.exit_code)
+        kind = "" if isinstance(error, Interrupted) else "error: "
+        return _fail(error, error.message, error.hint, error.exit_code, kind)
     except typer.TyperException as error:  # wrong usage, found by Typer
         if not error.format_message():  # `raectl` alone: the help has been printed
             return error.exit_code
@@ -122,9 +124,9 @@ def _run() -> int:
     except (KeyboardInterrupt, typer.Abort) as error:
         if isinstance(error.__cause__, EOFError):  # which Typer takes for the end of what is typed: nothing is
             return _defect(error.__cause__)
-        return _fail(error, f"interrupted; {_WHOLE}", None, _INTERRUPTED)
+        return _fail(error, f"interrupted; {_WHOLE}", None, _INTERRUPTED, "")
     except _Terminated as error:
-        return _fail(error, f"terminated; {_WHOLE}", None, 128 + error.args[0])
+        return _fail(error, f"terminated; {_WHOLE}", None, 128 + error.args[0], "")
     except BrokenPipeError:  # the reader of our output has gone: `raectl info ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -135,16 +137,18 @@ def _run() -> int:
 
 
 def _defect(error: BaseException) -> int:
+    if isinstance(error, ModuleNotFoundError) and error.name in _PACKAGES:
+        return _fail(error, f"this needs {error.name}, which is not installed", f"pip install {error.name}", 1)
     hint = "this is a defect of raectl: run it again with --debug, and report what it shows"
     return _fail(error, f"{type(error).__name__}: {error}", hint, 1)
 
 
-def _fail(error: BaseException, message: str, hint: str | None, code: int) -> int:
+def _fail(error: BaseException, message: str, hint: str | None, code: int, kind: str = "error: ") -> int:
     if output.show_tracebacks:
         import traceback
 
         traceback.print_exception(error)
-    output.complain(message, hint)
+    output.complain(message, hint, kind)
     if "--json" in sys.argv:
         print(json.dumps({"error": message, "hint": hint}))
     return code

@@ -25,9 +25,9 @@ def say(text: str, style: str | None = None) -> None:
     _talk.print(plain(text), style=style)
 
 
-def complain(message: str, hint: str | None) -> None:
-    """An error: what failed, and what to do next, each on one line."""
-    _talk.print("error: " + _one_line(message), style="red")
+def complain(message: str, hint: str | None, kind: str = "error: ") -> None:
+    """An error, or another end before the work was done: what happened, and what to do next, each on one line."""
+    _talk.print(kind + _one_line(message), style="red" if kind else None)
     if hint:
         _talk.print("hint: " + _one_line(hint))
 

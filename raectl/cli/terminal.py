@@ -21,7 +21,9 @@ def _time(seconds: float) -> str:
 
 
 def _terms(terms: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in terms.items())
+    """The loss, and the weighted terms that it is the sum of."""
+    loss, *parts = (f"{name} {value:.4g}" for name, value in terms.items())
+    return f"{loss} = {' + '.join(parts)}" if parts else loss
 
 
 class TerminalProgress(Progress):
@@ -70,7 +72,9 @@ class TerminalProgress(Progress):
         rate = f"  {record['items_per_second']:,.0f}/s" if record["items_per_second"] else ""
         left = f"  {_time((record['epochs'] - record['epoch']) * record['seconds'])} left"
         best = "  best" if record["best"] else ""
-        self._say(f"epoch {record['epoch']}/{record['epochs']}  {_terms(record['train'])}{held_out}{rate}{left}{best}")
+        weights = record.get("weights", {})
+        terms = _terms({name: weights.get(name, 1.0) * value for name, value in record["train"].items()})
+        self._say(f"epoch {record['epoch']}/{record['epochs']}  {terms}{held_out}{rate}{left}{best}")
 
     def _say(self, text: str) -> None:
         if self._bar:

@@ -3,5 +3,6 @@
 from raectl.data.dataset import Dataset, split
 from raectl.data.opening import open_dataset
 from raectl.data.options import DataOptions
+from raectl.data.sources.arrays import IN_MEMORY
 
-__all__ = ["DataOptions", "Dataset", "open_dataset", "split"]
+__all__ = ["IN_MEMORY", "DataOptions", "Dataset", "open_dataset", "split"]

@@ -104,18 +104,21 @@ def resolve(
     """
     smallest, largest = (pick(sizes, key=lambda wh: (wh[0] * wh[1], wh)) for pick in (min, max))
     own = largest[0] if len(sizes) == 1 and largest[0] == largest[1] else None
-    size, hint = options.image_size, ", as the model takes them"
+    size, hint = options.image_size, "; --fit pad keeps all of it"
     if size is None:
-        size, hint = DEFAULT_SIZE, "; --image-size and --fit change that"
-        if own is not None and SMALLEST <= own <= _KEPT:
-            size = own
+        size = own if own is not None and SMALLEST <= own <= _KEPT else DEFAULT_SIZE
+        hint = "; --image-size and --fit change that"
+    if options.channels is not None:
+        hint = ", as the model takes them"
     notes: tuple[str, ...] = ()
-    # Who gives a size for training need not be told of it; who measures on images of another size must be.
-    if size != own and (options.image_size is None or options.channels is not None):
+    lost = max(1 - min(wh) / max(wh) for wh in sizes) if options.fit == "crop" else 0.0
+    cut = f", which cuts off {'up to ' if len(sizes) > 1 else ''}{lost:.0%} of each" if round(lost, 2) else ""
+    # A size that was given for training need not be told again, but what it costs, and that a model has another, must.
+    if cut or (size != own and (options.image_size is None or options.channels is not None)):
         what = "{}x{}".format(*largest)
         if len(sizes) > 1:
             what = "{} sizes (smallest {}x{}, largest {}x{})".format(len(sizes), *smallest, *largest)
-        notes = (f"images of {what} became {size} x {size} by {options.fit}{hint}",)
+        notes = (f"images of {what} became {size} x {size} by {options.fit}{cut}{hint}",)
     channels = options.channels or (1 if grey else 3)
     background = options.background or background
     resolved = replace(

@@ -94,6 +94,7 @@ class Density(ABC):
     """
 
     name: ClassVar[str]
+    chooses_components: ClassVar[bool] = False  # whether `components` is chosen by held-out latents unless given
     log_prob_is_bound: ClassVar[bool] = False  # whether `log_prob` is a lower bound of the log-density
 
     def __init__(self) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from raectl import registry
 from raectl.densities.base import Density
+from raectl.densities.gaussian import Gaussian
 from raectl.densities.mixtures.base import Mixture
 from raectl.densities.mixtures.choose import choose_components
 from raectl.errors import UsageError
@@ -81,7 +82,8 @@ def fit(
         held_out: (M, d) latents to judge by; M may be 0 unless the components are chosen by them.
         seed: of the fit.
         progress: receives progress.
-        options: the density's own; `components="auto"` chooses the number by held-out log-likelihood.
+        options: the density's own; `components="auto"` chooses the number by held-out log-likelihood, which is the
+            default of densities with `chooses_components` where there are held-out latents.
 
     Raises:
         UsageError: the kind is unknown, or it does not take an option.
@@ -90,6 +92,8 @@ def fit(
     check_options(kind, options)
     density: Density
     tried: list[dict[str, Any]] = []
+    if registry.resolve("density", kind).chooses_components and len(held_out):
+        options = {"components": AUTO, **options}
     if options.get("components") == AUTO:
         if not len(held_out):
             raise UsageError("--components auto needs held-out latents", "--components 10, or other --data")
@@ -101,9 +105,12 @@ def fit(
     fitted, unseen = (float(density.log_prob(z).mean()) / d if len(z) else None for z in (train, held_out))
     assert fitted is not None, "there are training latents"
     if unseen is not None and fitted - unseen > _OVERFITTED:
+        remedies = [] if tried else ["--components auto"] if isinstance(density, Mixture) else []
+        remedies += [] if isinstance(density, Gaussian) else ["--density gaussian"]
+        remedies += ["a smaller --latent-dim", "more data"]
         density.notices.append(
-            "held-out latents are far less likely than those it was fitted to: it overfits; "
-            "try --components auto, --density gaussian, a smaller --latent-dim or more data"
+            "held-out latents are far less likely than those it was fitted to: it overfits; try "
+            f"{', '.join(remedies[:-1])} or {remedies[-1]}"
         )
     return Fit(
         kind=kind,

@@ -70,10 +70,9 @@ def write_picture(checkpoints: Sequence[Checkpoint], dataset: Dataset, out: Path
     items = np.array(dataset.items[:n])
     rows = {"real": items}
     for checkpoint, name in zip(checkpoints, labels(checkpoints), strict=True):
-        rows[f"{name}: reconstruction"] = checkpoint.modality.to_items(checkpoint.reconstruct(items))
+        rows[f"{name}: reconstruction"] = checkpoint.reconstruct(items)
         for density in densities(checkpoint):
-            samples = checkpoint.sample(n, seed, density)
-            rows[f"{name}: {density or 'prior'}"] = checkpoint.modality.to_items(samples)
+            rows[f"{name}: {density or 'prior'}"] = checkpoint.sample(n, seed, density)
         walks = interpolation.interpolate(checkpoint, dataset.items, pairs, max(2, n), "spherical")
         rows[f"{name}: interpolation"] = walks[0, :n]
     checkpoints[0].modality.write_rows(out, list(rows), list(rows.values()))

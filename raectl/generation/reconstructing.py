@@ -43,7 +43,7 @@ def reconstruct_source(
     for start in range(0, len(dataset), BLOCK):
         items = torch.from_numpy(np.array(dataset.items[start : start + BLOCK]))
         x = checkpoint.modality.to_tensor(items.to(checkpoint.device))
-        x_hat = checkpoint.reconstruct(items)
+        x_hat = checkpoint.decode(checkpoint.encode(items))
         for name, measure in measures.items():
             sums[name] += float(measure(x, checkpoint.modality.measured(x_hat)).sum())
         if start < count:

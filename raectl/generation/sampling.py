@@ -51,7 +51,7 @@ def write_samples(
     """
     progress, directory = progress or Progress(), Directory(Path(path))
     if draws is not None and out.suffix.lower() == _LATENTS:
-        raise UsageError(f"--draws {draws} is for decoded items, and {out} takes latents", "leave --draws away")
+        raise UsageError(f"--draws {draws} is for decoded items, and {out} takes latents", "omit --draws")
     if directory.is_densities_only():
         if out.suffix.lower() != _LATENTS:
             raise UsageError(f"{path} holds densities but no decoder, so it samples latents only", "-o new-latents.npy")
@@ -60,10 +60,12 @@ def write_samples(
             raise RaectlError(
                 f"{path} holds no density", command("raectl", "fit-density", path, "--latents", "FILE.npy")
             )
+        _tell_choice(directory, density, progress)
         _write_latents(out, fitted.load(directory, entry, None).sample(n, seed).numpy())
         return entry.name
     checkpoint = Checkpoint(path, device)
     found = fitted.find(directory, density)
+    _tell_choice(directory, density, progress)
     if out.suffix.lower() == _LATENTS:
         _write_latents(out, checkpoint.density(density).sample(n, seed).numpy())
     else:
@@ -76,6 +78,13 @@ def write_samples(
         if remark := checkpoint.modality.write(out, batches, n):
             progress.note(f"{remark}: {_ENDLESS if draws is None else _INVALID}")
     return found.name if found else _PRIOR
+
+
+def _tell_choice(directory: Directory, asked: str | None, progress: Progress) -> None:
+    """Say which of several densities is taken where none was asked for."""
+    *others, last = [entry.name for entry in fitted.list_fitted(directory)] or [_PRIOR]
+    if asked is None and others:
+        progress.note(f"sampling from {last}, the last one fitted; --density takes another: {', '.join(others)}")
 
 
 def _batches(checkpoint: Checkpoint, n: int, seed: int, density: str | None, blocks: int) -> Iterator[np.ndarray]:

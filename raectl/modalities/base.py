@@ -20,10 +20,7 @@ from raectl.data import DataOptions
 from raectl.errors import RaectlError, UsageError
 from raectl.storage.atomic import require_parent
 
-_FILE_TYPE = re.compile(
-    r"\.(avi|csv|doc|eps|heic|html?|jp2|jsonl?|md|mkv|mov|mp4|npy|pdf|pkl|ppm|psd|pth?|safetensors|svg|tar|toml|txt"
-    r"|webm|xml|ya?ml|zip)"
-)
+_FILE_TYPE = re.compile(r"\.(?!v\d)[a-z][a-z0-9]*")  # what a suffix looks like, in lower case; no version
 
 
 class Modality(ABC):
@@ -171,8 +168,8 @@ class Modality(ABC):
     def check_out(self, out: Path) -> None:
         """Raise, before any work is done, unless items can be written to `out`.
 
-        A name whose suffix is none of a file type is a directory. A file that exists will be replaced; a directory
-        only if empty.
+        A name with a suffix is a file, one without a directory. A file that exists will be replaced; a directory only
+        if it is empty.
 
         Raises:
             UsageError: items cannot be written to a file of that type.
@@ -193,9 +190,10 @@ class Modality(ABC):
             raise RaectlError(f"{out} is a file, not a directory", f"choose another name, or add {self.suffixes[0]}")
 
     def _names_file(self, out: Path) -> bool:
-        """Whether `out` is a file of this modality or of a well-known type: nobody means a directory by `x.pdf`."""
+        """Whether `out` is meant as a file: its name has what looks like a suffix, and no directory has this name."""
         suffix = out.suffix.lower()
-        return suffix in self.suffixes or _FILE_TYPE.fullmatch(suffix) is not None or not self.writes_directories
+        looks = _FILE_TYPE.fullmatch(suffix) is not None and not out.is_dir()
+        return suffix in self.suffixes or looks or not self.writes_directories
 
 
 def modality_of(name: str, options: DataOptions | None = None) -> Modality:

@@ -19,7 +19,7 @@ def resolve(config: Config, dataset: Dataset) -> Config:
 
     Raises:
         UsageError: a regularizer got a weight that it cannot take, or an option it does not have; the device or the
-            precision is not to be had here; an option of the data is for data of another kind.
+            precision is not available here; an option of the data is for data of another kind.
     """
     dataset.refuse_unused(config)
     modality = modality_of(dataset.modality, dataset.options)

@@ -21,7 +21,7 @@ _TEXT = """\
 Every option is in `config.json`, every epoch's terms in `log.jsonl`, pictures of the training in `samples/`.
 
     raectl info DIR
-    raectl fit-density DIR --components 10
+    raectl fit-density DIR
     raectl sample DIR -n 64 -o samples{suffix}
 
 Method: P. Ghosh, M. S. M. Sajjadi, A. Vergari, M. Black, B. Schölkopf, "From Variational to Deterministic

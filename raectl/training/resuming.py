@@ -45,7 +45,7 @@ def resumed(directory: Directory, given: dict[str, Any]) -> Config:
     device = resolve_device(given.get("device") or config.device)
     if config.precision == "bf16" and not has_bf16(device):
         raise UsageError(
-            f"{directory.path} was begun with --precision bf16, which is not to be had on this {device}",
+            f"{directory.path} was begun with --precision bf16, which is not available on this {device}",
             "resume it where it is, or train anew with --precision fp32",
         )
     kept = {name: getattr(wanted, name) for name in _MAY_CHANGE}

@@ -29,6 +29,7 @@ from raectl.storage.atomic import (
 from raectl.storage.lock import Lock
 from raectl.training import model_card
 from raectl.training.loop import Loop
+from raectl.training.loss_curve import write_loss_curve
 from raectl.training.resuming import resumed
 from raectl.training.signals import Signals
 from raectl.training.state import TrainingState
@@ -96,7 +97,9 @@ def train(
         else:
             run.create(lock, overwrite=overwrite)
         run.go()
-    return load(directory.path, run.config.device)
+    checkpoint = load(directory.path, run.config.device)
+    checkpoint.training_data = dataset
+    return checkpoint
 
 
 def data_options(config: Config) -> DataOptions:
@@ -269,3 +272,4 @@ class Run:
             self.directory.samples.mkdir(exist_ok=True)
         out = self.directory.samples / f"epoch-{loop.position.epoch:04d}"
         loop.modality.write_picture(out, (originals, pairs), samples)
+        write_loss_curve(self.directory.samples / "loss.png", self.directory.read_log())

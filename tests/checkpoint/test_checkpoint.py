@@ -312,12 +312,26 @@ def test_a_directory_that_vanishes_is_noticed(data: Path, tmp_path: Path, monkey
     assert tree(tmp_path) == {}
 
 
-def test_arrays_in_memory_train_too_but_are_not_found_again(tmp_path: Path) -> None:
+def test_arrays_in_memory_train_too_and_are_kept_as_long_as_the_process(tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (40, 12, 12, 1), dtype=np.uint8)
     checkpoint = train(raectl.Config(**SMALL, epochs=1), x, tmp_path / "out")
-    with pytest.raises(RaectlError, match="--data"):
-        checkpoint.fit_density("gaussian")
-    assert checkpoint.fit_density("gaussian", x).n_train == 36
+    assert checkpoint.fit_density("gaussian").n_train == 36
+    opened = raectl.load(tmp_path / "out", "cpu")
+    with pytest.raises(RaectlError, match=r"array in memory, and are not kept.*source="):
+        opened.fit_density("gaussian")
+    assert opened.fit_density("gaussian", x).n_train == 36
+
+
+def test_items_come_out_as_they_went_in(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (40, 12, 12), dtype=np.uint8)
+    checkpoint = train(raectl.Config(**SMALL, epochs=1), x, tmp_path / "out")
+    for items in (x, x[..., None]):
+        again = checkpoint.reconstruct(items)
+        assert again.shape == items.shape and again.dtype == np.uint8
+        assert np.abs(again.astype(int) - items).mean() < 128, "differences are of items, broadcast to nothing"
+    checkpoint.fit_density("gaussian")
+    assert checkpoint.sample(3).shape == (3, 12, 12, 1) and checkpoint.sample(3).dtype == np.uint8
+    assert checkpoint.decode(checkpoint.encode(x)).shape == (40, 1, 12, 12)
 
 
 @pytest.mark.parametrize("model", registry.names("model"))
@@ -325,11 +339,12 @@ def test_every_model_goes_the_whole_way(data: Path, tmp_path: Path, model: str) 
     checkpoint = train(raectl.Config(**SMALL, model=model, epochs=1), data, tmp_path / "out")
     items = open_dataset(data, checkpoint.data.options).items
     assert checkpoint.encode(items).shape == (60, 4)
-    x_hat = checkpoint.reconstruct(items[:3])
+    assert checkpoint.reconstruct(items[:3]).shape == items[:3].shape
+    x_hat = checkpoint.decode(checkpoint.encode(items[:3]))
     assert x_hat.shape == (3, 3, 12, 12)
     assert 0 <= x_hat.min() <= x_hat.max() <= 1
     checkpoint.fit_density("gmm", components=2)
-    assert checkpoint.sample(5).shape == (5, 3, 12, 12)
+    assert checkpoint.sample(5).shape == (5, 12, 12, 3)
     assert checkpoint.log_prob(items).shape == (60,)
 
 

@@ -141,10 +141,10 @@ def test_ten_lines_of_python(original: Any, tmp_path: Path) -> None:
     checkpoint.write(x, tmp_path / "samples.png")
     items = raectl.open_dataset(original.data, checkpoint.data.options).items
     odd = checkpoint.log_prob(items)
-    assert x.shape == (9, 3, 12, 12)
+    assert x.shape == (9, 12, 12, 3) and x.dtype == np.uint8
     assert (tmp_path / "samples.png").stat().st_size > 100
-    whole = checkpoint.modality.to_items(x)
-    forms = (x, x.numpy(), [x[:4], x[4:]], whole, torch.from_numpy(whole), [whole[:4], whole[4:]])
+    whole = x
+    forms = (x, [x[:4], x[4:]], whole, torch.from_numpy(whole), [whole[:4], whole[4:]])
     for number, same in enumerate(forms):
         checkpoint.write(same, tmp_path / f"{number}.npz")
         assert np.array_equal(np.load(tmp_path / f"{number}.npz")["images"], whole)

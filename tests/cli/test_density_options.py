@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from support.cli import World, assert_clear_error, assert_mistake
+from support.cli import World, assert_clear_error, assert_interrupted, assert_mistake
 
 MISTAKES = [
     ("--density kde --option bandwidth", 2, ["--option 'bandwidth' is not NAME=VALUE"]),
@@ -57,7 +57,7 @@ def test_an_interrupted_fit_leaves_the_directory_as_it_was(cli, world: World, mo
     result = cli.run(
         "fit-density", world.path / "latents-only", "--latents", world.path / "good.npy", "--density", "flow"
     )
-    assert_clear_error(result, 130, "error: interrupted; nothing is left half-written")
+    assert_interrupted(result, 130, "interrupted; nothing is left half-written")
     assert_no_change = {path.name for path in (world.path / "latents-only" / "densities").iterdir()}
     assert assert_no_change == {"gmm-2"}
 

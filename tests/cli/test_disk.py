@@ -10,7 +10,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from support.cli import Cli, Result, assert_clear_error, no_leftovers, tree
+from support.cli import Cli, Result, assert_clear_error, assert_interrupted, no_leftovers, tree
 
 import raectl
 from raectl.cli import main as program
@@ -81,7 +81,7 @@ def test_a_signal_in_the_middle_of_a_write_leaves_what_was_there(
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", Mock(side_effect=signal))
         result = cli.run(*command.format(ckpt=trained.path, out=tmp_path / "out", data=trained.data).split())
-    assert_clear_error(result, code, said)
+    assert_interrupted(result, code, said)
     no_leftovers(tmp_path)
     log.write_bytes(b"")  # a line more than was saved, which resuming cuts off
     assert tree(tmp_path) == before

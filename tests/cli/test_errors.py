@@ -63,9 +63,9 @@ CASES: list[tuple[str, int, list[str]]] = [
     ("sample {w}/nodensity --density gmm -o {n}.png", 1, ["no density 'gmm'", "it has: none"]),
     ("sample {w}/ckpt -o {n}/x.png", 1, ["does not exist", "hint: mkdir -p"]),
     ("sample {w}/ckpt -o {n}/x.npy", 1, ["does not exist", "hint: mkdir -p"]),
-    ("sample {w}/ckpt --draws 5 -o {n}.png", 2, ["--draws 5 is for strings; images", "hint: leave --draws away"]),
-    ("sample {w}/ckpt --draws 5 -o {n}", 2, ["--draws 5 is for strings; images", "hint: leave --draws away"]),
-    ("sample {w}/latents-only --draws 5 -o {n}.npy", 2, ["--draws 5 is for decoded items", "leave --draws away"]),
+    ("sample {w}/ckpt --draws 5 -o {n}.png", 2, ["--draws 5 is for strings; images", "hint: omit --draws"]),
+    ("sample {w}/ckpt --draws 5 -o {n}", 2, ["--draws 5 is for strings; images", "hint: omit --draws"]),
+    ("sample {w}/latents-only --draws 5 -o {n}.npy", 2, ["--draws 5 is for decoded items", "omit --draws"]),
     ("sample {w}/ckpt -o {n}.doc", 2, ["cannot write items to", ".npz"]),
     ("sample {w}/ckpt -o {n}.pdf", 2, ["cannot write items to", ".npz", "becomes a directory"]),
     ("sample {w}/ckpt -o {w}/mine", 1, ["mine is not empty"]),
@@ -75,7 +75,7 @@ CASES: list[tuple[str, int, list[str]]] = [
     ("sample {w}/ckpt --batch-size 0 -o {n}.png", 2, ["--batch-size", "greater than or equal to 1"]),
     ("sample {w}/latents-only -o {n}.png", 2, ["no decoder", "hint: -o new-latents.npy"]),
     ("sample {w}/latents-only --density kde -o {n}.npy", 1, ["no density 'kde'", "gmm-2"]),
-    ("evaluate {w}/ckpt --data {w}/images --draws 5", 2, ["--draws 5 is for strings; images", "leave --draws away"]),
+    ("evaluate {w}/ckpt --data {w}/images --draws 5", 2, ["--draws 5 is for strings; images", "omit --draws"]),
     # -- reconstruct
     ("reconstruct {w}/ckpt --data {w}/missing -o {n}.png", 1, ["missing does not exist"]),
     ("reconstruct {w}/ckpt --data {w}/broken -o {n}.png", 1, ["none of the 3 images"]),
@@ -101,7 +101,8 @@ CASES: list[tuple[str, int, list[str]]] = [
     ("train --colour", 2, ["--colour", "hint: raectl train --help"]),
     ("train --epochs many", 2, ["--epochs", "valid integer", "hint: raectl train --help"]),
     ("train --epochs", 2, ["--epochs"]),
-    ("train stray", 2, ["stray"]),
+    ("train stray", 1, ["stray does not exist"]),
+    ("train stray --data digits", 2, ["given twice", "stray"]),
     ("sample -n 3", 2, ["CKPT"]),
     ("sample {w}/ckpt", 2, ["--out"]),
     ("reconstruct {w}/ckpt -o {n}.png", 2, ["--data"]),
@@ -137,7 +138,7 @@ def test_a_device_that_is_not_there(cli: Cli, world: World, tmp_path: Path) -> N
         ("reconstruct", world.path / "ckpt", "--data", world.path / "images", "-o", tmp_path / "new.png"),
     ):
         result = cli.run(*command, "--device", device)
-        assert_clear_error(result, 2, f"--device {device} is not to be had", "--device auto")
+        assert_clear_error(result, 2, f"--device {device} is not available", "--device auto")
     assert tree(tmp_path) == {}
     assert tree(world.path) == world.content
 

@@ -106,14 +106,14 @@ def test_bf16_where_it_is_not(cli: Cli, trained: Any, monkeypatch: pytest.Monkey
         monkeypatch.setattr(f"raectl.{module}.has_bf16", lambda device: False)
     out = trained.path.parent / "new"
     result = cli.run("train", "--data", trained.data, "--out", out, "--precision", "bf16")
-    assert_clear_error(result, 2, "--precision bf16 is not to be had", "--precision fp32")
+    assert_clear_error(result, 2, "--precision bf16 is not available", "--precision fp32")
     assert not out.exists()
     config = trained.path / "config.json"
     config.write_text(config.read_text().replace('"precision": "fp32"', '"precision": "bf16"'))
     before = tree(trained.path)
     resume = ("train", "--resume", "--out", trained.path, "--epochs", 3)
     result = cli.run(*resume)
-    assert_clear_error(result, 2, "was begun with --precision bf16, which is not to be had", "train anew")
+    assert_clear_error(result, 2, "was begun with --precision bf16, which is not available", "train anew")
     assert "--resume" not in result.lines("hint: ")[0]
     result = cli.run(*resume, "--precision", "fp32")
     assert_clear_error(result, 2, "--precision differs from the 'bf16'")

@@ -142,7 +142,7 @@ def test_resuming_on_another_device(cli: Cli, trained: Any, monkeypatch: pytest.
         config.write_text(text)
         assert cli(*resume, "--device", device, "--dry-run").json["config"]["device"] != "cuda"
     before = tree(trained.path)
-    assert_clear_error(cli.run(*resume), 2, "--device cuda is not to be had on this machine", "--device auto")
+    assert_clear_error(cli.run(*resume), 2, "--device cuda is not available on this machine", "--device auto")
     assert tree(trained.path) == before
     cli(*resume, "--device", "cpu")
     assert json.loads(config.read_text())["config"]["device"] == "cpu", "and it stays there"

@@ -131,7 +131,7 @@ def test_training_learns(data, tmp_path) -> None:
     items = torch.from_numpy(np.array(checkpoint.open_data().items))
     modality = checkpoint.modality
     x = modality.to_tensor(items)
-    learnt = production_accuracy(x, modality.measured(checkpoint.reconstruct(items))).mean()
+    learnt = production_accuracy(x, modality.measured(checkpoint.decode(checkpoint.encode(items)))).mean()
     constant = max(production_accuracy(x, one.expand_as(x)).mean() for one in x)
     assert learnt > constant + 0.1
 
@@ -164,7 +164,7 @@ WRONG = {
     "fit-density {c} --max-bad 0.5": (2, ["--max-bad is for other data", "--data SOURCE"]),
     "fit-density {n} --latents {n}.npy --max-bad 0.5": (2, ["--latents and --max-bad exclude each other"]),
     "compare {c} {c} --max-bad 0.5": (2, ["--max-bad needs --data"]),
-    "sample {c} --draws 5 -o {n}.npy": (2, ["--draws 5 is for decoded items", "leave --draws away"]),
+    "sample {c} --draws 5 -o {n}.npy": (2, ["--draws 5 is for decoded items", "omit --draws"]),
     "sample {c} --draws 10001 -o {n}.txt": (2, ["--draws 10001 is out of range: 1 to 10,000"]),
     "sample {c} --draws 0 -o {n}.txt": (2, ["--draws"]),
     "sample {c} -o {n}.smi": (2, ["cannot write items", "supported: .txt"]),

@@ -198,7 +198,7 @@ def test_draws_without_rdkit(cli: Cli, trained, tmp_path, monkeypatch):
         ("evaluate", trained, "--data", trained.parent / "my.smi"),
     ):
         refused = cli.run(*command, "--draws", 1)
-        assert_clear_error(refused, 1, "--draws: ", "need RDKit", "raectl[molecules]', or leave --draws away")
+        assert_clear_error(refused, 1, "--draws: ", "need RDKit", "raectl[molecules]', or omit --draws")
     assert not (tmp_path / "no.smi").exists()
 
 

@@ -126,6 +126,6 @@ _LOSSES = ("best_loss", "reference")
 def test_what_is_not_changed_is_used(trained: Any, tmp_path: Path) -> None:
     """The uses above do succeed on a whole directory."""
     path = Path(shutil.copytree(trained.path, tmp_path / "whole"))
-    assert raectl.load(path, "cpu").sample(2, density="gmm-2").shape == (2, 3, 16, 16)
+    assert raectl.load(path, "cpu").sample(2, density="gmm-2").shape == (2, 16, 16, 3)
     assert resumed(Directory(path), {"epochs": 3}).epochs == 3
     assert len(fitted.list_fitted(Directory(path))) == 2

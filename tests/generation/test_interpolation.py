@@ -66,7 +66,7 @@ def test_the_ends_are_reconstructions(original):
     checkpoint = raectl.load(original.path)
     items = checkpoint.open_data().items
     walks = interpolate(checkpoint, items, np.array([[0, 3], [4, 1]]), 4, "linear")
-    ends = checkpoint.modality.to_items(checkpoint.reconstruct(items[[0, 3, 4, 1]]))
+    ends = checkpoint.reconstruct(items[[0, 3, 4, 1]])
     assert np.array_equal(walks[:, [0, -1]].reshape(ends.shape), ends)
 
 

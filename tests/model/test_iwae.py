@@ -173,7 +173,7 @@ def test_the_number_of_draws_is_an_option_of_the_run(cli: Cli, tmp_path):
         cli(*command, "--importance-samples", samples, "--epochs", 1, "--device", "cpu")
         checkpoint = raectl.load(out, "cpu")
         assert checkpoint.config.importance_samples == samples
-        assert checkpoint.sample(3).shape == (3, 1, 8, 8), "the prior is its density"
+        assert checkpoint.sample(3).shape == (3, 8, 8, 1), "the prior is its density"
         losses.add(checkpoint.directory.read_log()[0]["train"]["loss"])
     assert len(losses) == 2
 

@@ -92,6 +92,16 @@ def assert_clear_error(result: Result, code: int, *fragments: str) -> None:
         assert fragment in text, f"{fragment!r} is not in:\n{text}"
 
 
+def assert_interrupted(result: Result, code: int, *fragments: str) -> None:
+    """An end by a signal, which is no error: a line of what was done, maybe `hint:`, nothing else odd."""
+    shown = f"exit {result.code}\nstdout: {result.out}\nstderr: {result.err}"
+    assert result.code == code, shown
+    assert not result.lines("error: "), shown
+    assert "Traceback" not in result.err and "defect of raectl" not in result.err, shown
+    for fragment in fragments:
+        assert fragment in result.err, shown
+
+
 def executable() -> str:
     """The installed program."""
     return str(Path(sys.executable).with_name("raectl"))

@@ -55,17 +55,27 @@ def compare(
 
 
 def _table(names: list[str], metric: str, protocol: dict[str, Any], rows: list[Any], out: Path | None) -> None:
-    from raectl.cli.output import emit_table, figure, say
-    from raectl.metrics.reference import Measured
+    from raectl.cli.output import emit_table, say
 
     columns = list(dict.fromkeys(of for row in rows for of in row))
     cells: list[list[object]] = [
-        [name, *(figure(Measured(row[of]["value"], row[of].get("se")) if of in row else None) for of in columns)]
-        for name, row in zip(names, rows, strict=True)
+        [name, *(_cell(row.get(of)) for of in columns)] for name, row in zip(names, rows, strict=True)
     ]
     emit_table(f"{metric}, n = {protocol['n']:,}, {protocol['extractor']}", ["", *columns], cells)
     for name, row in zip(names, rows, strict=True):
         if not row:
             say(f"note: nothing was measured of {name} on the same data, n and features: raectl evaluate it so")
+    if any(line.get("split") == "training" for row in rows for line in row.values()):
+        say("note: * was measured on the data that the model was trained on; raectl evaluate it on others")
     if out is not None:
         say(f"picture: {out}")
+
+
+def _cell(line: dict[str, Any] | None) -> str:
+    """A number with its standard error, and a mark if it says little."""
+    from raectl.cli.output import figure
+    from raectl.metrics.reference import Measured
+
+    if line is None:
+        return figure(None)
+    return figure(Measured(line["value"], line.get("se"))) + ("*" if line.get("split") == "training" else "")

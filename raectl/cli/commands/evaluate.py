@@ -42,6 +42,7 @@ def evaluate(
     from raectl.cli.output import emit, say
     from raectl.cli.terminal import TerminalProgress
     from raectl.evaluation.evaluation import Evaluation
+    from raectl.evaluation.verdict import verdict
 
     checkpoint = load(ckpt, device)
     with TerminalProgress() as progress:
@@ -60,9 +61,12 @@ def evaluate(
         )
         results = list(evaluation)
     if as_json:
-        emit({"checkpoint": str(ckpt), "numbers": [line for r in results for line in r.records]}, as_json=True)
+        numbers = [line for r in results for line in r.records]
+        emit({"checkpoint": str(ckpt), "numbers": numbers, "verdict": verdict(results)}, as_json=True)
     else:
         _table(results)
+        for sentence in verdict(results):
+            say(sentence)
     if evaluation.on_training_data:
         say("warning: these are the data the model was trained on; give it others", style="yellow")
 

@@ -92,8 +92,8 @@ def train(
     if dry_run:
         _dry_run(given, spec, directory, resume=resume)
     else:
-        checkpoint = _go(given, spec, directory, as_json=as_json, resume=resume, overwrite=overwrite)
-        _say_next(checkpoint, directory, density)
+        _go(given, spec, directory, as_json=as_json, resume=resume, overwrite=overwrite)
+        _say_next(directory, density)
 
 
 def _merge(
@@ -145,13 +145,17 @@ def _settings(given: dict[str, Any], out: Path, *, resume: bool) -> Any:
     return resumed(Directory(out), given) if resume else Config.from_dict(given)
 
 
-def _go(given: dict[str, Any], source: str | None, out: Path, *, as_json: bool, resume: bool, overwrite: bool) -> Any:
+def _go(given: dict[str, Any], source: str | None, out: Path, *, as_json: bool, resume: bool, overwrite: bool) -> None:
     from raectl.cli.output import emit, number
     from raectl.cli.terminal import TerminalProgress
     from raectl.training.run import train as run
 
     settings = _settings(given, out, resume=resume)
     with TerminalProgress() as progress:
+        if not resume and "reg" not in given:
+            progress.note(
+                "no regularizer of the decoder: --reg tikhonov is a good one, --reg none says that it is meant"
+            )
         checkpoint = run(settings, source, out, progress=progress, resume=resume, overwrite=overwrite)
     log = checkpoint.directory.read_log()
     best = next((line for line in log if line["epoch"] == checkpoint.epoch), {})
@@ -171,16 +175,14 @@ def _go(given: dict[str, Any], source: str | None, out: Path, *, as_json: bool, 
         "  reconstruction": number(validation.get("reconstruction")),
     }
     emit(values, rows, as_json=as_json)
-    return checkpoint
 
 
-def _say_next(checkpoint: Any, out: Path, density: Any) -> None:
+def _say_next(out: Path, density: Any) -> None:
     from raectl.cli.commands.presets import fit_arguments
     from raectl.cli.output import say
     from raectl.errors import command
 
-    components = ["--components", "10" if checkpoint.data.n >= 1000 else "auto"]
-    say("next: " + command("raectl", "fit-density", out, *(fit_arguments(density) if density else components)))
+    say("next: " + command("raectl", "fit-density", out, *fit_arguments(density)))
 
 
 def _dry_run(given: dict[str, Any], source: str | None, out: Path, *, resume: bool) -> None:

@@ -13,6 +13,7 @@ from raectl.data.options import DataOptions
 from raectl.errors import RaectlError
 from raectl.progress import Progress
 
+IN_MEMORY = "array in memory"  # the source of an array that no file holds
 _CHANNELS = (1, 3, 4)
 
 
@@ -30,8 +31,8 @@ class Array(Source):
 
     def open_array(self, array: np.ndarray, options: DataOptions, progress: Progress) -> Dataset:
         """A dataset of an array that is in memory already."""
-        source = "array in memory"
-        return open_image_array(ImageArray(_channels_last(array, source), source), options, self.background, progress)
+        images = _channels_last(array, IN_MEMORY)
+        return open_image_array(ImageArray(images, IN_MEMORY), options, self.background, progress)
 
 
 def _load(path: Path) -> np.ndarray:

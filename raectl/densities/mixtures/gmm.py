@@ -33,6 +33,7 @@ class GMM(Mixture):
     """
 
     name = "gmm"
+    chooses_components = True
 
     def __init__(
         self,

@@ -62,6 +62,7 @@ class StudentT(Mixture):
     """
 
     name = "student-t"
+    chooses_components = True
 
     def __init__(
         self, *, components: int = 10, max_iter: int = 200, tol: float = 1e-3, reg_covar: float = 1e-6
