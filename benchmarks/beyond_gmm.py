@@ -20,7 +20,6 @@ import numpy as np
 import torch
 
 import raectl
-from raectl.checkpoint.latents import split_latents
 from raectl.densities.fitting import fit
 from raectl.evaluation.evaluation import DEFAULT_N
 from raectl.evaluation.features import cached_features, extract
@@ -64,7 +63,7 @@ def judge(path: str, source: str, densities: list[str], samples: int | None) -> 
     """Every density on one checkpoint."""
     checkpoint = raectl.load(path)
     seed = checkpoint.config.seed
-    train, held_out = split_latents(checkpoint, checkpoint.open_data())
+    train, held_out = checkpoint.split_latents(checkpoint.open_data())
     test = checkpoint.open_data(source)
     items, latents = test.items[:DEFAULT_N], checkpoint.encode(test.items).cpu()
     extractor = resolve("extractor", "efficientnet-lite0")()

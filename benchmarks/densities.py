@@ -84,10 +84,10 @@ def fits(n: int, d: int, seed: int) -> dict[str, Any]:
     ours, theirs = done["ours"][1], done["theirs"][1]
     return {
         "seconds": [done["ours"][0], done["theirs"][0]],
-        "iterations": [ours.report["iterations"], int(theirs.n_iter_)],
-        "on_parts": ours.report["iterations_on_parts"],
-        "converged": [ours.report["converged"], bool(theirs.converged_)],
-        "bounds": [ours.report["log_likelihood"], float(theirs.lower_bound_)],
+        "iterations": [ours.stats["iterations"], int(theirs.n_iter_)],
+        "on_parts": ours.stats["iterations_on_parts"],
+        "converged": [ours.stats["converged"], bool(theirs.converged_)],
+        "bounds": [ours.stats["log_likelihood"], float(theirs.lower_bound_)],
     }
 
 

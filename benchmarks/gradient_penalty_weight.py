@@ -43,7 +43,7 @@ def measure(weight: float, seed: int, folder: Path) -> tuple[float, float, float
     jacobian = penalty.directional(checkpoint.decoder, rows, torch.empty(0), basis).view(z.shape[1], -1).sum(0)
     checkpoint.fit_density("gmm", components=10, seed=seed)
     pca = PCA(32, whiten=True, random_state=0).fit(items[train].reshape(len(train), -1) / 255)
-    fake = checkpoint.sample(SAMPLES, seed=seed).flatten(1).numpy()
+    fake = checkpoint.sample(SAMPLES, seed=seed).reshape(SAMPLES, -1) / 255
     features = [torch.from_numpy(pca.transform(images)) for images in (x.flatten(1).numpy(), fake)]
     return error, float(jacobian.detach().mean()), kernel_distance(Reference(features[0]), features[1]).value
 

@@ -25,7 +25,7 @@ from raectl.progress import Progress
 from raectl.training.run import Run
 
 SIZES = (10_000, 100_000, 1_000_000)
-WIDTH, STEPS, ROUNDS = 8, 20, 11
+WIDTH, STEPS, ROUNDS, BATCH = 8, 20, 11, 100
 
 
 def write(path: Path, count: int) -> None:
@@ -45,15 +45,15 @@ def anonymous_mib() -> float:
 def training(path: Path) -> Callable[[], float]:
     """Some steps in the order of an epoch, going on where the last call stopped; returns the memory after them."""
     dataset = raectl.open_dataset(path)
-    config = raectl.Config(reg="tikhonov", width=WIDTH, device="cpu")
+    config = raectl.Config(reg="tikhonov", width=WIDTH, device="cpu", batch_size=BATCH)
     run = Run(resolve(config, dataset), dataset, Directory(Path("unused")), Progress())
     run.loop.model.train()
     order = run.loop.train_rows[rng.permutation(0, "order", len(run.loop.train_rows))]
 
     def steps() -> float:
         for _ in range(STEPS):
-            start = (run.position.batch * run.config.batch_size) % (len(order) - run.config.batch_size)
-            run.loop.step(order[start : start + run.config.batch_size])
+            start = (run.loop.position.batch * BATCH) % (len(order) - BATCH)
+            run.loop.step(order[start : start + BATCH])
         return anonymous_mib()
 
     return steps

@@ -41,8 +41,7 @@ def ours(checkpoint: Checkpoint, test: np.ndarray, n: int, seed: int) -> Images:
     """n samples of the checkpoint's mixture of 10, and reconstructions."""
     if DENSITY not in checkpoint.densities():
         checkpoint.fit_density("gmm", components=10, seed=seed)
-    to_items = checkpoint.modality.to_items
-    return Images(to_items(checkpoint.sample(n, seed, DENSITY)), to_items(checkpoint.reconstruct(test)))
+    return Images(checkpoint.sample(n, seed, DENSITY), checkpoint.reconstruct(test))
 
 
 def features(extractor: Extractor, images: np.ndarray) -> Tensor:

@@ -94,7 +94,8 @@ def make(row: Row, name: str, train: str, path: Path, scale: str, seed: int) -> 
     for kind in row.densities:
         if kind not in present:
             options = presets.PRESETS[f"{family}/2svae"].density.get(kind, {}) | SHORTER.get((scale, kind), {})
-            words = [word for option, value in options.items() for word in ("--option", f"{option}={value}")]
+            words = ["--components", "10"] if kind == "gmm" else []
+            words += [word for option, value in options.items() for word in ("--option", f"{option}={value}")]
             raectl("fit-density", path, "--density", kind, *words, "--seed", seed)
 
 

@@ -1,1 +1,1 @@
-"""To be described."""
+"""The checkpoint directory: a trained model, its data's summary, cached latents and fitted densities."""

@@ -33,7 +33,7 @@ from raectl.storage.lock import Lock
 
 BLOCK = 64  # rows that the networks run on at a time; see `padded_blocks`
 _DRAWN = 16 * BLOCK  # latents drawn at a time
-MODE = "mode"  # stream of the draws from what a decoder gave
+MODE = "mode"  # random stream of the draws from a decoder's distributions
 MOST_DRAWS = 10_000
 
 
@@ -143,12 +143,12 @@ class Checkpoint:
         """A data set as this model takes it; by default the one it was trained on, if that has not changed.
 
         Arguments:
-            source: the data; None for those of the training.
+            source: the data; None for the training data.
             progress: receives progress and notes.
-            max_bad: share of the items of a source that may be bad and are skipped; None for that of the training.
+            max_bad: share of the source's items that may be bad and are skipped; None for training's value.
 
         Raises:
-            RaectlError: the recorded data are not what they were, or the data do not suit the model.
+            RaectlError: the training data have changed, or the data do not suit the model.
         """
         progress = progress or Progress()
         if source is None and max_bad is not None:
@@ -194,17 +194,17 @@ class Checkpoint:
         Arguments:
             kind: a registered density.
             source: data to encode; None for the training data.
-            name: what to keep it under; None for the kind, with the components where it has them.
+            name: what to keep it under; None for the kind and its number of components.
             seed: of the fit.
             max_bad: as `open_data` takes it.
             progress: receives progress.
             options: the density's own, such as `components=10` or `components="auto"`.
 
         Returns:
-            The density with its held-out log-likelihood and what was tried.
+            The density, its log-likelihoods, and the numbers of components that were tried.
 
         Raises:
-            RaectlError: the data are not what they were, the latents do not suit, or another process writes here.
+            RaectlError: the data have changed, the latents cannot be used, or another process writes here.
         """
         with Lock(self.directory.path, (progress or Progress()).note) as lock:
             lock.acquire()
@@ -265,10 +265,13 @@ class Checkpoint:
             yield from self.decode_blocks(fitted.sample(min(_DRAWN, n - start), seed, start))
 
     def modes(self, n: int, seed: int, density: str | Density | None, draws: int) -> Iterator[np.ndarray]:
-        """`sample`, each latent decoded many times, as bytes: of each the most frequent valid item, (1, *stored) uint8.
+        """`sample`, each latent decoded at random `draws` times: its most frequent valid item, (1, *stored) uint8.
 
-        Valid is what the modality's first extractor takes for that: of molecules, what RDKit reads. Item i depends on
-        the seed and i alone. Raises as `check_draws` does.
+        The modality's first extractor says what is valid; of molecules, what RDKit reads. Item i depends on the seed
+        and i alone.
+
+        Raises:
+            UsageError, RaectlError: as `check_draws`.
         """
         is_valid = self._validity()
         blocks = self.sample_blocks(n, seed, density)
@@ -277,11 +280,11 @@ class Checkpoint:
             yield self.modality.mode(x_hat, draws, generator, is_valid)[None]
 
     def check_draws(self, draws: int | None) -> None:
-        """Raise, before any work is done, unless `modes` can draw so many; None is always well.
+        """Raise, before any work is done, unless `modes` can make so many draws; None is always accepted.
 
         Raises:
-            UsageError: they are out of range, or of these items each latent is one.
-            RaectlError: what tells valid items is not installed.
+            UsageError: they are out of range, or the decoder's output for these items is not a distribution.
+            RaectlError: the package that tells valid items apart is not installed.
         """
         if draws is None:
             return
@@ -307,7 +310,7 @@ class Checkpoint:
         """Write items as a picture, an archive or a directory of files, by the suffix of `out`.
 
         Arguments:
-            x: what a decoder gave, (N, *item_shape), or blocks of it; or items as a data set has them, uint8.
+            x: items, (N, *stored shape) uint8, or a decoder's output, (N, *item_shape); or blocks of either.
 
         Raises:
             RaectlError: there are none, or they cannot be written to `out`.

@@ -3,10 +3,11 @@
 import contextlib
 import math
 import re
+import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import NoneType
+from types import NoneType, UnionType
 from typing import Any
 
 import numpy as np
@@ -25,18 +26,6 @@ from raectl.storage.lock import Lock
 
 _HELD_OUT = 0.1  # share of latents from a file by which a density is judged
 _NAME = re.compile(r"[a-z0-9._-]+")
-_TYPES: dict[str, tuple[type, ...]] = {
-    "kind": (str,),
-    "options": (dict,),
-    "seed": (int,),
-    "order": (int,),
-    "weights": (str, NoneType),
-    "latents": (str,),
-    "arrays": (str,),
-    "nats_per_dimension": (dict,),
-    "stats": (dict,),
-    "bound": (bool,),
-}
 
 
 @dataclass(frozen=True)
@@ -111,8 +100,9 @@ def _read(path: Path) -> FittedDensity:
         raise RaectlError(error.message, error.hint or hint) from error
     try:
         density = FittedDensity(name=path.name, **record)
-        for name, kinds in _TYPES.items():
-            if type(getattr(density, name)) not in kinds:
+        for name, expected in typing.get_type_hints(FittedDensity).items():
+            kinds = typing.get_args(expected) if isinstance(expected, UnionType) else (expected,)
+            if type(getattr(density, name)) not in [typing.get_origin(kind) or kind for kind in kinds]:
                 raise TypeError(f"{name} has another type")
         for value in (density.nats_per_dimension["train"], density.nats_per_dimension["held_out"]):
             if type(value) not in (float, int, NoneType):

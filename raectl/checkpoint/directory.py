@@ -3,6 +3,7 @@
     config.json            everything needed to rebuild the model, and the SHA-256 of the weights it belongs to
     model.safetensors      the weights for use: best validation loss
     training.safetensors   one consistent instant of the training run, in one file: its rename is the transaction
+    items.safetensors      digests of the items trained on
     log.jsonl              a line per epoch
     metrics.jsonl          a line per measured number, with its protocol
     latents/ densities/ samples/ optimize/ README.md
@@ -58,6 +59,7 @@ class Directory:
     config = _Entry("config.json")
     model = _Entry("model.safetensors")
     training = _Entry("training.safetensors")
+    items = _Entry("items.safetensors")
     log = _Entry("log.jsonl")
     metrics = _Entry("metrics.jsonl")
     model_card = _Entry("README.md")
@@ -83,12 +85,19 @@ class Directory:
         return all((entry / "density.json").is_file() for entry in visible(self.densities))
 
     def require_own(self) -> None:
-        """Raise if one of the directory's names leads out of it, or is no file where it should be one.
-
-        What is read there would be somebody else's, and so would be what is written.
-        """
+        """Raise if an entry is a link out of the directory, through which other files would be read or written, or has
+        the wrong type."""
         home = self.path.resolve()
-        plain = [self.config, self.model, self.training, self.log, self.metrics, self.model_card, self.path / lock.NAME]
+        plain = [
+            self.config,
+            self.model,
+            self.training,
+            self.items,
+            self.log,
+            self.metrics,
+            self.model_card,
+            self.path / lock.NAME,
+        ]
         folders = [self.latents, self.densities, self.samples, self.optimize]
         _require_inside(home, plain, folders)
         for folder, names in ((self.densities, _OF_DENSITY), (self.optimize, _OF_OPTIMIZATION)):
@@ -140,7 +149,7 @@ class Directory:
             hint = "a newer raectl wrote it: update raectl" if newer else "it was not written by raectl"
             raise RaectlError(f"{self.config} has schema version {schema!r}, not {SCHEMA}", hint)
         try:
-            if "->" not in (record["config"].get("grammar") or "->"):  # a name or a path is for who types it
+            if "->" not in (record["config"].get("grammar") or "->"):  # a name or a path may only be typed
                 raise ValueError("the grammar is no text of one")
             config = Config.from_dict(record["config"])
             if None in (config.latent_dim, config.arch, config.beta):
@@ -150,7 +159,7 @@ class Directory:
                 raise ValueError("the grammar of the configuration is not that of the data")
             return config, data, record
         except (KeyError, TypeError, ValueError, AttributeError, RaectlError) as error:
-            why = getattr(error, "message", error)  # a hint is for whoever typed it
+            why = getattr(error, "message", error)  # its hint is about typing, not about a file
             raise RaectlError(f"{self.config} is damaged: {why}", "restore it from a copy") from error
 
     def write_config(self, config: Config, data: DataSummary, weights: dict[str, Any], threads: int) -> None:

@@ -64,7 +64,7 @@ class DataSummary:
         registry.check("modality", values["modality"])
         options = DataOptions(**values["options"])
         limits.check(options)
-        if "->" not in (options.grammar or "->"):  # a name or a path is for who types it
+        if "->" not in (options.grammar or "->"):  # a name or a path may only be typed
             raise ValueError("the grammar is no text of one")
         return cls(**{**values, "shape": shape, "options": options})
 
@@ -72,7 +72,7 @@ class DataSummary:
         """The source, to be opened again.
 
         Raises:
-            RaectlError: it is a pipe or a device, which whoever made the checkpoint may have wished us to wait for.
+            RaectlError: it is a pipe or a device, on which a hostile checkpoint could make us wait for ever.
         """
         path = Path(self.source)
         if path.exists() and not (path.is_file() or path.is_dir()):

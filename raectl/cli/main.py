@@ -30,7 +30,7 @@ from raectl.errors import Interrupted, RaectlError
 
 
 class _Terminated(BaseException):
-    """SIGTERM. No `RaectlError`: nobody who can do without what failed shall take it for that, and go on."""
+    """SIGTERM. Not a `RaectlError`, which some callers catch to go on without what failed."""
 
 
 _INTERRUPTED = 130

@@ -16,7 +16,7 @@ _talk = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 def plain(text: object) -> str:
-    """Text that no terminal acts on: control characters, such as those of a file's name, in Python's notation."""
+    """The text with control characters, which a file's name may hold, escaped as in Python."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in str(text))
 
 

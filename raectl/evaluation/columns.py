@@ -1,4 +1,4 @@
-"""What a model is judged by: the columns of the paper's Table 1, each a set of items to compare with real ones.
+"""The columns of the paper's Table 1: sets of items to compare with real ones.
 
     reconstruction     D(E(x)) of the real items themselves
     N                  samples of the prior, or of one Gaussian where the model has none or the paper fits one
@@ -32,7 +32,7 @@ from raectl.model.table import Model
 from raectl.progress import Progress
 from raectl.registry import resolve
 
-N = "N"
+N, RECONSTRUCTION, INTERPOLATION = "N", "reconstruction", "interpolation"
 
 
 @runtime_checkable
@@ -53,7 +53,7 @@ class Column:
         density: name of the fitted density they come from or through, or None.
         batches: makes the items, (B, *stored) uint8, a batch at a time.
         draws: how often each was decoded, see `Checkpoint.modes`; None for once.
-        errors: means of the modality's measures of reconstructions, known once all batches are made; None for others.
+        errors: means of the modality's metrics of reconstructions, known once all batches are made; None for others.
     """
 
     name: str
@@ -96,7 +96,7 @@ def columns(
     progress = progress or Progress()
     fitted = _fitted(checkpoint, densities, progress)
     codes = _Codes(checkpoint, real, kind, seed)
-    found = [Column("reconstruction", len(real), None, codes.reconstructions, errors=codes.errors)]
+    found = [Column(RECONSTRUCTION, len(real), None, codes.reconstructions, errors=codes.errors)]
 
     def samples(name: str, density: Density, stored: str | None) -> Column:
         def blocks() -> Iterator[np.ndarray]:
@@ -110,14 +110,14 @@ def columns(
         found.append(samples(N, first, None))
     for name, density in fitted.items():
         found.append(samples(name, density, name))
-    found.append(Column("interpolation", len(real), None, codes.interpolations))
+    found.append(Column(INTERPOLATION, len(real), None, codes.interpolations))
     for name, density in fitted.items():
         if isinstance(density, Recoding):
             through = _Codes(checkpoint, real, kind, seed, density)
             found.append(
-                Column(f"reconstruction by {name}", len(real), name, through.reconstructions, errors=through.errors)
+                Column(f"{RECONSTRUCTION} by {name}", len(real), name, through.reconstructions, errors=through.errors)
             )
-            found.append(Column(f"interpolation by {name}", len(real), name, through.interpolations))
+            found.append(Column(f"{INTERPOLATION} by {name}", len(real), name, through.interpolations))
     return found
 
 

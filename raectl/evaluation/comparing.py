@@ -1,4 +1,4 @@
-"""Several checkpoints side by side: what was measured of each, in one table, and what each makes, in one picture."""
+"""Compare checkpoints: their recorded metrics in one table, their items in one picture."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,13 +19,13 @@ _SAME = ("data", "n", "extractor")  # what two measurements must share to be com
 
 
 def records(checkpoint: Checkpoint) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl that `raectl evaluate` measured of these weights, the newest of each last."""
+    """The lines of metrics.jsonl that belong to the present weights, the newest last."""
     lines = checkpoint.directory.read_metrics()
     return [line for line in lines if line.get("weights") == checkpoint.weights and _is_comparable(line)]
 
 
 def _is_comparable(line: Mapping[str, Any]) -> bool:
-    """Whether a line has what a table of several models needs, of its type."""
+    """Whether a line has the fields that a table of several models needs."""
     numbers = type(line["value"]) in (int, float) and type(line.get("se")) in (int, float, NoneType)
     return numbers and type(line.get("n")) is int and isinstance(line.get("extractor"), str)
 
@@ -85,7 +85,7 @@ def labels(checkpoints: Sequence[Checkpoint]) -> list[str]:
 
 
 def densities(checkpoint: Checkpoint) -> list[str | None]:
-    """Names of the fitted densities of these weights; None for the prior of a model that has one and nothing fitted."""
+    """Names of the densities fitted to these weights; [None], the prior, if there are none and the model has one."""
     fitted = [e.name for e in list_fitted(checkpoint.directory) if e.weights == checkpoint.weights]
     model: Model = resolve("model", checkpoint.config.model)
     return [*fitted] or ([None] if model.prior else [])

@@ -1,9 +1,9 @@
-"""How good a model is: every column of the paper's Table 1 times every measure of two sets of items.
+"""Evaluate a model: every column of the paper's Table 1, by every set metric that its items have.
 
-Each is measured on the bytes that `raectl sample` and the like would write, against real items that the model has not
-seen. What real items score against real items (`real`) says what two samples of the same data differ by: with finitely
-many of them, the Fréchet distance is far from 0 even for a perfect model. It is no bound: a reconstruction is nearer to
-its own original than another real item, and half the items, where `real` has no more, make the distance larger.
+Columns are compared, as the bytes that `raectl sample` and the like would write, with real items that the model has not
+seen. The row `real` compares real items with real items: the difference of two samples of the same data, which for the
+Fréchet distance is far from 0 at small n. It is no bound: a reconstruction is nearer to its own original than another
+real item is, and where `real` has only half the items, its distance is larger.
 """
 
 import time
@@ -29,7 +29,7 @@ from raectl.registry import check, resolve
 
 REAL = "real"
 DEFAULT_N = 10_000  # the paper's
-_FEWEST = 12  # items: the nearest five of each must mean something
+_FEWEST = 12  # items; neighbourhoods of five must mean something
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Measurement:
         of: the column's name, see `raectl.evaluation.columns`; `real` for other real items.
         density: name of the fitted density it rests on, or None.
         measured: {metric: value and standard error}.
-        protocol: how: numbers of items, data, features, seed, weights, version, seconds.
+        protocol: how it was measured: numbers of items, data, features, seed, weights, version, seconds.
     """
 
     of: str

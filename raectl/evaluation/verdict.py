@@ -1,55 +1,52 @@
 """What the numbers of an evaluation mean: what is farthest from real, by how much, what to try next."""
 
+import math
 from collections.abc import Sequence
 
+from raectl.evaluation.columns import INTERPOLATION, RECONSTRUCTION, N
 from raectl.evaluation.evaluation import REAL, Measurement
+from raectl.metrics.reference import LOWER_IS_BETTER
 
 _SAME = 0.01  # relative difference up to which numbers count as equal
 _CLEAR = 2.0  # standard errors above which a difference is one
 _MOSTLY = 0.5  # share of a distance
 
 
-def verdict(results: Sequence[Measurement]) -> list[str]:
-    """Sentences on the results of `Evaluation`, the most important first; none where nothing can be compared."""
-    return [*_farthest(results), *_validity(results), *_equal(results)]
+def verdict(results: Sequence[Measurement], metric: str) -> list[str]:
+    """Sentences on the results of `Evaluation`, the most important first; none where nothing can be compared.
+
+    Arguments:
+        results: one for each column, that of real items among them.
+        metric: the number to judge by, such as the kernel distance.
+    """
+    return [*_farthest(results, metric), *_equal(results)]
 
 
-def _farthest(results: Sequence[Measurement]) -> list[str]:
-    """By the kernel distance, which is unbiased and has a standard error."""
-    found = {r.of: r.measured["kernel"] for r in results if "kernel" in r.measured}
-    real = found.pop(REAL, None)
-    if real is None or not found:
+def _farthest(results: Sequence[Measurement], metric: str) -> list[str]:
+    """Of reconstructions and samples; of N's only where no density is fitted, of interpolations never."""
+    measured = [r for r in results if metric in r.measured]
+    real = next((r.measured[metric] for r in measured if r.of == REAL), None)
+    fitted = [r for r in measured if r.density and not r.of.startswith(INTERPOLATION)]
+    judged = [r for r in measured if r.of == RECONSTRUCTION] + (fitted or [r for r in measured if r.of == N])
+    if real is None or not judged:
         return []
-    worst = max(found, key=lambda name: found[name].value)
-    error = ((found[worst].se or 0.0) ** 2 + (real.se or 0.0) ** 2) ** 0.5
-    gap = found[worst].value - real.value
-    if gap <= _CLEAR * error:
+    found = {r.of: r.measured[metric] for r in judged}
+    sign = 1 if LOWER_IS_BETTER[metric] else -1
+    gaps = {name: sign * (measured.value - real.value) for name, measured in found.items()}
+    worst = max(gaps, key=lambda name: gaps[name])
+    error = math.hypot(found[worst].se or 0.0, real.se or 0.0)
+    if gaps[worst] <= _CLEAR * error:
         return ["verdict: no difference from real items was found at this n; more --data would tell more"]
-    text = f"verdict: farthest from real: {worst}, kernel distance {found[worst].value:.3g} (real {real.value:.2g}"
-    text += f"; {gap / error:.0f} standard errors)" if error else ")"
-    rest = found.get("reconstruction")
-    if rest is None:
+    text = f"verdict: farthest from real: {worst}, {metric} {found[worst].value:.3g} (real {real.value:.2g}"
+    text += f", {gaps[worst] / error:.0f} standard errors)" if error else ")"
+    if RECONSTRUCTION not in gaps:
         return [text]
-    share = (rest.value - real.value) / gap
-    if worst == "reconstruction" or share > _MOSTLY:
-        return [
-            f"{text}; reconstructions are at {rest.value:.3g} already, so most of it is the decoder's: "
-            "train longer (--epochs), with a larger --width or --latent-dim, or on more images"
-        ]
-    return [
-        f"{text}; reconstructions are at {rest.value:.3g}, so most of it is the density's: "
-        "raectl fit-density with another --density (student-t, flow), or a smaller --latent-dim"
-    ]
-
-
-def _validity(results: Sequence[Measurement]) -> list[str]:
-    """Of strings."""
-    found = {r.of: r.measured["valid"].value for r in results if "valid" in r.measured and r.of != REAL}
-    if not found:
-        return []
-    worst = min(found, key=lambda name: found[name])
-    text = f"verdict: fewest valid strings: {worst}, {found[worst]:.0%}"
-    return [f"{text}; more --epochs, or raectl sample --draws 100, make more valid" if found[worst] < 1 else text]
+    at = f"reconstructions have {found[RECONSTRUCTION].value:.3g}"
+    if gaps[RECONSTRUCTION] > _MOSTLY * gaps[worst]:
+        remedy = "train longer (--epochs), with a larger --width or --latent-dim, or on more data"
+        return [f"{text}; {at} already, so most of it is the autoencoder's: {remedy}"]
+    remedy = "raectl fit-density with another --density (student-t, flow), or a smaller --latent-dim"
+    return [f"{text}; {at}, so most of it is the density's: {remedy}"]
 
 
 def _equal(results: Sequence[Measurement]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The model card: README.md of a checkpoint directory, for whoever is handed it."""
+"""The model card: README.md of a checkpoint directory."""
 
 from raectl import registry
 from raectl.checkpoint.summary import DataSummary
@@ -30,7 +30,7 @@ Autoencoders", ICLR 2020. What the model may be used for depends on its data, of
 
 
 def text(config: Config, data: DataSummary, position: Position) -> str:
-    """The card's Markdown for a run at some position. It holds no path: a card is handed on."""
+    """The card's Markdown for a run at some position. It holds no path, since checkpoints are passed on."""
     regularizers = [
         name + (f" (weight {options['weight']:g})" if "weight" in options else "")
         for name, options in config.reg.items()

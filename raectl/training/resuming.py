@@ -1,4 +1,4 @@
-"""Which configuration a resumed run goes on with: the stored one, and whether what was asked for agrees with it."""
+"""The configuration of a resumed run: the stored one, if the options given do not contradict it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +20,7 @@ def resumed(directory: Directory, given: dict[str, Any]) -> Config:
     """The stored configuration with the options that resuming may change.
 
     Arguments:
-        given: the options asked for; those of a regularizer that are not among them stay as they were.
+        given: options that were typed; a regularizer's other options stay as stored.
 
     Raises:
         RaectlError: the stored configuration and the training state do not belong together.

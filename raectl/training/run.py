@@ -9,6 +9,7 @@ import torch
 
 from raectl.checkpoint.checkpoint import Checkpoint, load
 from raectl.checkpoint.directory import Directory
+from raectl.checkpoint.items import difference, write_items
 from raectl.checkpoint.summary import DataSummary
 from raectl.config import Config
 from raectl.data import DataOptions, Dataset, open_dataset
@@ -150,6 +151,7 @@ class Run:
             lock.acquire()  # another process may have made it while the data were opened
         with atomic_directory(target, replace=overwrite) as temporary:
             lock.acquire(temporary)
+            write_items(Directory(temporary).items, self.dataset)
             self._write_into(Directory(temporary))
 
     def restore(self) -> None:
@@ -175,13 +177,16 @@ class Run:
     def _other_data(self, summary: DataSummary) -> RaectlError:
         """The error for data that are not those that the run began with."""
         path = self.directory.path
-        counts = f"{self.summary.n:,} items, and the run began with {summary.n:,}"
-        if self.summary.n == summary.n:
-            counts = f"{summary.n:,} items as then, but not the same or not in the same order"
-        message = f"{self.dataset.source} is not the data that {path} was trained on: it has {counts}"
-        where = "" if self.summary.source == summary.source else f" (they were {summary.source})"
+        try:
+            how = difference(self.directory.items, self.dataset)
+        except RaectlError:  # the file is damaged: the counts must do
+            how = f"{self.summary.n:,} items, where there were {summary.n:,}"
+        where = "" if self.summary.source == summary.source else f" ({summary.source})"
         anew = command("raectl", "train", "--data", self.dataset.source, "--out", "NEW")
-        return RaectlError(message, f"a run goes on with its own data{where}; for a new model of these: {anew}")
+        return RaectlError(
+            f"{self.dataset.source} is not the data that {path} was trained on: {how}",
+            f"a run goes on with its own data{where}; for a new model of these: {anew}",
+        )
 
     def save(self) -> None:
         """Write the state to the directory, in one rename, and the best weights after it."""

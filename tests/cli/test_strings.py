@@ -140,7 +140,7 @@ WRONG = {
     "train --data {d} --out {n}": (2, ["of which grammar?", "--grammar expressions"]),
     "train --data {d} --grammar nonesuch --out {n}": (2, ["--grammar 'nonesuch'", "expressions, smiles"]),
     "train --data {d} --grammar smiles --out {n}": (1, ["none of the 60 lines in"]),
-    "train --data {d} --grammar expressions --max-productions 7 --out {n}": (1, ["rules are more than 7"]),
+    "train --data {d} --grammar expressions --max-productions 7 --out {n}": (1, ["productions are more than 7"]),
     "train --data {d} --grammar expressions --image-size 32 --out {n}": (2, ["--image-size has no effect", "strings"]),
     "train --data {d} --grammar expressions --arch conv32 --out {n}": (2, ["shape (C, S, S), not (9, 12)"]),
     "train --data digits --grammar expressions --out {n}": (2, ["--grammar has no effect on digits", "images"]),
@@ -157,7 +157,7 @@ WRONG = {
     "evaluate {c} --data digits": (1, ["digits: these are images, the model is for strings"]),
     "reconstruct {c} --data {l} -o {n}.txt": (
         1,
-        ["line 2 (1+2+3+x+x+1: its 12 rules are more than 9)", "productions 9 lists"],
+        ["line 2 (1+2+3+x+x+1: its 12 productions are more than 9)", "productions 9 lists"],
     ),
     "reconstruct {c} --data {l} --max-bad 0.5 -o {n}.txt": (1, ["6 of 7 lines"]),
     "fit-density {c} --data {l} --max-bad 0.5 --density gaussian": (1, ["6 of 7 lines", "--max-bad"]),

@@ -1,1 +1,1 @@
-"""To be described."""
+"""The commands, a file each; what is slow to import is imported inside their functions."""

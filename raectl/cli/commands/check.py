@@ -8,7 +8,7 @@ import typer
 from raectl.cli import options as o
 
 _SHOWN = 20  # bad items listed on a terminal; --json has all
-_FEW = 5  # equal ones, and those of one value
+_FEW = 5  # equal or constant items listed
 
 
 def check(
@@ -69,7 +69,7 @@ def _are_images(dataset: Any) -> bool:
 
 
 def _list(item: str, what: str, pairs: Sequence[tuple[str, str]], most: int) -> None:
-    """The first of some items, each with what there is to say of it."""
+    """A table of the first items, and what is said of each."""
     from raectl.cli.output import emit_table
     from raectl.data.limits import shown
 

@@ -60,12 +60,13 @@ def evaluate(
             progress=progress,
         )
         results = list(evaluation)
+    sentences = verdict(results, evaluation.extractor.judged_by)
     if as_json:
         numbers = [line for r in results for line in r.records]
-        emit({"checkpoint": str(ckpt), "numbers": numbers, "verdict": verdict(results)}, as_json=True)
+        emit({"checkpoint": str(ckpt), "numbers": numbers, "verdict": sentences}, as_json=True)
     else:
         _table(results)
-        for sentence in verdict(results):
+        for sentence in sentences:
             say(sentence)
     if evaluation.on_training_data:
         say("warning: these are the data the model was trained on; give it others", style="yellow")

@@ -43,7 +43,7 @@ def fit_density(
 ) -> None:
     """Fit a density to a checkpoint's latents, or to anybody's, and say how likely held-out latents are under it.
 
-    Example: [bold]raectl fit-density ckpt --components 10[/]
+    Example: [bold]raectl fit-density ckpt[/]
     """
     from raectl.checkpoint import densities as fitted
     from raectl.cli.terminal import TerminalProgress

@@ -28,8 +28,8 @@ def optimize(
     """
     from raectl.checkpoint.checkpoint import load
     from raectl.cli.terminal import TerminalProgress
-    from raectl.optimization.run import Settings
     from raectl.optimization.run import optimize as run
+    from raectl.optimization.settings import Settings
 
     settings = Settings(objective, rounds=rounds, batch=batch, points=points, inducing=inducing, seed=seed)
     checkpoint = load(ckpt, device)

@@ -11,7 +11,7 @@ from raectl.cli import options as o
 def train(
     context: typer.Context,
     source: Annotated[
-        str | None, typer.Argument(metavar="[SOURCE]", show_default=False, help="The same as --data SOURCE.")
+        str | None, typer.Argument(metavar="SOURCE", show_default=False, help="The same as --data SOURCE.")
     ] = None,
     data: Annotated[str | None, o.data(o.SOURCES, "digits", "--data", metavar="SOURCE")] = None,
     image_size: o.ImageSize = None,
@@ -99,7 +99,7 @@ def train(
 def _merge(
     typed: dict[str, Any], local: dict[str, Any], preset: str | None, file: Path | None
 ) -> tuple[dict[str, Any], Any]:
-    """Options from the preset, over them those of the file, over them those that were typed; the preset's density."""
+    """Options of the preset, overridden by the file's, overridden by those typed; and the preset's density."""
     from raectl import presets
     from raectl.config import REGULARIZER_OPTIONS, read_toml
     from raectl.errors import UsageError
@@ -118,7 +118,7 @@ def _merge(
 
 
 def _merge_regularizers(given: dict[str, Any], begun: Path | None) -> None:
-    """Put the options of regularizers where `Config` has them: to those given, or to those of a run once begun."""
+    """Move the options of regularizers into `reg`, where `Config` has them; when resuming, beside the stored ones."""
     from raectl.checkpoint.directory import Directory
     from raectl.config import REGULARIZER_OPTIONS, Config, option
     from raectl.errors import UsageError

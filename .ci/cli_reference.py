@@ -1,0 +1,72 @@
+"""Write the reference of the command line, docs/cli.md, from the program itself.
+
+python .ci/cli_reference.py > docs/cli.md
+"""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from raectl.cli.main import app
+from raectl.cli.output import plain
+
+_HEAD = """\
+# Command line
+
+Generated from the program by `python .ci/cli_reference.py > docs/cli.md`; `raectl COMMAND --help` says the same.
+Every command takes `--json` (one JSON object on stdout and nothing else) and `--debug` (the traceback of an error).
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 and 143 interrupted after saving.
+"""
+_COMMON = ("as_json", "debug", "show_help")
+
+
+def reference() -> str:
+    """The whole page."""
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    return "\n".join([_HEAD, *(line for name in commands for line in _command(name, commands[name]))])
+
+
+def _command(name: str, command: Any) -> Iterator[str]:
+    text = inspect.cleandoc(command.help or "").replace("[bold]", "`").replace("[/]", "`")
+    arguments = [
+        _metavar(p) if p.required else f"[{_metavar(p).strip('[]')}]"
+        for p in command.params
+        if p.param_type_name == "argument"
+    ]
+    yield f"## raectl {' '.join([name, *arguments])}\n\n{text}\n"
+    yield "| | | default |\n|---|---|---|"
+    for parameter in command.params:
+        if parameter.name not in _COMMON and parameter.opts != ["--help", "-h"]:
+            yield f"| {_typed(parameter)} | {_escaped(parameter.help or '')} | {_escaped(_default(parameter))} |"
+    yield ""
+
+
+def _metavar(parameter: Any) -> str:
+    return str(parameter.metavar or parameter.bare_type().strip("<>").upper())
+
+
+def _typed(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return f"`{_metavar(parameter)}`"
+    value = "" if parameter.is_flag else f" {_metavar(parameter)}"
+    flags = ", ".join(f"`{flag}{value}`" for flag in parameter.opts)
+    return flags.replace("|", "\\|") + (", repeatable" if parameter.multiple else "")
+
+
+def _default(parameter: Any) -> str:
+    shown = getattr(parameter, "show_default", None)
+    if isinstance(shown, str):
+        return shown
+    if shown is False or parameter.default is None or getattr(parameter, "is_flag", False):
+        return "required" if parameter.required else ""
+    return str(parameter.default)
+
+
+def _escaped(text: str) -> str:
+    return plain(" ".join(text.split())).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

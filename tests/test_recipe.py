@@ -1,0 +1,84 @@
+"""CONTRIBUTING.md's recipe "Add a regularizer", performed on a copy of the package."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import raectl
+
+ROOT = Path(raectl.__file__).parents[1]
+PROGRAM = "from raectl.cli.main import main; main()"
+
+
+def recipe(title: str) -> tuple[str, str, str]:
+    """The new file's path and text, and the registry's new line."""
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    part = text.split(f"## {title}\n", 1)[1] if f"\n## {title}\n" in text else text.split(f"### {title}\n", 1)[1]
+    path = re.search(r"`(raectl/model/regularizers/\w+\.py)`", part)
+    content, line = re.findall(r"```python\n(.*?)```", part, re.DOTALL)[:2]
+    assert path
+    return path[1], content, line
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project in which the recipe was followed."""
+    home = tmp_path_factory.mktemp("recipe")
+    for name in ("raectl", "tests"):
+        shutil.copytree(ROOT / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, home)
+    path, content, line = recipe("Add a regularizer")
+    assert not (home / path).exists()
+    (home / path).write_text(content, "utf-8")
+    registry = home / "raectl" / "registry.py"
+    text = registry.read_text("utf-8")
+    (last,) = re.findall(r'\n        "spectral-norm": [^\n]*\n', text)
+    registry.write_text(text.replace(last, f"{last}        {line.strip()}\n"), "utf-8")
+    return home
+
+
+def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+    for name in [name for name in environment if name.startswith("PYTEST_")]:
+        del environment[name]
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def name_of(line: str) -> str:
+    found = re.search(r'"([a-z-]+)":', line)
+    assert found
+    return found[1]
+
+
+def test_it_is_in_the_help(project: Path) -> None:
+    name = name_of(recipe("Add a regularizer")[2])
+    done = run(project, "-c", PROGRAM, "train", "--help")
+    assert done.returncode == 0 and name in done.stdout, done.stderr
+
+
+def test_it_trains_and_its_penalty_falls(project: Path) -> None:
+    name = name_of(recipe("Add a regularizer")[2])
+    options = ("--width", "2", "--latent-dim", "4", "--batch-size", "100", "--device", "cpu", "--precision", "fp32")
+    done = run(project, "-c", PROGRAM, "train", "digits", "--reg", name, "--epochs", "2", "--out", "ckpt", *options)
+    assert done.returncode == 0, done.stderr
+    assert name in json.loads((project / "ckpt" / "config.json").read_text())["config"]["reg"]
+    first, second = map(json.loads, (project / "ckpt" / "log.jsonl").read_text().splitlines())
+    assert second["train"][name] != first["train"][name] > 0 and second["weights"][name] > 0
+
+
+def test_it_passes_the_contract_tests(project: Path) -> None:
+    name = name_of(recipe("Add a regularizer")[2])
+    chosen = ["-k", f"regularizer and {name}", "-n0", "-q", "-p", "no:cacheprovider"]
+    done = run(project, "-m", "pytest", "tests/test_contracts.py", *chosen)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"(\d+) passed", done.stdout)
+    assert found and int(found[1]) >= 5
