@@ -319,7 +319,7 @@ class Checkpoint:
         items = [self._to_items(torch.tensor(b) if isinstance(b, np.ndarray) else b) for b in blocks]
         if not sum(map(len, items)):
             raise RaectlError(f"there are no items to write to {out}")
-        self.modality.write(Path(out), items, sum(map(len, items)))
+        self.modality.writer.write(Path(out), items, sum(map(len, items)))
 
     def _to_items(self, x: Tensor) -> np.ndarray:
         return x.cpu().numpy() if x.dtype == torch.uint8 else self.modality.to_items(x.float())

@@ -152,7 +152,7 @@ class Directory:
             if "->" not in (record["config"].get("grammar") or "->"):  # a name or a path may only be typed
                 raise ValueError("the grammar is no text of one")
             config = Config.from_dict(record["config"])
-            if None in (config.latent_dim, config.arch, config.beta):
+            if None in (config.latent_dim, config.arch, config.beta, config.batch_size):
                 raise ValueError("an option without a value")
             data = DataSummary.from_dict(record["data"])
             if config.grammar != data.options.grammar:

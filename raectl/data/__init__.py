@@ -1,4 +1,4 @@
-"""A SOURCE becomes a `Dataset`: one array of bytes, and what is known of it."""
+"""Data: a SOURCE as the user names it (a folder, a zip, an array file, ...) => a `Dataset`, one uint8 array."""
 
 from raectl.data.dataset import Dataset, split
 from raectl.data.opening import open_dataset

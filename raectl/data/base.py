@@ -1,4 +1,4 @@
-"""What a source is: something that recognises a SOURCE by its name and opens it."""
+"""The interface of a source: a class that recognises one kind of SOURCE and opens it."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -9,23 +9,19 @@ from raectl.progress import Progress
 
 
 class Source(ABC):
-    """One kind of SOURCE. A new kind is a subclass in a file of its own and one line in the registry.
+    """One kind of SOURCE. A new kind is a subclass in its own file and a line in the registry."""
 
-    Attributes:
-        background: colour behind transparent pixels and around padded images where the user gave none.
-    """
-
-    background: ClassVar[str] = "white"
+    background: ClassVar[str] = "white"  # default colour behind transparent pixels and around padded images
 
     @classmethod
     @abstractmethod
     def recognises(cls, spec: str) -> bool:
-        """Whether `spec` is of this kind, told cheaply: by its name, what is on the disk, or the first few bytes."""
+        """Whether `spec` is of this kind, by a cheap test: its name, its type on the disk, its first few bytes."""
 
     @abstractmethod
     def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
-        """The items of `spec`.
+        """Read the items of `spec`.
 
         Raises:
-            RaectlError: it cannot be read, holds nothing, or too little of it is whole.
+            RaectlError: it cannot be read, is empty, or has too many bad items.
         """

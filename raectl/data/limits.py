@@ -1,4 +1,4 @@
-"""What holds for every source: options in range, the choice of size and channels, how many bad images are too many."""
+"""Limits for all sources: ranges of options, choice of size and channels, how many bad items are too many."""
 
 import os
 import re
@@ -15,15 +15,15 @@ from raectl.grammars.parser import LONGEST
 
 FITS = ("pad", "crop", "stretch")
 SMALLEST, LARGEST = 8, 512  # allowed sides of the square images, in pixels
-_KEPT = 128  # images that share one square size up to this keep it
+_KEPT = 128  # the default image size is that of the images if all are square, equal and at most this large
 DEFAULT_SIZE = 64
-NAMED = 5  # bad images named in a message, and the number that is forgiven whatever the total
+NAMED = 5  # bad items named in a message, and the number that is tolerated whatever the total
 
-# Suffixes by which a file claims to be an image. No EPS or PDF (they run programs), no TGA (any bytes pass for one).
+# Suffixes of image files. No EPS or PDF (they run programs), no TGA (it has no signature).
 _SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".webp", ".avif", ".bmp", ".dib", ".gif",
              ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm")  # fmt: skip
-_LARGE_UNPACKED, _LARGEST_RATIO = 2**29, 100  # bytes, and a ratio that no images reach: only both are suspicious
-_LITTER = frozenset({"__MACOSX", "@eaDir"})  # what archivers and file servers leave behind
+_LARGE_UNPACKED, _LARGEST_RATIO = 2**29, 100  # bytes, and a compression ratio: a file above both is refused
+_LITTER = frozenset({"__MACOSX", "@eaDir"})  # made by archivers and file servers
 
 Bad = tuple[str, str]  # name, reason
 
@@ -35,45 +35,45 @@ def suffix(name: str) -> str:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file of this name claims to be an image of a kind that we read."""
+    """Whether a file name has the suffix of a supported image format."""
     return suffix(name) in _SUFFIXES
 
 
 def is_litter(part: str) -> bool:
-    """Whether a file or folder of this name is hidden, or nothing that a user would call data."""
+    """Whether a file or folder of this name is hidden, or made by an archiver or a file server."""
     return part.startswith(".") or part in _LITTER
 
 
 def shown(name: str) -> str:
-    """`name` for a message: as it is, or quoted with escapes if it is empty or holds control characters."""
+    """`name` for a message: unchanged, or quoted and escaped if it is empty or has control characters."""
     return name if name and name.isprintable() else repr(name)
 
 
 def absolute(spec: str) -> Path:
-    """The path of a SOURCE from the root. Links stay: the name that the user gave tells the kind, not its target's."""
+    """The absolute path of a SOURCE. Links are not resolved: the suffix of the given name determines the kind."""
     return Path(os.path.abspath(spec))  # noqa: PTH100
 
 
 def refuse_bomb(path: Path, unpacked: int) -> None:
-    """Raise if a compressed file would fill the memory with what can only be emptiness."""
+    """Raise a `RaectlError` if a file that would unpack to so many bytes looks like a decompression bomb."""
     packed = path.stat().st_size
     if unpacked > _LARGE_UNPACKED and unpacked > _LARGEST_RATIO * packed:
         message = f"{shown(str(path))} would unpack from {packed:,} to {unpacked:,} bytes"
-        raise RaectlError(message, "if that is meant, save it as .npy, which takes no memory")
+        raise RaectlError(message, "if that is intended, save it as .npy, which is memory-mapped")
 
 
 def item_shape(options: DataOptions) -> tuple[int, int, int]:
-    """(S, S, C) of the images, for options that are resolved."""
+    """(S, S, C) of the images, from resolved options."""
     assert options.image_size is not None
     assert options.channels is not None
     return options.image_size, options.image_size, options.channels
 
 
 def check(options: DataOptions) -> None:
-    """Raise a `UsageError` that names the first option that is out of its range."""
+    """Raise a `UsageError` that names the first option out of its range."""
     for name in ("image_size", "channels", "max_productions"):
         if type(value := getattr(options, name)) not in (int, type(None)):
-            raise UsageError(f"{name} {value!r} is no whole number")
+            raise UsageError(f"{name} {value!r} is not a whole number")
     if options.max_productions is not None and not 1 <= options.max_productions <= LONGEST:
         raise UsageError(f"--max-productions {options.max_productions} is out of range: 1 to {LONGEST}")
     if options.image_size is not None and not SMALLEST <= options.image_size <= LARGEST:
@@ -83,7 +83,7 @@ def check(options: DataOptions) -> None:
     if options.channels not in (None, 1, 3):
         raise UsageError(f"images have 1 channel (grey) or 3 (colour), not {options.channels}")
     if not 0 <= options.max_bad <= 1:
-        raise UsageError(f"--max-bad {options.max_bad:g} is no share from 0 to 1", "5 % are 0.05")
+        raise UsageError(f"--max-bad {options.max_bad:g} is not a share from 0 to 1", "5 % is 0.05")
     if options.background is not None:
         try:
             ImageColor.getrgb(options.background)
@@ -95,12 +95,12 @@ def check(options: DataOptions) -> None:
 def resolve(
     options: DataOptions, sizes: Collection[tuple[int, int]], grey: bool, background: str
 ) -> tuple[DataOptions, tuple[str, ...]]:
-    """Fill in the options that the user left open, and tell of a size that was chosen for them.
+    """Fill in the options that the user left open; with a note if images are resized or cropped.
 
     Arguments:
-        sizes: the different (width, height) of the images, upright, in pixels.
-        grey: whether all of them are grey.
-        background: the source's own.
+        sizes: the distinct (width, height) of the images, in pixels.
+        grey: whether all images are grey.
+        background: the source's default.
     """
     smallest, largest = (pick(sizes, key=lambda wh: (wh[0] * wh[1], wh)) for pick in (min, max))
     own = largest[0] if len(sizes) == 1 and largest[0] == largest[1] else None
@@ -113,7 +113,7 @@ def resolve(
     notes: tuple[str, ...] = ()
     lost = max(1 - min(wh) / max(wh) for wh in sizes) if options.fit == "crop" else 0.0
     cut = f", which cuts off {'up to ' if len(sizes) > 1 else ''}{lost:.0%} of each" if round(lost, 2) else ""
-    # A size that was given for training need not be told again, but what it costs, and that a model has another, must.
+    # A size that the user gave for training is not noted, unless it crops; the size of an existing model is.
     if cut or (size != own and (options.image_size is None or options.channels is not None)):
         what = "{}x{}".format(*largest)
         if len(sizes) > 1:
@@ -128,9 +128,12 @@ def resolve(
 
 
 class BadItemsError(RaectlError):
-    """Too many items are bad; has the names and reasons of those found so far, and the number of all items.
+    """Too many items are bad.
 
-    Its message is the `summary`, which names none, and the first of them.
+    Attributes:
+        summary: the message without names.
+        bad: (name, reason) of the bad items found so far.
+        total: number of all items.
     """
 
     def __init__(self, summary: str, named: str, hint: str | None, bad: Sequence[Bad], total: int) -> None:
@@ -139,14 +142,14 @@ class BadItemsError(RaectlError):
 
 
 def too_many(bad: int, total: int, options: DataOptions) -> bool:
-    """Whether so many bad images are more than the options allow; none being good is always too few."""
+    """Whether `bad` items are more than the options allow; always if no item is good."""
     if options.strict:
         return bad > 0
     return bad == total or (bad > NAMED and bad > options.max_bad * total)
 
 
 def by_number(bad: Bad) -> list[tuple[bool, int, str]]:
-    """A key to sort the bad items by name, numbers in them by their value.
+    """Sort key by name, with numbers in the name compared by value.
 
     Example:
         >>> sorted([("line 10", ""), ("line 9", "")], key=by_number)[0][0]
@@ -158,7 +161,7 @@ def by_number(bad: Bad) -> list[tuple[bool, int, str]]:
 def tolerate(
     bad: Sequence[Bad], total: int, where: str, options: DataOptions, what: str = "images", *, so_far: bool = False
 ) -> tuple[str, ...]:
-    """A note on the items that had to be skipped, empty if there were none; `so_far`, others may be bad too.
+    """A note on skipped items, () if there are none; with `so_far`, the message says that more may be bad.
 
     Raises:
         BadItemsError: there are too many.
@@ -170,18 +173,18 @@ def tolerate(
     if too_many(len(bad), total, options):
         if len(bad) == total:
             summary = f"none of the {total} {what} in {shown(where)} could be read"
-            raise BadItemsError(summary, named, f"are they what {shown(where)} should hold?", bad, total)
+            raise BadItemsError(summary, named, f"is {shown(where)} the right SOURCE?", bad, total)
         least = "at least " if so_far and len(bad) < total else ""
         summary = f"{least}{len(bad)} of {total} {what} in {shown(where)} could not be read"
         allowed = "none is allowed" if options.strict else f"up to {NAMED} are skipped, or {100 * options.max_bad:g} %"
-        listed = f"{command('raectl', 'check', where, *_of_strings(options))} lists them"
+        listed = f"{command('raectl', 'check', where, *_string_options(options))} lists them"
         raise BadItemsError(summary, named, f"repair or remove them: {allowed} (--max-bad); {listed}", bad, total)
     was = "was" if len(bad) == 1 else "were"
     return (f"{len(bad)} of {total} {what} could not be read and {was} skipped: {named}",)
 
 
-def _of_strings(options: DataOptions) -> Iterator[str]:
-    """The options of strings as they are typed; a grammar of the user's own is in a file that only the user knows."""
+def _string_options(options: DataOptions) -> Iterator[str]:
+    """The options of strings as typed on the command line, with FILE for a grammar that is not built in."""
     if options.grammar is not None:
         known = {grammars.canonical(name): name for name in grammars.names()}
         yield from ("--grammar", known.get(grammars.canonical(options.grammar), "FILE"))

@@ -1,4 +1,4 @@
-"""From a SOURCE as the user wrote it to a `Dataset`: the first kind in the registry that recognises it opens it."""
+"""Open a SOURCE as a `Dataset`, by the first source of the registry that recognises it."""
 
 import os
 from dataclasses import replace
@@ -24,9 +24,9 @@ def open_dataset(
     """Open a folder, a zip, an array file, IDX files, a text file, a built-in name, or an array (N, H, W[, C]).
 
     Arguments:
-        spec: the SOURCE; an array in memory holds uint8 0 to 255 or floats 0 to 1.
+        spec: the SOURCE; an array in memory has uint8 values, or floats from 0 to 1.
         options: how the items are brought to one shape.
-        progress: receives progress.
+        progress: receives updates while items are packed.
 
     Raises:
         UsageError: an option is out of its range.
@@ -43,7 +43,7 @@ def open_dataset(
     else:
         spec = os.fspath(spec)
         dataset = _kind(spec)().open(spec, options, progress)
-    # Strictness has done its work: whoever opens other data with these options did not ask for it.
+    # `strict` applies to this call only: a checkpoint keeps the options to open other data.
     return replace(dataset, options=replace(dataset.options, max_bad=options.max_bad, strict=False))
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-RESOLVED = ("image_size", "background", "grammar", "max_productions")  # what data of the kind that has it fill in
+RESOLVED = ("image_size", "background", "grammar", "max_productions")  # filled in for the kind of data that has them
 
 
 @dataclass(frozen=True)
@@ -11,11 +11,11 @@ class DataOptions:
 
     Arguments:
         image_size: side of the square images, in pixels.
-        fit: how an image that is not square, or of another size, is brought to it: `pad`, `crop` or `stretch`.
+        fit: how an image of another size or shape is made square: `pad`, `crop` or `stretch`.
         background: colour (a name or `#rrggbb`) behind transparent pixels and around padded images.
         channels: 1 (grey) or 3 (colour); given when the data must suit an existing checkpoint.
-        grammar: of strings: a name, a file or a text, as `raectl.grammars.read` takes them; resolved, its text.
-        max_productions: T, the rules of a derivation with its padding; a string that needs more is not taken.
+        grammar: of strings: a name, a file or a text, as `raectl.grammars.read` accepts; its text once resolved.
+        max_productions: T, the padded length of a derivation in productions; a longer derivation is a bad item.
         max_bad: share of bad items above which opening fails; up to 5 are skipped whatever their share.
         strict: fail at the first bad item.
     """
@@ -31,5 +31,5 @@ class DataOptions:
 
     @property
     def form(self) -> dict[str, int | str | None]:
-        """What the items depend on: the tolerance of bad ones says only whether there will be any."""
+        """The options that determine the items' bytes: all but the tolerance of bad items."""
         return {name: value for name, value in vars(self).items() if name not in ("max_bad", "strict")}

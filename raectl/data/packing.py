@@ -1,12 +1,11 @@
-"""The cache: what a source's items became is kept as one array on the disk, so that it is made once.
+"""The cache: the converted items of a source are kept as one array on the disk.
 
-    $RAECTL_CACHE/memo/<state>.json         what the files looked like (paths, sizes, times) -> the key of their content
+    $RAECTL_CACHE/memo/<state>.json         state of the source's files (paths, sizes, times) => key of their content
     $RAECTL_CACHE/packed/<key>/items.npy    the items, memory-mapped on use
     $RAECTL_CACHE/packed/<key>/meta.json    their names, options and fingerprint
-    $RAECTL_CACHE/packed/<key>.partial/     what an interrupted packing got done, see `raectl.data.journal`
+    $RAECTL_CACHE/packed/<key>.partial/     an interrupted packing, see `raectl.data.journal`
 
-A second open reads the memo and the two files; a copy of the data elsewhere finds the same key after hashing. Entries
-are written whole or not at all; whatever is unreadable is made anew.
+A copy of the data elsewhere has the same key. Entries are written atomically; damaged ones are made again.
 """
 
 import contextlib
@@ -21,42 +20,30 @@ import numpy as np
 import PIL
 
 from raectl.data import limits
-from raectl.data.dataset import fingerprint
+from raectl.data.dataset import Dataset, fingerprint
 from raectl.data.journal import Block, Journal
 from raectl.data.options import DataOptions
 from raectl.errors import RaectlError
 from raectl.storage.atomic import atomic_directory, describing_os_errors, write_json
 from raectl.storage.cache import cache_directory, digest
 
-# Part of every key: another layout here, or another decoder, makes other entries.
+# Part of every key: to be changed with the layout of the entries; another decoder may give other pixels.
 _VERSION = f"2, Pillow {PIL.__version__}"
 
 
 @dataclass(frozen=True)
 class PackingTask:
-    """What there is to convert.
+    """The items of a source, to be converted."""
 
-    Arguments:
-        source: where it comes from, for messages.
-        content: digest of the bytes that it is made from.
-        options: resolved.
-        shape: of one item as stored.
-        total: number of items, the bad ones included.
-        blocks: converts, from the item of the number on that it is given; `bad` ones do not count.
-        bad: items already known not to be readable.
-        notes: what to tell the user.
-        what: the items are, in messages.
-    """
-
-    source: str
-    content: str
-    options: DataOptions
-    shape: tuple[int, ...]
-    total: int
-    blocks: Callable[[int], Generator[Block, None, None]]
-    bad: tuple[limits.Bad, ...] = ()
-    notes: tuple[str, ...] = ()
-    what: str = "images"
+    source: str  # for messages
+    content: str  # digest of the source's bytes
+    options: DataOptions  # resolved
+    shape: tuple[int, ...]  # of a stored item
+    total: int  # number of items, including bad ones
+    blocks: Callable[[int], Generator[Block, None, None]]  # converts from item i on, not counting those in `bad`
+    bad: tuple[limits.Bad, ...] = ()  # items already known to be bad
+    notes: tuple[str, ...] = ()  # sentences to show the user
+    what: str = "images"  # plural noun for the items in messages
 
     @property
     def key(self) -> str:
@@ -65,7 +52,7 @@ class PackingTask:
 
 @dataclass(frozen=True)
 class Packed:
-    """Converted items (N, *shape) uint8, and what `Dataset` wants to know of them."""
+    """Converted items, (N, *shape) uint8, and the fields of their `Dataset`."""
 
     items: np.ndarray
     options: DataOptions
@@ -75,45 +62,59 @@ class Packed:
     known_fingerprint: str
     notes: tuple[str, ...] = ()
 
+    def dataset(self, modality: str, source: str, tolerance: DataOptions, what: str = "images") -> Dataset:
+        """The items as a dataset. Raises a `BadItemsError` if `tolerance` does not allow the skipped items."""
+        notes = self.notes + limits.tolerate(self.skipped, self.total, source, tolerance, what)
+        fields = {name: value for name, value in vars(self).items() if name not in ("total", "notes")}
+        return Dataset(modality=modality, source=source, notes=notes, what=what, **fields)
+
 
 def packed(state: str, options: DataOptions, prepare: Callable[[], PackingTask]) -> Packed:
     """The items of a source, from the cache if they are there.
 
     Arguments:
-        state: a digest that changes whenever the source's files do; looking at their dates is enough.
-        options: as the user gave them.
-        prepare: looks at the source's content; called only if nothing is known of this state with these options.
+        state: a digest that changes when the source's files do, such as one of their sizes and times.
+        options: the options as the user gave them.
+        prepare: reads the source; called only if this state is not in the cache with these options.
 
     Raises:
         RaectlError: too many items are bad.
     """
-    known = _read(_memo(state, options))
-    if known is not None and (found := _load(known.get("key"))):
-        return dataclasses.replace(found, notes=tuple(known.get("notes", ())))
+    memo = _read(_memo_path(state, options))
+    if memo is not None and (entry := _load(memo.get("key"))):
+        return dataclasses.replace(entry, notes=tuple(memo.get("notes", ())))
     task = prepare()
-    trouble = "what was written cannot be read back"
+    problem = "a new entry cannot be read back"
     try:
         if _load(task.key) is None:
             _write(task)
-        # Whoever opens the source again with the options that were settled on is not told of the choice.
-        for memo, notes in {_memo(state, task.options): (), _memo(state, options): task.notes}.items():
-            _make_parent(memo)
-            write_json(memo, {"key": task.key, "notes": notes})
+        # Opening the source with the resolved options, which are explicit, gives no notes on how they were chosen.
+        for path, notes in {_memo_path(state, task.options): (), _memo_path(state, options): task.notes}.items():
+            with describing_os_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, {"key": task.key, "notes": notes})
     except RaectlError as error:
         if not isinstance(error.__cause__, OSError):
-            raise  # not the cache is at fault, but the data
-        trouble = error.__cause__.strerror or str(error.__cause__)
-    # After a failed write too: another process may have put the same entry there at the same moment.
-    found = _load(task.key)
-    return _without_cache(task, trouble) if found is None else dataclasses.replace(found, notes=task.notes)
+            raise  # an error of the data, not of the cache
+        problem = error.__cause__.strerror or str(error.__cause__)
+    # After a failed write too: another process may have written the same entry meanwhile.
+    if (entry := _load(task.key)) is not None:
+        return dataclasses.replace(entry, notes=task.notes)
+    where = limits.shown(str(cache_directory()))
+    note = f"the cache {where} cannot be used ({problem}), so {task.what} are converted each time; set RAECTL_CACHE"
+    return in_memory(dataclasses.replace(task, notes=(*task.notes, note)))
 
 
-def _memo(state: str, options: DataOptions) -> Path:
+def _memo_path(state: str, options: DataOptions) -> Path:
     return cache_directory() / "memo" / f"{digest(_VERSION, state, options.form)}.json"
 
 
 def in_memory(task: PackingTask) -> Packed:
-    """Convert without the cache."""
+    """Convert the items without the cache.
+
+    Raises:
+        BadItemsError: too many items are bad.
+    """
     items = np.empty((task.total, *task.shape), np.uint8)
     filled = 0
     names: list[str] = []
@@ -131,49 +132,35 @@ def in_memory(task: PackingTask) -> Packed:
 
 
 def _check(task: PackingTask, bad: list[limits.Bad], block: Block) -> None:
-    """Stop as soon as too many items are bad."""
+    """Raise a `BadItemsError` as soon as too many items are bad."""
     if block.bad and limits.too_many(len(bad), task.total, task.options):
         limits.tolerate(sorted(bad, key=limits.by_number), task.total, task.source, task.options, task.what)
 
 
-def _without_cache(task: PackingTask, trouble: str) -> Packed:
-    where = limits.shown(str(cache_directory()))
-    note = (
-        f"the cache {where} cannot be used ({trouble}), so {task.what} are converted anew each time; set RAECTL_CACHE"
-    )
-    return in_memory(dataclasses.replace(task, notes=(*task.notes, note)))
-
-
-def _make_parent(path: Path) -> None:
-    with describing_os_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-
-
 def _write(task: PackingTask) -> None:
     entry = cache_directory() / "packed" / task.key
-    _make_parent(entry)
     with describing_os_errors(entry), Journal(entry, task.shape) as journal:
         bad = [*task.bad, *journal.bad]
-        with contextlib.closing(task.blocks(journal.done)) as blocks:  # an interruption ends its threads too
+        with contextlib.closing(task.blocks(journal.done)) as blocks:  # closing ends its threads
             for block in blocks:
                 journal.append(block)
                 bad.extend(block.bad)
                 _check(task, bad, block)
         with atomic_directory(entry) as directory:
-            taken = journal.move(directory / "items.npy")
+            sha256 = journal.move(directory / "items.npy")
             meta = {
                 "options": task.options.form,
                 "shape": task.shape,
                 "total": task.total,
                 "names": journal.names,
                 "skipped": sorted(bad, key=limits.by_number),
-                "fingerprint": taken,
+                "fingerprint": sha256,
             }
             (directory / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None if it is not there or damaged. (The names of a million images may be long.)"""
+    """A JSON object, of any size, or None if the file is missing or damaged."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -182,19 +169,18 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _load(key: Any) -> Packed | None:
-    """An entry of the cache, or None if it is not there or not what was written."""
+    """An entry of the cache, or None if it is missing or damaged."""
     entry = cache_directory() / "packed" / str(key)
     meta = _read(entry / "meta.json")
     if meta is None:
         return None
     try:
-        # A file that was cut short is refused here: the map would not fit.
-        items = np.load(entry / "items.npy", mmap_mode="r")
+        items = np.load(entry / "items.npy", mmap_mode="r")  # raises if the file is truncated
         options = DataOptions(**meta["options"])
         names, skipped = tuple(meta["names"]), tuple((name, reason) for name, reason in meta["skipped"])
-        whole = items.dtype == np.uint8 and items.shape == (meta["total"] - len(skipped), *meta["shape"])
-        if not whole or len(names) not in (0, len(items)):
+        fits = items.dtype == np.uint8 and items.shape == (meta["total"] - len(skipped), *meta["shape"])
+        if not fits or len(names) not in (0, len(items)):
             return None
         return Packed(items, options, meta["total"], names, skipped, meta["fingerprint"])
-    except Exception:  # whatever the damage is, the entry is made anew
+    except Exception:  # a damaged entry is made again, whatever the damage
         return None

@@ -1,4 +1,4 @@
-"""Strings that come as lines: each becomes its leftmost derivation, padded to one length, and is kept in the cache."""
+"""Lines of text => their leftmost derivations by a grammar, padded to one length, (N, T) uint8."""
 
 import contextlib
 import tempfile
@@ -22,71 +22,54 @@ from raectl.grammars.parser import LONGEST, ParseError, parser_of
 from raectl.progress import Progress
 
 _BLOCK = 4096  # derivations padded at a time
-_OFTEN = 1000  # lines between two words of progress, and bad ones between two looks at whether they are too many
+_CHECK_EVERY = 1000  # lines between two progress updates; bad lines between two checks that they are not too many
 _WHAT = "lines"
-_SHOWN = 24  # characters of a bad line
-_HELD = 2**24  # bytes of derivations that are held in memory; more go to a temporary file
+_SHOWN = 24  # characters of a bad line in a message
+_SPOOLED = 2**24  # bytes of derivations in memory; more go to a temporary file
+
+Line = tuple[str, str | None]  # a string, and why it is bad, or None
 
 
 @dataclass(frozen=True)
 class Lines:
-    """Strings, before they are parsed.
+    """Strings, before they are parsed."""
 
-    Arguments:
-        source: as `open_dataset` takes it.
-        state: a digest that changes whenever they do, told cheaply.
-        content: gives the digest of their bytes.
-        read: gives them from the start, each with what is wrong with it, or None; None for a line that does not count.
-        grammar: name of the grammar where the user gave none; None if one must be given.
-    """
-
-    source: str
-    state: str
-    content: Callable[[], str]
-    read: Callable[[], Iterator[tuple[str, str | None] | None]]
-    grammar: str | None = None
+    source: str  # as `open_dataset` accepts it
+    state: str  # a digest that changes when the strings do, without reading them
+    content: Callable[[], str]  # computes the digest of their bytes
+    read: Callable[[], Iterator[Line | None]]  # iterates over all lines; a line that does not count is None
+    grammar: str | None = None  # name of the default grammar; None if the user must name one
 
 
 def open_strings(lines: Lines, options: DataOptions, progress: Progress) -> Dataset:
-    """The derivations of all lines, (N, T) uint8; T is one more than the longest needs, or `options.max_productions`.
+    """A dataset of the derivations of all lines, (N, T) uint8.
+
+    T is `options.max_productions`, or one more than the longest derivation has productions.
 
     Raises:
-        UsageError: no grammar is given, or there is none of that name.
-        RaectlError: there are no lines, or too many that the grammar does not derive in T rules.
+        UsageError: no grammar is given, or it is unknown.
+        RaectlError: there are no lines, or too many without a derivation of at most T productions.
     """
     given = options.grammar or lines.grammar
     if given is None:
         hint = f"--grammar {', '.join(grammars.names())}, or a file of productions"
         raise UsageError(f"{limits.shown(lines.source)} holds strings; of which grammar?", hint)
-    asked = DataOptions(
-        grammar=grammars.canonical(given),
-        max_productions=options.max_productions,
-        max_bad=options.max_bad,
-        strict=options.strict,
-    )
+    tolerance = DataOptions(max_bad=options.max_bad, strict=options.strict)
+    known = replace(tolerance, grammar=grammars.canonical(given), max_productions=options.max_productions)
     with _spool() as spool:
-        result = packed(lines.state, asked, lambda: _prepare(lines, asked, progress, spool))
-    return Dataset(
-        items=result.items,
-        modality="strings",
-        what=_WHAT,
-        sizes="rules of the grammar, padding included",
-        source=lines.source,
-        options=result.options,
-        notes=result.notes + limits.tolerate(result.skipped, result.total, lines.source, options, _WHAT),
-        skipped=result.skipped,
-        known_fingerprint=result.known_fingerprint,
-    )
+        result = packed(lines.state, known, lambda: _prepare(lines, known, progress, spool))
+    dataset = result.dataset("strings", lines.source, options, _WHAT)
+    return replace(dataset, sizes="productions of the grammar, padding included")
 
 
 @contextlib.contextmanager
 def _spool() -> Iterator[IO[bytes]]:
-    """A file in memory until it is large."""
-    spool = tempfile.SpooledTemporaryFile(_HELD)  # noqa: SIM115
+    """A temporary file, in memory as long as it is small."""
+    spool = tempfile.SpooledTemporaryFile(_SPOOLED)  # noqa: SIM115
     try:
         yield spool
     finally:
-        with contextlib.suppress(OSError):  # of a full disk, which refuses once more what it was told of
+        with contextlib.suppress(OSError):  # closing flushes, which a full disk refuses again
             spool.close()
 
 
@@ -114,37 +97,37 @@ def _prepare(lines: Lines, options: DataOptions, progress: Progress, spool: IO[b
 def _parse(
     lines: Lines, grammar: Grammar, total: int, options: DataOptions, progress: Progress, spool: IO[bytes]
 ) -> tuple[Sequence[int], list[limits.Bad]]:
-    """Write all derivations behind each other; 0 and where each ends, and the lines that have none."""
+    """Write all derivations to `spool`; returns 0 and the offset at which each ends, and the bad lines."""
     parser = parser_of(grammar)
-    most = options.max_productions or LONGEST
+    longest = options.max_productions or LONGEST
     ends = array("Q", [0])
     bad: list[limits.Bad] = []
-    for number, found in enumerate(lines.read(), 1):
-        if found is None:
+    for number, line in enumerate(lines.read(), 1):
+        if line is None:
             continue
-        line, trouble = found
-        if (seen := len(ends) + len(bad)) % _OFTEN == 0:
+        text, problem = line
+        if (seen := len(ends) + len(bad)) % _CHECK_EVERY == 0:
             progress.update("parsing", seen, total)
         try:
-            if trouble:
-                raise ParseError(trouble)
-            derivation = parser.derivation(line)
-            if len(derivation) > most:
-                raise ParseError(f"its {len(derivation)} rules are more than {most}")
-            with _describing(lines):
+            if problem:
+                raise ParseError(problem)
+            derivation = parser.derivation(text)
+            if len(derivation) > longest:
+                raise ParseError(f"its {len(derivation)} productions are more than {longest}")
+            with _describing_os_errors(lines):
                 spool.write(derivation)
             ends.append(ends[-1] + len(derivation))
         except ParseError as error:
-            bad.append((f"line {number}", f"{_cut(line)}: {error}" if line else trouble or "empty"))
-            if len(bad) % _OFTEN == 0:  # nothing is gained by reading on
+            bad.append((f"line {number}", f"{_cut(text)}: {error}" if text else problem or "empty"))
+            if len(bad) % _CHECK_EVERY == 0:  # fails early if too many are bad
                 limits.tolerate(bad, total, lines.source, options, _WHAT, so_far=True)
-    with _describing(lines):
+    with _describing_os_errors(lines):
         spool.flush()
     return ends, bad
 
 
 @contextlib.contextmanager
-def _describing(lines: Lines) -> Iterator[None]:
+def _describing_os_errors(lines: Lines) -> Iterator[None]:
     try:
         yield
     except OSError as error:

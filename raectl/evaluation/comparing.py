@@ -75,7 +75,7 @@ def write_picture(checkpoints: Sequence[Checkpoint], dataset: Dataset, out: Path
             rows[f"{name}: {density or 'prior'}"] = checkpoint.sample(n, seed, density)
         walks = interpolation.interpolate(checkpoint, dataset.items, pairs, max(2, n), "spherical")
         rows[f"{name}: interpolation"] = walks[0, :n]
-    checkpoints[0].modality.write_rows(out, list(rows), list(rows.values()))
+    checkpoints[0].modality.writer.write_rows(out, list(rows), list(rows.values()))
 
 
 def labels(checkpoints: Sequence[Checkpoint]) -> list[str]:

@@ -1,1 +1,1 @@
-"""To be described."""
+"""From a checkpoint to files: samples, reconstructions, interpolations."""

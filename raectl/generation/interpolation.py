@@ -1,4 +1,4 @@
-"""Between two items: a walk from one code to the other, decoded."""
+"""Interpolation between the codes of two items."""
 
 from collections.abc import Callable
 
@@ -28,8 +28,8 @@ def linear(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 def spherical(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     """(sin((1 - t) w) a + sin(t w) b) / sin w, w the angle between a and b: 2 x (P, d) and (S,) => (P, S, d).
 
-    The weights are those of the unit vectors, applied to the vectors as they are, as in the paper's code. Codes in one
-    direction, or in opposite ones, leave w no plane to turn in: their walk is linear.
+    The weights of unit vectors are applied to a and b without normalization, as in the paper's code. Linear if a and b
+    are parallel, where sin w = 0.
 
     Reference: Shoemake, "Animating Rotation with Quaternion Curves", SIGGRAPH 1985, section 3.3.
 
@@ -41,18 +41,18 @@ def spherical(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     cosine = torch.nn.functional.cosine_similarity(a.double(), b.double(), dim=1).clamp(-1, 1)
     w = cosine.acos()[:, None, None]
     t64 = t.double()[:, None]
-    turned = (torch.sin((1 - t64) * w) * a[:, None] + torch.sin(t64 * w) * b[:, None]) / torch.sin(w)
-    return torch.where(torch.sin(w) > 1e-6, turned, linear(a, b, t).double()).to(a.dtype)
+    z = (torch.sin((1 - t64) * w) * a[:, None] + torch.sin(t64 * w) * b[:, None]) / torch.sin(w)
+    return torch.where(torch.sin(w) > 1e-6, z, linear(a, b, t).double()).to(a.dtype)
 
 
 KINDS: dict[str, Path] = {"linear": linear, "spherical": spherical}
 
 
 def random_pairs(n: int, pairs: int, seed: int) -> np.ndarray:
-    """Indices of `pairs` pairs of n items, (pairs, 2); no item twice, so n // 2 pairs at most.
+    """Random disjoint pairs of n items, as indices (pairs, 2).
 
     Raises:
-        UsageError: there are too few items.
+        UsageError: there are fewer than 2 `pairs` items.
     """
     if 2 * pairs > n:
         raise UsageError(f"--pairs {pairs} needs {2 * pairs} items, the data have {n}", f"--pairs {n // 2}")
@@ -60,7 +60,7 @@ def random_pairs(n: int, pairs: int, seed: int) -> np.ndarray:
 
 
 def named_pair(dataset: Dataset, first: str, second: str) -> np.ndarray:
-    """Indices of two items given by name, or by number from 0: (1, 2).
+    """Two items given by name or by index, as indices (1, 2).
 
     Raises:
         UsageError: there is no such item.
@@ -78,12 +78,12 @@ def named_pair(dataset: Dataset, first: str, second: str) -> np.ndarray:
 
 
 def interpolate(checkpoint: Checkpoint, items: np.ndarray, pairs: np.ndarray, steps: int, kind: str) -> np.ndarray:
-    """Decoded walks between items' codes, the reconstructions of both ends included.
+    """Decoded interpolations between pairs of items, from reconstruction to reconstruction.
 
     Arguments:
         items: (N, *stored) uint8.
         pairs: (P, 2) indices.
-        steps: S, both ends among them; 2 at least.
+        steps: S, including both ends; at least 2.
         kind: `linear` or `spherical`.
 
     Returns:
@@ -96,6 +96,6 @@ def interpolate(checkpoint: Checkpoint, items: np.ndarray, pairs: np.ndarray, st
         raise UsageError(f"--kind {kind!r} is none of {', '.join(KINDS)}")
     codes = checkpoint.encode(items[pairs.reshape(-1)]).cpu()
     z = KINDS[kind](codes[0::2], codes[1::2], torch.linspace(0, 1, steps))
-    frames = [checkpoint.modality.to_items(block) for block in checkpoint.decode_blocks(z.flatten(0, 1))]
-    decoded = np.concatenate(frames)
+    blocks = checkpoint.decode_blocks(z.flatten(0, 1))
+    decoded = np.concatenate([checkpoint.modality.to_items(block) for block in blocks])
     return decoded.reshape(len(pairs), steps, *decoded.shape[1:])

@@ -1,7 +1,6 @@
-"""Reconstructions of a whole source, measured, and some of them written."""
+"""Reconstruction of a data set: metrics of all items, and a file of some of them."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,54 +13,45 @@ from raectl.progress import Progress
 from raectl.registry import resolve
 from raectl.storage.atomic import require_outside
 
-_PICTURE = 64  # items in a picture, unless told
+_PICTURE = 64  # default number of items in a picture
 
 
 def reconstruct_source(
     checkpoint: Checkpoint, dataset: Dataset, out: Path, n: int | None, progress: Progress
 ) -> tuple[dict[str, float], int]:
-    """Write n items beside their reconstructions, and measure all of them.
+    """Write n items beside their reconstructions, and compute the reconstruction metrics of all items.
 
     Arguments:
         checkpoint: the model.
-        dataset: its items, of the model's shape.
-        out: a picture of pairs, or whatever else the modality writes.
-        n: how many to write; None for 64 in a picture and all of them otherwise.
-
+        dataset: items of the model's shape.
+        out: a picture of pairs, or another file that the modality writes.
+        n: how many to write; None for 64 in a picture, and for all in another file.
         progress: receives progress.
 
     Returns:
-        The mean over all items of each of the modality's measures, which are also recorded in the directory; and how
-        many items were written.
+        The means of the modality's metrics, which are also appended to the directory's metrics; and the number of
+        items written.
     """
     require_outside(out, dataset.source)
-    many = min(len(dataset), _PICTURE if checkpoint.modality.is_picture(out) else len(dataset))
-    count = many if n is None else min(n, len(dataset))
-    measures = {name: resolve("metric", name) for name in checkpoint.modality.metrics}
-    sums = dict.fromkeys(measures, 0.0)
+    if n is None and checkpoint.modality.writer.is_picture(out):
+        n = _PICTURE
+    count = len(dataset) if n is None else min(n, len(dataset))
+    metrics = {name: resolve("metric", name) for name in checkpoint.modality.metrics}
+    sums = dict.fromkeys(metrics, 0.0)
     written: list[np.ndarray] = []
     for start in range(0, len(dataset), BLOCK):
         items = torch.from_numpy(np.array(dataset.items[start : start + BLOCK]))
         x = checkpoint.modality.to_tensor(items.to(checkpoint.device))
         x_hat = checkpoint.decode(checkpoint.encode(items))
-        for name, measure in measures.items():
-            sums[name] += float(measure(x, checkpoint.modality.measured(x_hat)).sum())
+        for name, metric in metrics.items():
+            sums[name] += float(metric(x, checkpoint.modality.measured(x_hat)).sum())
         if start < count:
             written.append(checkpoint.modality.to_items(x_hat))
         progress.update("reconstructing", start + len(items), len(dataset))
     reconstructions = np.concatenate(written)[:count]
-    checkpoint.modality.write_pairs(out, np.array(dataset.items[:count]), reconstructions, dataset.names[:count])
+    checkpoint.modality.writer.write_pairs(out, np.array(dataset.items[:count]), reconstructions, dataset.names[:count])
     means = {name: total / len(dataset) for name, total in sums.items()}
-    protocol = _protocol(checkpoint, dataset)
-    try:
-        checkpoint.directory.append_metrics([{"metric": k, "value": v, **protocol} for k, v in means.items()])
-    except RaectlError as error:  # as when evaluating
-        progress.note(f"{error.message}: the numbers are shown, but not recorded")
-    return means, count
-
-
-def _protocol(checkpoint: Checkpoint, dataset: Dataset) -> dict[str, Any]:
-    return {
+    protocol = {
         "of": "reconstruction",
         "n": len(dataset),
         "split": "training" if dataset.fingerprint == checkpoint.data.fingerprint else "test",
@@ -70,3 +60,8 @@ def _protocol(checkpoint: Checkpoint, dataset: Dataset) -> dict[str, Any]:
         "weights": checkpoint.weights,
         "version": __version__,
     }
+    try:
+        checkpoint.directory.append_metrics([{"metric": k, "value": v, **protocol} for k, v in means.items()])
+    except RaectlError as error:  # a read-only directory
+        progress.note(f"{error.message}: the numbers are shown, but not recorded")
+    return means, count

@@ -1,6 +1,7 @@
-"""Samples from a directory to a file: items through the decoder, or bare latents."""
+"""Write samples of a checkpoint directory to a file, as decoded items or as latents."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from raectl.storage.atomic import atomic_file
 
 _LATENTS = ".npy"
 _PRIOR = "prior"
-_ENDLESS = "what came to no end; more training makes it rarer"
+_INCOMPLETE = "what came to no end; more training makes it rarer"
 _INVALID = "no draw was valid; more draws, or more training, make them rarer"
 
 
@@ -31,29 +32,30 @@ def write_samples(
     device: str = "auto",
     progress: Progress | None = None,
 ) -> str:
-    """Draw n samples and write them; sample i depends on the seed and i alone.
+    """Draw n samples and write them; sample i is a function of the seed and i alone.
 
     Arguments:
-        path: a checkpoint directory, or one that holds only densities.
-        out: where to; `.npy` takes the latents, (n, d) float32, and needs no decoder.
+        path: a checkpoint directory, or a directory of densities only.
+        out: file; `.npy` for latents, (n, d) float32, which need no decoder.
         density: name or kind; None for the last one fitted, or the model's prior.
-        batch_size: items held at a time, where the form of `out` allows; one of many draws.
-        draws: decode each latent so many times, at random, and keep the most frequent valid item; None to decode it
-            once, to the likeliest.
-        progress: receives progress, and what there is to remark on the samples.
+        batch_size: items in memory at a time, if the format of `out` allows; 1 with `draws`.
+        draws: number of random decodings of each latent, of which the most frequent valid item is kept; None for the
+            likeliest item.
+        progress: receives progress and notes on the samples.
 
     Returns:
-        Name of the density that was drawn from.
+        Name of the density.
 
     Raises:
         RaectlError: there is no such density, it was fitted to other weights, or `out` cannot be written.
-        UsageError: there are draws, and each latent is one item, or `out` takes latents.
+        UsageError: `draws` is given, but decoding is deterministic, or `out` is for latents.
     """
     progress, directory = progress or Progress(), Directory(Path(path))
-    if draws is not None and out.suffix.lower() == _LATENTS:
+    to_latents = out.suffix.lower() == _LATENTS
+    if draws is not None and to_latents:
         raise UsageError(f"--draws {draws} is for decoded items, and {out} takes latents", "omit --draws")
     if directory.is_densities_only():
-        if out.suffix.lower() != _LATENTS:
+        if not to_latents:
             raise UsageError(f"{path} holds densities but no decoder, so it samples latents only", "-o new-latents.npy")
         entry = fitted.find(directory, density)
         if entry is None:
@@ -66,36 +68,31 @@ def write_samples(
     checkpoint = Checkpoint(path, device)
     found = fitted.find(directory, density)
     _tell_choice(directory, density, progress)
-    if out.suffix.lower() == _LATENTS:
+    if to_latents:
         _write_latents(out, checkpoint.density(density).sample(n, seed).numpy())
     else:
-        checkpoint.modality.check_out(out)
+        checkpoint.modality.writer.check_out(out)
         checkpoint.check_draws(draws)
         if draws is None:
             batches = _batches(checkpoint, n, seed, density, max(1, batch_size // BLOCK))
         else:
             batches = _modes(checkpoint, n, seed, density, draws, progress)
-        if remark := checkpoint.modality.write(out, batches, n):
-            progress.note(f"{remark}: {_ENDLESS if draws is None else _INVALID}")
+        if remark := checkpoint.modality.writer.write(out, batches, n):
+            progress.note(f"{remark}: {_INCOMPLETE if draws is None else _INVALID}")
     return found.name if found else _PRIOR
 
 
 def _tell_choice(directory: Directory, asked: str | None, progress: Progress) -> None:
-    """Say which of several densities is taken where none was asked for."""
+    """If there are several densities and none was asked for, note which one is used."""
     *others, last = [entry.name for entry in fitted.list_fitted(directory)] or [_PRIOR]
     if asked is None and others:
         progress.note(f"sampling from {last}, the last one fitted; --density takes another: {', '.join(others)}")
 
 
 def _batches(checkpoint: Checkpoint, n: int, seed: int, density: str | None, blocks: int) -> Iterator[np.ndarray]:
-    waiting: list[torch.Tensor] = []
-    for block in checkpoint.sample_blocks(n, seed, density):
-        waiting.append(block)
-        if len(waiting) == blocks:
-            yield checkpoint.modality.to_items(torch.cat(waiting))
-            waiting = []
-    if waiting:
-        yield checkpoint.modality.to_items(torch.cat(waiting))
+    samples = checkpoint.sample_blocks(n, seed, density)
+    while batch := list(islice(samples, blocks)):
+        yield checkpoint.modality.to_items(torch.cat(batch))
 
 
 def _modes(

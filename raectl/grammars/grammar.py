@@ -1,15 +1,15 @@
-"""A context-free grammar: productions by their index, and the strings that sequences of them derive."""
+"""A context-free grammar: indexed productions, and the strings that sequences of them derive."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-PADDING = "Nothing"  # left side of the last production, which stands after a derivation's end
+PADDING = "Nothing"  # left side of the last production, which pads a derivation at its end
 
 
 class Symbol(NamedTuple):
-    """A left side, or text that stands for itself."""
+    """A nonterminal, which is the left side of productions, or terminal text."""
 
     text: str
     is_text: bool = False
@@ -24,14 +24,14 @@ class Production(NamedTuple):
 
 @dataclass(frozen=True)
 class Grammar:
-    """Productions 0 .. D - 2 and the padding, D - 1.
+    """D productions: 0 .. D - 2 of the grammar, and the padding, D - 1.
 
-    A derivation is a string's leftmost one: the indices of the productions that replace, one after the other, the
-    first left side, beginning with the start.
+    A derivation is a leftmost one: a sequence of indices of productions, each applied to the leftmost nonterminal,
+    beginning with the start symbol, which is the left side of production 0.
 
     Arguments:
-        productions: those of the grammar, without the padding.
-        unused: left sides that are declared to have no productions.
+        productions: without the padding.
+        unused: nonterminals that are declared to have no productions.
 
     Example:
         >>> from raectl import grammars
@@ -45,7 +45,7 @@ class Grammar:
 
     @property
     def size(self) -> int:
-        """D, the number of rules with the padding."""
+        """D, the number of productions with the padding."""
         return len(self.productions) + 1
 
     @property
@@ -54,72 +54,65 @@ class Grammar:
 
     @cached_property
     def lefts(self) -> tuple[str, ...]:
-        """The L left sides in the order of their first production, the padding's last."""
+        """The L nonterminals in the order of their first production, the padding's last."""
         return (*dict.fromkeys(production.left for production in self.productions), PADDING)
 
     @cached_property
     def left(self) -> tuple[int, ...]:
-        """Index of each rule's left side, (D,)."""
+        """Index of each production's left side, (D,)."""
         return (*(self.lefts.index(production.left) for production in self.productions), len(self.lefts) - 1)
 
     @cached_property
     def pushed(self) -> tuple[tuple[int, ...], ...]:
-        """Indices of the left sides on each rule's right, in their order; none for a rule that is never applied."""
-        return (
-            *(
-                tuple(self.lefts.index(s.text) for s in p.right if not s.is_text) if self.is_applied(p) else ()
-                for p in self.productions
-            ),
-            (),
-        )
+        """Indices of the nonterminals on each production's right side; none for one that is never applied."""
+        applied = (p.right if self.is_applied(p) else () for p in self.productions)
+        return (*(tuple(self.lefts.index(s.text) for s in right if not s.is_text) for right in applied), ())
 
     @cached_property
     def finite(self) -> frozenset[str]:
-        """Left sides from which a string can be derived."""
-        found: set[str] = set()
+        """Nonterminals from which a string can be derived."""
+        finite: set[str] = set()
         while True:
-            more = {p.left for p in self.productions if all(s.is_text or s.text in found for s in p.right)}
-            if more <= found:
-                return frozenset(found)
-            found |= more
+            more = {p.left for p in self.productions if all(s.is_text or s.text in finite for s in p.right)}
+            if more <= finite:
+                return frozenset(finite)
+            finite |= more
 
     def is_applied(self, production: Production) -> bool:
-        """Whether a production can be part of a derivation that ends."""
+        """Whether a production can be part of a finite derivation."""
         return all(symbol.is_text or symbol.text in self.finite for symbol in production.right)
 
     @cached_property
     def mask(self) -> tuple[tuple[bool, ...], ...]:
-        """Which rules may replace which left side, (L, D)."""
+        """Which productions apply to which nonterminal, (L, D)."""
         applied = [*map(self.is_applied, self.productions), True]
-        return tuple(
-            tuple(own == left and ok for own, ok in zip(self.left, applied, strict=True))
-            for left in range(len(self.lefts))
-        )
+        pairs = [*zip(self.left, applied, strict=True)]
+        return tuple(tuple(own == left and ok for own, ok in pairs) for left in range(len(self.lefts)))
 
     @cached_property
     def alphabet(self) -> frozenset[str]:
         """The characters of all strings."""
         return frozenset(c for p in self.productions for s in p.right if s.is_text for c in s.text)
 
-    def string(self, rules: Iterable[int]) -> str | None:
-        """What a sequence of rules derives, or None if it is no derivation, or one that does not end."""
+    def string(self, derivation: Iterable[int]) -> str | None:
+        """The string that a sequence of productions derives; None if one does not apply or nonterminals remain."""
         parts: list[str] = []
         productions, padding = self.productions, self.padding
-        waiting = [Symbol(productions[0].left)]
-        for rule in rules:
-            while waiting and waiting[-1].is_text:
-                parts.append(waiting.pop().text)
-            if rule == padding and not waiting:
+        stack = [Symbol(productions[0].left)]
+        for rule in derivation:
+            while stack and stack[-1].is_text:
+                parts.append(stack.pop().text)
+            if rule == padding and not stack:
                 continue
-            if rule >= padding or not waiting or productions[rule].left != waiting.pop().text:
+            if rule >= padding or not stack or productions[rule].left != stack.pop().text:
                 return None
-            waiting.extend(reversed(productions[rule].right))
-        while waiting and waiting[-1].is_text:
-            parts.append(waiting.pop().text)
-        return None if waiting else "".join(parts)
+            stack.extend(reversed(productions[rule].right))
+        while stack and stack[-1].is_text:
+            parts.append(stack.pop().text)
+        return None if stack else "".join(parts)
 
     def text(self) -> str:
-        """The grammar as its file has it, a production a line, without comments."""
+        """The grammar in the notation of its file, a production a line, without comments."""
         lines = [*self.unused, *(f"{p.left} -> {' '.join(map(_quoted, p.right))}".rstrip() for p in self.productions)]
         return "".join(f"{line}\n" for line in lines)
 
@@ -129,6 +122,6 @@ def _quoted(symbol: Symbol) -> str:
     return f"{quote}{symbol.text}{quote}" if symbol.is_text else symbol.text
 
 
-def padded(rules: Sequence[int], length: int, padding: int) -> bytes:
-    """A derivation with padding after it, `length` rules in all."""
-    return bytes(rules) + bytes([padding]) * (length - len(rules))
+def padded(derivation: Sequence[int], length: int, padding: int) -> bytes:
+    """A derivation padded to `length` productions."""
+    return bytes(derivation) + bytes([padding]) * (length - len(derivation))

@@ -1,4 +1,4 @@
-"""From a name, a file or a text to a grammar, with errors that name the line."""
+"""Read a grammar from a name, a file or a text; errors name the line."""
 
 import re
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from raectl.grammars.grammar import PADDING, Grammar, Production, Symbol
 
 _SUFFIX = ".grammar"
 _LARGEST = 2**16  # bytes of a file; that of SMILES has 2 KB
-_MOST = 255  # productions: with the padding, an index fits into a byte
-_WIDEST = 255  # left sides and letters of a production: T of them make a string, and what is left to do
+_MAX_PRODUCTIONS = 255  # with the padding, an index fits into a byte
+_MAX_SYMBOLS = 255  # nonterminals and characters of a right side: bounds strings and the decoder's stack
 _TOKEN = re.compile(r"""\s*(?:'([^']*)'|"([^"]*)"|(\|)|([^\s|'"]+))""")
-_SHOWN = 40  # characters of a line that a message has
+_SHOWN = 40  # characters of a line in a message
 _HINT = "a line is LEFT -> RIGHT, text in quotes: S -> S '+' T"
 
 
@@ -25,27 +25,22 @@ def names() -> tuple[str, ...]:
         >>> names()
         ('expressions', 'smiles')
     """
-    found = (Path(entry.name) for entry in files(__package__).iterdir())
-    return tuple(sorted(path.stem for path in found if path.suffix == _SUFFIX))
+    paths = (Path(entry.name) for entry in files(__package__).iterdir())
+    return tuple(sorted(path.stem for path in paths if path.suffix == _SUFFIX))
 
 
 def canonical(given: str) -> str:
-    """The text of a grammar, a production a line: of a name, of a file, or of a text itself.
-
-    Raises:
-        UsageError: there is no such grammar.
-        RaectlError: its text is none of a grammar.
-    """
+    """The text of a grammar, a production a line. Arguments and errors are those of `read`."""
     return read(given).text()
 
 
 @lru_cache(maxsize=16)
 def read(given: str) -> Grammar:
-    """The grammar of a name, of a file, or of a text.
+    """The grammar with a built-in name, in a file, or of a text (which contains `->`).
 
     Raises:
-        UsageError: there is no such grammar.
-        RaectlError: its text is none of a grammar.
+        UsageError: there is no such name or file.
+        RaectlError: the text is not a grammar.
 
     Example:
         >>> read("expressions").size
@@ -67,14 +62,14 @@ def read(given: str) -> Grammar:
     try:
         return _parsed(content.decode("utf-8-sig"), given)
     except UnicodeDecodeError as error:
-        raise RaectlError(f"{given} is no text in UTF-8", _HINT) from error
+        raise RaectlError(f"{given} is not UTF-8 text", _HINT) from error
 
 
 def from_text(text: str) -> Grammar:
-    """The grammar that a text is, whatever files there are.
+    """The grammar of a text, which is never taken for a name or a file.
 
     Raises:
-        RaectlError: it is none.
+        RaectlError: the text is not a grammar.
     """
     return _parsed(text, "the grammar")
 
@@ -94,16 +89,15 @@ def _parsed(text: str, where: str) -> Grammar:
             if not arrow:
                 unused.append(left)
             elif (left, right) != (PADDING, "None"):
-                productions += (
-                    Production(left, symbols) for symbols in _alternatives(right, f"{where}, line {number}")
-                )
+                alternatives = _alternatives(right, f"{where}, line {number}")
+                productions += (Production(left, symbols) for symbols in alternatives)
     grammar = Grammar(tuple(productions), tuple(dict.fromkeys(unused)))
     _check(grammar, where)
     return grammar
 
 
 def _cut(text: str) -> str:
-    """A text for a message, quoted, and not all of a long one."""
+    """A text for a message, quoted and shortened."""
     return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
 
 
@@ -127,26 +121,23 @@ def _alternatives(right: str, where: str) -> Iterator[tuple[Symbol, ...]]:
 
 
 def _check(grammar: Grammar, where: str) -> None:
-    """Raise unless strings can be derived from the start, by productions that are known and not too many."""
+    """Raise a `RaectlError` if the grammar is incomplete, too large, or derives no strings."""
     if not grammar.productions:
         raise RaectlError(f"{where} has no productions", _HINT)
-    if len(grammar.productions) > _MOST:
-        raise RaectlError(
-            f"{where} has {len(grammar.productions)} productions, more than {_MOST}", "merge some of them"
-        )
-    if any(sum(len(s.text) if s.is_text else 1 for s in p.right) > _WIDEST for p in grammar.productions):
-        raise RaectlError(f"{where} has a production of more than {_WIDEST} symbols", "split it")
+    if (count := len(grammar.productions)) > _MAX_PRODUCTIONS:
+        raise RaectlError(f"{where} has {count} productions, more than {_MAX_PRODUCTIONS}", "merge some of them")
+    if any(sum(len(s.text) if s.is_text else 1 for s in p.right) > _MAX_SYMBOLS for p in grammar.productions):
+        raise RaectlError(f"{where} has a production of more than {_MAX_SYMBOLS} symbols", "split it")
     lefts = {production.left for production in grammar.productions}
     used = {s.text for p in grammar.productions for s in p.right if not s.is_text}
     if PADDING in lefts | used:
         raise RaectlError(f"{where} uses {PADDING}, the left side of the padding", "give it another name")
     if unknown := used - lefts - set(grammar.unused):
-        hint = "text stands in quotes; a left side without productions is declared by a line of its own"
+        hint = "text is quoted; a left side without productions is declared on a line of its own"
         raise RaectlError(f"{where} has no productions for {_cut(sorted(unknown)[0])}", hint)
     if both := lefts & set(grammar.unused):
         raise RaectlError(f"{where} declares {_cut(sorted(both)[0])} to have no productions, but it has", _HINT)
     start = grammar.productions[0].left
     if start not in grammar.finite:
-        raise RaectlError(
-            f"{where}: no string can be derived from {_cut(start)}", "one of its productions must come to an end"
-        )
+        hint = "one of its productions must lead to text only"
+        raise RaectlError(f"{where}: no string can be derived from {_cut(start)}", hint)

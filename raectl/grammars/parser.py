@@ -1,16 +1,15 @@
-"""From a string to its leftmost derivation, for any context-free grammar: left-recursive, ambiguous or neither.
+"""Parse a string to its leftmost derivation, for any context-free grammar, also left-recursive or ambiguous ones.
 
-A bottom-up parser over characters. Its states are those of LR(0), made when first met; a reduction goes on only where
-the next two characters may follow (SLR(2)), so that most strings of most grammars, and all SMILES, leave one choice
-at every character: one stack then does. Where there are more, all are followed at once on a stack that is a graph, in
-which every way to read a part as a left side is kept once; of an ambiguous string this gives one derivation, always
-the same.
+A generalized LR parser over characters: LR(0) states, made when first needed, with two characters of lookahead
+(SLR(2)). Most strings of most grammars, and all SMILES, leave one action at every character, and one stack is enough.
+Otherwise all actions are followed on a graph-structured stack, which keeps every reading of a substring as a
+nonterminal once; of an ambiguous string this gives one derivation, always the same.
 
-One stack is fast because strings of a grammar lead to the same few stacks again and again: each is kept once, with what
-a character and the next two did there. Most characters are then one look into a dictionary, whatever the grammar.
+Strings of a grammar lead to the same few stacks again and again. Each stack is kept, with the effect there of each
+character and the two after it, so that most characters take one dictionary lookup.
 
-Each part on the stack carries its own leftmost derivation, as bytes: that of a production is its index, then its
-parts'. So nothing recurses, however deep the string.
+Each part on the stack carries its leftmost derivation, as bytes: the index of a production, then its parts'. So nothing
+recurses, however deeply the string is nested. A rule here is the index of a production.
 
 Reference: M. Tomita, "An Efficient Augmented-Context-Free Parsing Algorithm", Computational Linguistics 13, 1987.
 """
@@ -20,24 +19,24 @@ from functools import lru_cache
 from raectl.grammars.grammar import Grammar
 from raectl.grammars.lookahead import Lookahead, Symbols
 
-LONGEST = 4096  # characters of a string, and rules of a derivation
-_STEPS = 2_000_000  # edges that a string's graph may be searched along, a second's work
-_BYTES = 64  # of a derivation on an edge that count as a step, so that memory is bounded too
-_KEPT = 2**16  # steps that are remembered; then all are forgotten
-_STATES = 2**12  # that are kept for the next string; some grammars have exponentially many
+LONGEST = 4096  # characters of a string, and productions of a derivation
+_STEPS = 2_000_000  # edges of a string's graph that may be followed: about a second
+_BYTES = 64  # bytes of a derivation on an edge that count as a step, to bound memory too
+_KEPT = 2**16  # steps that are cached; then the cache is cleared
+_STATES = 2**12  # LR states that are kept for the next string; some grammars have exponentially many
 _END = "\0"
-_SHIFT, _ACCEPT, _ERROR, _MANY = -1, -2, -3, -4  # beside rules, which are reduced
-_START = -1  # the rule that has the start on its right
+_SHIFT, _ACCEPT, _ERROR, _MANY = -1, -2, -3, -4  # actions; a rule from 0 on is to reduce by it
+_START = -1  # the rule whose right side is the start symbol
 
-Item = tuple[int, int]  # rule, and how many of its symbols have been read
+Item = tuple[int, int]  # rule, number of its symbols that have been read
 
 
 class ParseError(ValueError):
-    """A string that the grammar does not derive; its text says why."""
+    """The grammar does not derive a string; the text says why."""
 
 
 class _State:
-    """An LR(0) state: its items, and what is known of its actions so far."""
+    """An LR(0) state: its items, and its transitions and actions computed so far."""
 
     __slots__ = ("actions", "ahead", "items", "moves")
 
@@ -45,11 +44,11 @@ class _State:
         self.items = items
         self.moves: dict[int | str, _State] = {}
         self.ahead: dict[int, set[str]] | None = None
-        self.actions: dict[str, tuple[int, tuple[int, ...]]] = {}  # two characters => what to do, and all of them
+        self.actions: dict[str, tuple[int, tuple[int, ...]]] = {}  # two characters => action or _MANY, all actions
 
 
 class _Node:
-    """A state on the stack that is a graph; below it others, with the derivation of what lies between."""
+    """A node of the graph-structured stack: a state, and the nodes below it, each with the derivation in between."""
 
     __slots__ = ("below", "state")
 
@@ -58,15 +57,12 @@ class _Node:
         self.below: dict[_Node, bytes] = {}
 
 
-Merge = tuple[int, bytes, bytes]  # in the place of the last so many parts: they, with rules before and after them
-
-
-Step = tuple["_Stack", tuple[Merge, ...], int]  # where it leads, the merges of parts on the way, and how many rules
+Merge = tuple[int, bytes, bytes]  # join the last so many parts to one, with rules before and after them
+Step = tuple["_Stack", tuple[Merge, ...], int]  # the stack that it leads to, the merges, number of reductions
 
 
 class _Stack:
-    """A state on the one stack, those below it, and where its steps lead: by the character read and the two after it,
-    the stack, the merges and the rules until the next character is to be read."""
+    """A state on top of the stack `below`, with the cached steps from it by the character read and the two after it."""
 
     __slots__ = ("above", "below", "state", "steps")
 
@@ -77,7 +73,7 @@ class _Stack:
         self.steps: dict[str, Step] = {}
 
     def push(self, state: _State) -> "_Stack":
-        """The stack with one more state on it, always the same object."""
+        """The stack with one more state on top, always the same object."""
         return self.above.setdefault(state, _Stack(state, self))
 
 
@@ -105,10 +101,10 @@ class Parser:
         self._reductions = {r: (len(self._right[r]), grammar.left[r], bytes([r])) for r in self._right if r != _START}
 
     def derivation(self, text: str) -> bytes:
-        """The rules of the leftmost derivation of a string.
+        """The productions of the leftmost derivation of a string.
 
         Raises:
-            ParseError: there is none, or it is too long, or takes too long to find.
+            ParseError: there is none, it is too long, or it takes too long to find.
         """
         if len(text) > LONGEST:
             raise ParseError(f"longer than {LONGEST:,} characters")
@@ -117,17 +113,17 @@ class Parser:
             raise ParseError(f"the grammar has no {text[at]!r}, character {at + 1}")
         if len(self._states) > _STATES:
             self._forget()
-        rules = self._by_one_stack(text)
-        if rules is None:
-            rules = self._by_a_graph(text)
-        if len(rules) > LONGEST:
-            raise ParseError(f"its derivation has more than {LONGEST:,} rules")
-        return rules
+        derivation = self._by_one_stack(text)
+        if derivation is None:
+            derivation = self._by_a_graph(text)
+        if len(derivation) > LONGEST:
+            raise ParseError(f"its derivation has more than {LONGEST:,} productions")
+        return derivation
 
     # -- one stack -------------------------------------------------------------------------------------------------
 
     def _by_one_stack(self, text: str) -> bytes | None:
-        """The derivation, or None where there is more than one choice, or no end to reducing."""
+        """The derivation; None if there is more than one action at a character, or too many reductions."""
         around = _END + text + 2 * _END
         stack, parts, reduced = self._bottom, [b""], 0
         for at in range(len(text) + 1):
@@ -149,8 +145,10 @@ class Parser:
         return parts[-1]
 
     def _step(self, stack: _Stack, key: str, text: str, at: int) -> Step | None:
-        """Read a character, unless it is the start, and reduce until the next is to be read; None: many ways to go, or
-        more rules than a derivation may have, as where what is nothing is put on the stack again and again."""
+        """Shift key[0], unless it is before the first character, and reduce until the next shift.
+
+        None if there are several actions, or too many reductions, such as endless ones by empty productions.
+        """
         start, pair, reduced = stack, key[1:], 0
         if key[0] != _END:
             stack = stack.push(stack.state.moves.get(key[0]) or self._move(stack.state, key[0]))
@@ -175,7 +173,7 @@ class Parser:
         start.steps[key] = stack, tuple(merges), reduced
         return start.steps[key]
 
-    # -- many at once ----------------------------------------------------------------------------------------------
+    # -- graph-structured stack ------------------------------------------------------------------------------------
 
     def _by_a_graph(self, text: str) -> bytes:
         ahead = text + 2 * _END
@@ -201,8 +199,9 @@ class Parser:
         raise _stuck(text, len(text))
 
     def _reduce_all(self, level: dict[_State, _Node], pair: str, steps: int) -> int:
-        """Add to a level whatever reductions lead to; the steps that are left."""
-        waiting: list[tuple[_Node, _Node | None]] = [(node, None) for node in level.values()]  # by one edge, or by all
+        """Add the results of all reductions to a level; returns the number of steps left."""
+        # Nodes, each with the edge below it to start with, or None for all.
+        waiting: list[tuple[_Node, _Node | None]] = [(node, None) for node in level.values()]
         while waiting:
             node, first = waiting.pop()
             for rule in self._all_actions(node.state, pair):
@@ -217,7 +216,7 @@ class Parser:
                     if base not in above.below:
                         above.below[base] = (rules + parts)[: LONGEST + 1]
                         waiting.append((above, base))
-                        # What was derived from nothing lies on nodes of this level, and may reach through the edge.
+                        # Reductions of nodes above others of this level, by empty productions, may use the new edge.
                         here = set(level.values())
                         others = (o for o in level.values() if not o.below.keys().isdisjoint(here))
                         waiting += [(other, None) for other in others]
@@ -262,37 +261,30 @@ class Parser:
         return state.actions[pair]
 
     def _ahead(self, state: _State) -> dict[int, set[str]]:
-        """What may be done in a state, and before which two characters."""
-        found: dict[int, set[str]] = {}
+        """The possible actions in a state, and the pairs of next characters for which each is possible."""
+        ahead: dict[int, set[str]] = {}
         for rule, read in state.items:
             pairs = self._lookahead.of(rule, read)
             if read == len(self._right[rule]):
-                found[_ACCEPT if rule == _START else rule] = pairs
-            # Asked of what is half read, not of the items that follow from it: it knows better what comes after.
+                ahead[_ACCEPT if rule == _START else rule] = pairs
+            # Kernel items suffice, and their lookahead is more exact than that of the closure.
             elif read or rule == _START:
-                found[_SHIFT] = found.get(_SHIFT, set()) | pairs
+                ahead[_SHIFT] = ahead.get(_SHIFT, set()) | pairs
         readable = {self._right[rule][read] for rule, read in state.items if read < len(self._right[rule])}
-        if _SHIFT in found:
-            found[_SHIFT] = {pair for pair in found[_SHIFT] if pair[0] in readable}
-        return found
+        if _SHIFT in ahead:
+            ahead[_SHIFT] = {pair for pair in ahead[_SHIFT] if pair[0] in readable}
+        return ahead
 
 
 def _ways(node: _Node, edges: dict[_Node, bytes], count: int, steps: int) -> tuple[dict[_Node, bytes], int]:
-    """The nodes so many edges below one, each with what lies between, read one way; the steps that are left.
-
-    Arguments:
-        edges: the first ones to take; all if empty.
-
-    Raises:
-        ParseError: no steps are left.
-    """
+    """The nodes `count` edges below, the first one of `edges` if any, each with one derivation; and the steps left."""
     ways = {node: b""}
     for _ in range(count):
         below: dict[_Node, bytes] = {}
         for at, parts in ways.items():
             for to, part in (edges or at.below).items():
                 if to not in below:
-                    # A rule more than are allowed is enough; a few rules may make more of nothing than memory holds.
+                    # Truncated just above the limit: empty productions can give derivations larger than the memory.
                     below[to] = (part + parts)[: LONGEST + 1]
                 steps -= 1
         ways, edges = below, {}
@@ -302,7 +294,7 @@ def _ways(node: _Node, edges: dict[_Node, bytes], count: int, steps: int) -> tup
 
 
 def _merge(merges: list[Merge], count: int, before: bytes, after: bytes = b"") -> None:
-    """Add a merge to others: as one of them where it takes what the last one made."""
+    """Append a merge, combined with the last one if it contains its result."""
     if count and merges:
         last, first, rest = merges[-1]
         if count == 1:
@@ -317,10 +309,10 @@ def _merge(merges: list[Merge], count: int, before: bytes, after: bytes = b"") -
 
 def _stuck(text: str, at: int) -> ParseError:
     end = "its end" if at >= len(text) else f"character {at + 1}, {text[at]!r}"
-    return ParseError(f"the grammar does not derive it, seen at {end}")
+    return ParseError(f"the grammar does not derive it: parsing fails at {end}")
 
 
 @lru_cache(maxsize=4)
 def parser_of(grammar: Grammar) -> Parser:
-    """The parser of a grammar, made once."""
+    """The parser of a grammar, cached."""
     return Parser(grammar)

@@ -1,1 +1,1 @@
-"""What a datum is: how items become tensors and are compared, drawn and written. A modality a file."""
+"""What a datum is, and how it is written: images, strings of a grammar."""

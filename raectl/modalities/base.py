@@ -1,7 +1,7 @@
-"""The interface of a modality, the only thing that knows what a datum is.
+"""The interface of a modality, which alone depends on the kind of data: images, strings.
 
-Everything else sees `x: (B, *item_shape)` float32 and `z: (B, d)`. Items are stored as bytes, (N, *stored_shape)
-uint8; a modality turns them into tensors and back, compares, draws and writes them.
+Items are stored as (N, *stored_shape) uint8. A modality converts them to the networks' `x: (B, *item_shape)` float32
+and back, compares them and writes them to files.
 """
 
 import math
@@ -20,29 +20,25 @@ from raectl.data import DataOptions
 from raectl.errors import RaectlError, UsageError
 from raectl.storage.atomic import require_parent
 
-_FILE_TYPE = re.compile(r"\.(?!v\d)[a-z][a-z0-9]*")  # what a suffix looks like, in lower case; no version
+_FILE_TYPE = re.compile(r"\.(?!v\d)[a-z][a-z0-9]*")  # a suffix in lower case, but no version such as .v2
 
 
 class Modality(ABC):
-    """What a datum is. `raectl.registry` knows it by its name.
+    """A kind of data.
 
     Arguments:
-        options: those in force for the data, by their names in `raectl.data.DataOptions`.
+        options: the resolved options of the data, by their names in `raectl.data.DataOptions`.
 
     Attributes:
-        measures: registry names of the metrics that compare an item with its reconstruction.
-        extractors: registry names of the extractors of features in which sets of items are compared, the best first.
-        suffixes: suffixes of the files that items can be written to, in lower case.
-        picture_suffixes: those of them that are a page for a person to look at.
-        writes_directories: whether items can also be written to a directory, a file each.
-        is_drawn: whether what a decoder gives is a distribution, from which `mode` draws items.
+        metrics: registry names of the metrics that compare an item with its reconstruction.
+        extractors: registry names of the feature extractors for comparing sets of items, the default first.
+        writer: writes items to files.
+        is_drawn: whether the decoder's output is a distribution, from which `mode` draws items.
     """
 
     metrics: tuple[str, ...]
     extractors: tuple[str, ...]
-    suffixes: tuple[str, ...]
-    picture_suffixes: tuple[str, ...]
-    writes_directories: bool
+    writer: "Writer"
     is_drawn: bool = False
 
     def __init__(self, **options: Any) -> None:
@@ -50,130 +46,130 @@ class Modality(ABC):
 
     @abstractmethod
     def default_architecture(self, item_shape: tuple[int, ...]) -> str:
-        """Registry name of the encoder and decoder pair to use where none is asked for."""
+        """Registry name of the default encoder and decoder pair."""
 
     @abstractmethod
     def default_latent_dim(self, item_shape: tuple[int, ...]) -> int:
-        """Number of latent dimensions to use where none is asked for."""
+        """Default number of latent dimensions."""
 
     def default_betas(self, latent_dim: int) -> Mapping[str, float]:
-        """beta's default by model, where it is not the model's own: from d, in units of the reconstruction term."""
+        """Defaults of beta by model, in units of the reconstruction term; the model's own default for other models."""
         return {}
 
     def data_dim(self, item_shape: tuple[int, ...]) -> int:
-        """D, the number of values that the reconstruction term sums over, with which default weights grow."""
+        """D, the number of values that the reconstruction term sums over; default weights are proportional to it."""
         return math.prod(item_shape)
 
     @abstractmethod
     def item_shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of one item as the networks see it, from its shape as stored."""
+        """Shape of an item's tensor, from its stored shape."""
 
     @abstractmethod
     def to_tensor(self, items: torch.Tensor) -> torch.Tensor:
-        """Bytes as the networks see them: (B, *stored) uint8 => (B, *item_shape) float32, on the same device."""
+        """(B, *stored) uint8 => (B, *item_shape) float32, on the same device."""
 
     @abstractmethod
     def to_items(self, x_hat: torch.Tensor) -> np.ndarray:
-        """What a decoder gave, as the nearest bytes: (B, *item_shape) on any device => (B, *stored) uint8, contiguous.
-
-        The inverse of `to_tensor` on everything that `to_tensor` returns.
-        """
+        """Decoded items: (B, *item_shape) on any device => (B, *stored) uint8, contiguous. Inverts `to_tensor`."""
 
     def mode(
         self, x_hat: torch.Tensor, draws: int, generator: torch.Generator, is_valid: Callable[[Any], bool]
     ) -> np.ndarray:
-        """The most frequent valid item of some draws from what a decoder gave for one latent, where `is_drawn`.
+        """The most frequent valid item of some draws from the decoder's distribution for one latent, if `is_drawn`.
 
         Arguments:
-            x_hat: (*item_shape), on the generator's device.
-            draws: how many.
-            is_valid: whether an item counts, given as `shown` gives it.
+            x_hat: the decoder's output (*item_shape), on the generator's device.
+            draws: number of draws.
+            is_valid: whether an item, as `shown` returns it, is valid.
 
         Returns:
-            (*stored) uint8; one that `shown` gives nothing for, where no draw is valid.
+            (*stored) uint8; without a valid draw, an item for which `shown` is empty.
         """
-        raise NotImplementedError(f"{type(self).__name__} is not drawn")
+        raise NotImplementedError(f"{type(self).__name__} has no distribution to draw from")
 
     @abstractmethod
     def reconstruction(self, x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:
-        """The objective's reconstruction term: 2 x (B, *item_shape) => (B,) float32."""
+        """The reconstruction term of the loss: 2 x (B, *item_shape) => (B,) float32."""
 
     def measured(self, x_hat: torch.Tensor) -> torch.Tensor:
-        """What `measures` compare with the originals: the decoder's values, before rounding; (B, *item_shape)."""
+        """The values that `metrics` compare with the originals: the decoder's, before rounding; (B, *item_shape)."""
         return x_hat
 
     @property
     def key(self) -> str:
-        """Identity of what `shown` makes of the same bytes: another one for data that mean another thing."""
+        """Cache key of `shown`: different for data whose equal bytes stand for different items."""
         return ""
 
     def shown(self, items: np.ndarray) -> np.ndarray:
-        """Items as a person sees them, which is what extractors take: (B, *stored) uint8 => (B, ...)."""
+        """The items themselves, such as strings, for extractors and people: (B, *stored) uint8 => (B, ...)."""
         return items
+
+
+class Writer(ABC):
+    """Writes items to files, whole or not at all.
+
+    Attributes:
+        suffixes: suffixes of the files that items can be written to, in lower case.
+        picture_suffixes: those of them that are pictures of some items, to look at.
+        writes_directories: whether items can also be written to a directory, a file each.
+    """
+
+    suffixes: tuple[str, ...]
+    picture_suffixes: tuple[str, ...] = ()
+    writes_directories: bool = False
 
     @abstractmethod
     def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> str | None:
-        """Write generated items, whole or not at all; what there is to remark on them, or None.
+        """Write generated items atomically; returns a remark on them, or None.
 
         Arguments:
-            out: the file or directory; its suffix chooses the form.
-            batches: uint8 arrays (B, *stored), taken one at a time.
+            out: the file or directory; its suffix determines the format.
+            batches: uint8 arrays (B, *stored), read one at a time.
             total: number of items in all batches, at least 1.
-            names: a name per item, for the files of a directory; numbered where there are none.
+            names: a name per item, for the files of a directory; numbers if there are none.
 
         Raises:
-            RaectlError: `check_out` refuses `out`, the items are too many for its form, or the disk refuses them.
+            RaectlError: `check_out` refuses `out`, the items are too many for the format, or the write fails.
         """
 
     @abstractmethod
     def write_pairs(
         self, out: Path, originals: np.ndarray, reconstructions: np.ndarray, names: Sequence[str] = ()
     ) -> None:
-        """Write originals beside their reconstructions, whole or not at all: 2 x (N, *stored) uint8.
+        """Write originals beside their reconstructions, 2 x (N, *stored) uint8. Atomic and raises as `write`.
 
-        A directory gets the reconstructions only, named after their originals. Raises as `write` does.
+        A directory gets the reconstructions only, named after their originals.
         """
 
     @abstractmethod
     def write_walks(self, out: Path, walks: np.ndarray) -> None:
-        """Write walks from one item to another, whole or not at all: (P, S, *stored) uint8.
-
-        A directory gets a file a step. Raises as `write` does.
-        """
+        """Write P interpolations of S steps, (P, S, *stored) uint8; to a directory, a file per step. See `write`."""
 
     @abstractmethod
     def write_rows(self, out: Path, labels: Sequence[str], rows: Sequence[np.ndarray]) -> None:
-        """Write rows of items, each with what it shows, whole or not at all: R x (N, *stored) uint8.
-
-        Raises as `write` does; only a picture can hold rows.
-        """
+        """Write R labelled rows of items, R x (N, *stored) uint8, to a picture. Atomic and raises as `write`."""
 
     @abstractmethod
     def write_picture(self, out: Path, pairs: tuple[np.ndarray, np.ndarray], samples: np.ndarray | None) -> Path:
-        """Write the progress of a training run for a person to look at.
+        """Write a picture of a training run's progress; returns its path, which is `out` with another suffix.
 
         Arguments:
-            out: the file to write; its suffix is replaced by the one that the modality's pictures have.
             pairs: originals and their reconstructions, 2 x (N, *stored) uint8.
             samples: generated items, (M, *stored) uint8, or None.
-
-        Returns:
-            The path written.
         """
 
     def is_picture(self, out: Path) -> bool:
-        """Whether `out` is one page for a person to look at, which holds some items only."""
+        """Whether `out` is a picture of some items, to look at."""
         return out.suffix.lower() in self.picture_suffixes
 
     def check_out(self, out: Path) -> None:
-        """Raise, before any work is done, unless items can be written to `out`.
+        """Raise unless items can be written to `out`: to a file, or to a directory if the name has no suffix.
 
-        A name with a suffix is a file, one without a directory. A file that exists will be replaced; a directory only
-        if it is empty.
+        An existing file will be replaced; a directory must be empty.
 
         Raises:
             UsageError: items cannot be written to a file of that type.
-            RaectlError: the parent directory is missing, or something else is where `out` would be.
+            RaectlError: the parent directory is missing, or `out` is of another type or not empty.
         """
         if out.name in ("", "..") or (self._names_file(out) and out.suffix.lower() not in self.suffixes):
             supported = ", ".join(self.suffixes)
@@ -190,17 +186,17 @@ class Modality(ABC):
             raise RaectlError(f"{out} is a file, not a directory", f"choose another name, or add {self.suffixes[0]}")
 
     def _names_file(self, out: Path) -> bool:
-        """Whether `out` is meant as a file: its name has what looks like a suffix, and no directory has this name."""
+        """Whether `out` is meant as a file: its name seems to have a suffix, and no directory has this name."""
         suffix = out.suffix.lower()
-        looks = _FILE_TYPE.fullmatch(suffix) is not None and not out.is_dir()
-        return suffix in self.suffixes or looks or not self.writes_directories
+        seems = _FILE_TYPE.fullmatch(suffix) is not None and not out.is_dir()
+        return suffix in self.suffixes or seems or not self.writes_directories
 
 
 def modality_of(name: str, options: DataOptions | None = None) -> Modality:
-    """The modality registered under a name, for data opened with these options.
+    """The modality of a registry name, for data opened with these options.
 
     Raises:
-        RaectlError: the options lack what the modality needs.
+        RaectlError: a required option is missing.
     """
     modality: Modality = registry.resolve("modality", name)(**asdict(options or DataOptions()))
     return modality

@@ -1,4 +1,4 @@
-"""Images: (H, W, C) bytes, grey or colour, seen by the networks as (C, H, W) in [0, 1]."""
+"""Images: stored as (H, W, C) uint8, given to the networks as (C, H, W) float32 in [0, 1]."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,48 +10,20 @@ import torch
 
 from raectl.errors import UsageError
 from raectl.modalities import pictures
-from raectl.modalities.base import Modality, gather
+from raectl.modalities.base import Modality, Writer, gather
 from raectl.modalities.naming import file_names
 from raectl.storage.atomic import atomic_directory, atomic_file
 
 
-class Images(Modality):
-    """Square or rectangular images with 1 (grey) or 3 (colour) channels."""
+class ImageWriter(Writer):
+    """Writes images as a grid, an array or a directory of PNG files."""
 
-    metrics = ("mse", "psnr", "ssim")
-    extractors = ("efficientnet-lite0", "inception", "pixels")
     suffixes = (*pictures.SUFFIXES, ".npz")
     picture_suffixes = pictures.SUFFIXES
     writes_directories = True
 
-    def default_architecture(self, item_shape: tuple[int, ...]) -> str:
-        return "conv32" if max(item_shape[1:]) <= 32 else "conv64"
-
-    def default_latent_dim(self, item_shape: tuple[int, ...]) -> int:
-        return 16 if item_shape[0] == 1 else 64
-
-    def item_shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
-        h, w, c = stored
-        return c, h, w
-
-    def to_tensor(self, items: torch.Tensor) -> torch.Tensor:
-        """(B, H, W, C) uint8 => (B, C, H, W) float32 in [0, 1], value v becoming exactly v / 255.
-
-        The memory stays in the items' order, which is PyTorch's channels_last.
-        """
-        # Divided by a tensor: a Python number would be multiplied as 1/255 on a GPU, which rounds differently.
-        return items.permute(0, 3, 1, 2).float().div_(torch.full((), 255.0, device=items.device))
-
-    def to_items(self, x_hat: torch.Tensor) -> np.ndarray:
-        scaled = x_hat.detach().float().clamp(0, 1).mul_(255).round_()
-        return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-
-    def reconstruction(self, x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:
-        """Squared error, summed over pixels and channels as in the paper: 2 x (B, C, H, W) => (B,)."""
-        return (x.float() - x_hat.float()).square().sum(dim=(1, 2, 3))
-
     def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> None:
-        """A grid (image suffixes), an array `images` (N, H, W, C) in a `.npz`, or a directory with a PNG per image."""
+        """A grid (image suffixes), a `.npz` with `images` (N, H, W, C), or a directory with a PNG per image."""
         self.check_out(out)
         if not self._names_file(out):
             _write_directory(out, batches, file_names(names, total, ".png"))
@@ -63,7 +35,7 @@ class Images(Modality):
     def write_pairs(
         self, out: Path, originals: np.ndarray, reconstructions: np.ndarray, names: Sequence[str] = ()
     ) -> None:
-        """A grid of pairs, a `.npz` with `images` (the reconstructions) and `originals`, or a PNG a reconstruction."""
+        """A grid of pairs, a `.npz` with `images` (reconstructions) and `originals`, or a PNG per reconstruction."""
         self.check_out(out)
         if not self._names_file(out):
             _write_directory(out, (reconstructions,), file_names(names, len(originals), ".png"))
@@ -73,7 +45,7 @@ class Images(Modality):
             _write_image(out, pictures.pair_grid(originals, reconstructions))
 
     def write_walks(self, out: Path, walks: np.ndarray) -> None:
-        """A row a walk; a `.gif` in which all walks move; `.npz` with `images` (P, S, H, W, C); or a PNG a step."""
+        """A row per walk, a `.gif` of all walks, a `.npz` with `images` (P, S, H, W, C), or a PNG per step."""
         self.check_out(out)
         pairs, steps = walks.shape[:2]
         if not self._names_file(out):
@@ -88,22 +60,53 @@ class Images(Modality):
             _write_image(out, pictures.rows(walks))
 
     def write_rows(self, out: Path, labels: Sequence[str], rows: Sequence[np.ndarray]) -> None:
-        """A row of images each, its label on the left; pictures only."""
+        """A labelled row of images each; image suffixes only."""
         self.check_out(out)
         if not self.is_picture(out):
-            raise UsageError(f"{out}: rows are for a picture", f"-o {out.stem}.png")
+            raise UsageError(f"{out}: rows can only be written to a picture", f"-o {out.stem}.png")
         _write_image(out, pictures.labelled_rows(labels, np.stack(rows)))
 
     def write_picture(self, out: Path, pairs: tuple[np.ndarray, np.ndarray], samples: np.ndarray | None) -> Path:
-        """One PNG: originals over their reconstructions, and the samples below."""
+        """A PNG: originals above their reconstructions, and the samples below."""
         out = out.with_suffix(".png")
         _write_image(out, pictures.progress(*pairs, samples))
         return out
 
 
+class Images(Modality):
+    """Square or rectangular images with 1 (grey) or 3 (colour) channels."""
+
+    metrics = ("mse", "psnr", "ssim")
+    extractors = ("efficientnet-lite0", "inception", "pixels")
+    writer = ImageWriter()
+
+    def default_architecture(self, item_shape: tuple[int, ...]) -> str:
+        return "conv32" if max(item_shape[1:]) <= 32 else "conv64"
+
+    def default_latent_dim(self, item_shape: tuple[int, ...]) -> int:
+        return 16 if item_shape[0] == 1 else 64
+
+    def item_shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
+        h, w, c = stored
+        return c, h, w
+
+    def to_tensor(self, items: torch.Tensor) -> torch.Tensor:
+        """(B, H, W, C) uint8 => (B, C, H, W) float32 in [0, 1], exactly v / 255, in PyTorch's channels_last order."""
+        # By a tensor: for a Python number, a GPU multiplies by 1/255, which rounds differently.
+        return items.permute(0, 3, 1, 2).float().div_(torch.full((), 255.0, device=items.device))
+
+    def to_items(self, x_hat: torch.Tensor) -> np.ndarray:
+        scaled = x_hat.detach().float().clamp(0, 1).mul_(255).round_()
+        return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+    def reconstruction(self, x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:
+        """Squared error, summed over pixels and channels as in the paper: 2 x (B, C, H, W) => (B,)."""
+        return (x.float() - x_hat.float()).square().sum(dim=(1, 2, 3))
+
+
 def _grid(batches: Iterator[np.ndarray], total: int) -> np.ndarray:
     first = next(batches)
-    pictures.grid_size(total, *first.shape[1:3])  # refuses a grid too large before the other batches are made
+    pictures.grid_size(total, *first.shape[1:3])  # raises before the other batches are made
     return pictures.grid(gather(itertools.chain((first,), batches), total))
 
 
@@ -113,17 +116,17 @@ def _write_image(out: Path, pixels: np.ndarray) -> None:
 
 
 def _write_npz(out: Path, **arrays: np.ndarray) -> None:
-    # An open file, because NumPy would add a second suffix to a name that ends in `.NPZ`.
+    # An open file, because NumPy would append `.npz` to a name that ends in `.NPZ`.
     with atomic_file(out) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def _write_directory(out: Path, batches: Iterable[np.ndarray], names: Sequence[str]) -> None:
-    left = iter(names)
+    remaining = iter(names)
     with atomic_directory(out) as directory, ThreadPoolExecutor() as pool:
         for batch in batches:
-            paths = [directory / name for name in itertools.islice(left, len(batch))]
-            # strict: a batch too many must not vanish; list: an error in a thread surfaces here.
+            paths = [directory / name for name in itertools.islice(remaining, len(batch))]
+            # strict: more items than names are an error; list: raises the errors of the threads.
             list(pool.map(lambda pair: pictures.save(*pair), zip(paths, batch, strict=True)))
-        if missing := len(list(left)):
+        if missing := len(list(remaining)):
             raise ValueError(f"{len(names) - missing} items instead of {len(names)}")

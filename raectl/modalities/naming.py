@@ -1,4 +1,4 @@
-"""File names for a directory of items: safe on every system, unique, and recognisably the items' own."""
+"""File names for a directory of items: safe on every system, unique, and like the items' names."""
 
 import itertools
 import re
@@ -11,9 +11,9 @@ _MAX_BYTES = 200  # file systems allow 255; the rest is for a number and the suf
 
 
 def file_names(names: Sequence[str], total: int, suffix: str) -> list[str]:
-    """A file name for each of `total` items: `000000.png`, or the item's name flattened where names are given.
+    """A file name for each of `total` items: `000000.png`, or the item's name without folders if names are given.
 
-    Names that become equal, also on file systems that ignore case, are told apart by `-2`, `-3` and so on.
+    Equal names, ignoring case, are numbered `-2`, `-3` and so on.
 
     Raises:
         ValueError: there are names, but not one per item.
@@ -29,22 +29,22 @@ def file_names(names: Sequence[str], total: int, suffix: str) -> list[str]:
         return [f"{i:0{width}d}{suffix}" for i in range(total)]
     if len(names) != total:
         raise ValueError(f"{len(names)} names for {total} items")
-    taken: set[str] = set()
-    return [_unique(_stem(name), taken) + suffix for name in names]
+    used: set[str] = set()
+    return [_unique(_stem(name), used) + suffix for name in names]
 
 
 def _stem(name: str) -> str:
     """`name` without its extension, as one path component that is neither hidden nor too long nor empty."""
     encoded = _EXTENSION.sub("", name).encode("utf-8", "replace")
-    # Of a long name the end is kept: names in one deep folder differ there.
+    # The end of a long name is kept: names in the same folder differ there.
     flat = _UNSAFE.sub("_", encoded[-_MAX_BYTES:].decode("utf-8", "ignore"))
     return flat.strip(" .") or "item"
 
 
-def _unique(stem: str, taken: set[str]) -> str:
+def _unique(stem: str, used: set[str]) -> str:
     candidates = itertools.chain((stem,), (f"{stem}-{i}" for i in itertools.count(2)))
-    name = next(c for c in candidates if _folded(c) not in taken)
-    taken.add(_folded(name))
+    name = next(c for c in candidates if _folded(c) not in used)
+    used.add(_folded(name))
     return name
 
 

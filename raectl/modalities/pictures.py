@@ -1,4 +1,7 @@
-"""Pictures for people: grids of images as one image. Arrays are uint8, (N, H, W, C) images and (H, W, C) pictures."""
+"""Grids of images as one picture. Arrays are uint8: images (N, H, W, C), pictures (H', W', C).
+
+Every grid but `progress` raises a `RaectlError` if it would have more than `MAX_PIXELS` pixels.
+"""
 
 import math
 from collections.abc import Sequence
@@ -12,14 +15,14 @@ from raectl.errors import RaectlError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MAX_PIXELS = 2**28
-BACKGROUND = 192  # light grey: black and white images both stand out from it
+BACKGROUND = 192  # light grey, different from black and from white images
 GAP = 4  # pixels between images
 WIDE_GAP = 12  # pixels between groups of images
 _FRAME_MS = 120
 _FONT = 16  # pixels
 _SMALLEST = 64  # pixels; images with a shorter side are enlarged
 
-# The defaults of these two formats blur the edges between images.
+# With the defaults of these formats, the edges between images are blurred.
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     ".jpg": {"quality": 95, "subsampling": 0},
     ".jpeg": {"quality": 95, "subsampling": 0},
@@ -40,28 +43,20 @@ def save(path: Path, pixels: np.ndarray) -> None:
 
 
 def grid(images: np.ndarray) -> np.ndarray:
-    """Images in rows of a near-square grid, small ones enlarged: (N, H, W, C) => (H', W', C).
-
-    Raises:
-        RaectlError: the grid would have more than `MAX_PIXELS` pixels.
-    """
+    """Images in a near-square grid, small ones enlarged: (N, H, W, C) => (H', W', C)."""
     n, h, w, _ = images.shape
     grid_size(n, h, w)
     return _sheet(_enlarged(images), _columns(n, h, w), GAP)
 
 
 def grid_size(n: int, h: int, w: int) -> tuple[int, int]:
-    """Height and width of `grid` of n images of (h, w) pixels. Raises as `grid` does."""
+    """Height and width of the `grid` of n images of (h, w) pixels."""
     f = _factor(h, w)
     return _size(n, _columns(n, h, w), h * f, w * f, GAP)
 
 
 def pair_grid(originals: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
-    """Each original with its reconstruction on the right, in a near-square grid: 2 x (N, H, W, C) => (H', W', C).
-
-    Raises:
-        RaectlError: the grid would have more than `MAX_PIXELS` pixels.
-    """
+    """Each original with its reconstruction on the right, in a near-square grid: 2 x (N, H, W, C) => (H', W', C)."""
     n, h, w, _ = originals.shape
     f = _factor(h, w)
     pair_w = 2 * w * f + GAP
@@ -71,11 +66,7 @@ def pair_grid(originals: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
 
 
 def rows(images: np.ndarray) -> np.ndarray:
-    """Sequences of images, a row each: (P, S, H, W, C) => (H', W', C).
-
-    Raises:
-        RaectlError: the picture would have more than `MAX_PIXELS` pixels.
-    """
+    """Sequences of images, a row each: (P, S, H, W, C) => (H', W', C)."""
     p, s, h, w, _ = images.shape
     f = _factor(h, w)
     _size(p * s, s, h * f, w * f, GAP)
@@ -83,32 +74,28 @@ def rows(images: np.ndarray) -> np.ndarray:
 
 
 def labelled_rows(labels: Sequence[str], images: np.ndarray) -> np.ndarray:
-    """`rows` with a line of text on the left of each: R labels and (R, S, H, W, C) => (H', W', C).
-
-    Raises:
-        RaectlError: the picture would have more than `MAX_PIXELS` pixels.
-    """
+    """`rows` with a label on the left of each: R labels and (R, S, H, W, C) => (H', W', C)."""
     sheet = rows(images)
     font = ImageFont.load_default(_FONT)
-    wide = max(round(font.getlength(label)) for label in labels) + 2 * WIDE_GAP
-    page = Image.new("RGB", (wide, len(sheet)), (BACKGROUND,) * 3)
+    width = max(round(font.getlength(label)) for label in labels) + 2 * WIDE_GAP
+    page = Image.new("RGB", (width, len(sheet)), (BACKGROUND,) * 3)
     draw = ImageDraw.Draw(page)
     step = (len(sheet) - GAP) / len(labels)
     for number, label in enumerate(labels):
         draw.text((WIDE_GAP, GAP + (number + 0.5) * step), label, fill="black", font=font, anchor="lm")
-    text = np.asarray(page)[:, :, : sheet.shape[2]]  # grey on grey: any channel will do
+    text = np.asarray(page)[:, :, : sheet.shape[2]]  # black on grey: all channels are equal
     return np.concatenate([text, sheet], axis=1)
 
 
 def save_animation(path: Path, frames: Sequence[np.ndarray]) -> None:
-    """Write frames (H, W, C) as a GIF that goes forth and back for ever."""
+    """Write frames (H, W, C) as a GIF that plays forward and backward in a loop."""
     there_and_back = [*frames, *frames[-2:0:-1]]
     first, *rest = (Image.fromarray(f[:, :, 0] if f.shape[2] == 1 else f) for f in there_and_back)
     first.save(path, save_all=True, append_images=rest, duration=_FRAME_MS, loop=0)
 
 
 def progress(originals: np.ndarray, reconstructions: np.ndarray, samples: np.ndarray | None) -> np.ndarray:
-    """A training run at a glance: originals over their reconstructions, and a block of samples below.
+    """Originals above their reconstructions, and a block of samples below.
 
     Both blocks have a column per original, at most 16. 3 x (N, H, W, C) => (H', W', C).
     """
@@ -126,18 +113,18 @@ def _factor(h: int, w: int) -> int:
 
 
 def _enlarged(images: np.ndarray) -> np.ndarray:
-    """Every pixel as a block of f x f: (N, H, W, C) => (N, f H, f W, C)."""
+    """Repeat every pixel f x f times: (N, H, W, C) => (N, f H, f W, C)."""
     f = _factor(*images.shape[1:3])
     return images.repeat(f, axis=1).repeat(f, axis=2)
 
 
 def _columns(n: int, h: int, w: int) -> int:
-    """The number of columns with which n tiles of (h, w) fill a square, or a little more width than height."""
+    """The number of columns with which n tiles of (h, w) fill about a square."""
     return min(n, math.ceil(math.sqrt(n * h / w)))
 
 
 def _joined(first: np.ndarray, second: np.ndarray, axis: int) -> np.ndarray:
-    """Two images as one tile, a gap between them."""
+    """Pairs of images as one tile each, with a gap in between."""
     shape = list(first.shape)
     shape[axis] = GAP
     return np.concatenate([first, np.full(shape, BACKGROUND, np.uint8), second], axis=axis)
@@ -146,10 +133,8 @@ def _joined(first: np.ndarray, second: np.ndarray, axis: int) -> np.ndarray:
 def _size(n: int, columns: int, h: int, w: int, gap: int) -> tuple[int, int]:
     height, width = math.ceil(n / columns) * (h + gap) + gap, columns * (w + gap) + gap
     if height * width > MAX_PIXELS:
-        raise RaectlError(
-            f"a grid of {n:,} images would be {width:,} x {height:,} pixels",
-            "write a .npz, or a directory (a name without a suffix), or fewer images",
-        )
+        hint = "write a .npz, or a directory (a name without a suffix), or fewer images"
+        raise RaectlError(f"a grid of {n:,} images would be {width:,} x {height:,} pixels", hint)
     return height, width
 
 

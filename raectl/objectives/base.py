@@ -8,27 +8,21 @@ import numpy as np
 
 
 class Objective(ABC):
-    """A score of strings. That of one string depends on it alone, whatever else is asked for.
-
-    Attributes:
-        name: what the registry calls it.
-        lower_is_better: the direction.
-        worst: what a string that is not valid counts as; None for the worst of the data.
-        draws: from how many draws of the decoder the string that stands for a code is taken.
+    """A score of strings; the score of a string does not depend on the others.
 
     Raises:
-        RaectlError: what it needs is not installed.
+        RaectlError: a package that it needs is not installed.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str]  # in the registry
     lower_is_better: ClassVar[bool]
-    worst: ClassVar[float | None] = None
-    draws: ClassVar[int] = 25
+    worst: ClassVar[float | None] = None  # score that stands for an invalid string; None for the worst of the data
+    draws: ClassVar[int] = 25  # strings drawn from the decoder for a latent code, of which the most frequent is scored
 
     @abstractmethod
     def is_valid(self, text: str) -> bool:
-        """Whether a string means something here; an empty one, which is what is not finished, does not."""
+        """Whether a string has a score. The empty string, which stands for an unfinished derivation, has none."""
 
     @abstractmethod
     def __call__(self, strings: Sequence[str]) -> np.ndarray:
-        """The scores of strings: (N,) => (N,) float64, NaN where one is not valid."""
+        """The scores of strings: (N,) => (N,) float64, NaN for an invalid one."""

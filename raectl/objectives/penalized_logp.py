@@ -1,4 +1,4 @@
-"""How drug-like a molecule is, by three numbers that RDKit computes: the penalized logP."""
+"""The penalized logP of a molecule, computed with RDKit."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -16,19 +16,18 @@ from raectl.objectives.base import Objective
 _LOGP = 2.4570953396190123, 1.434324401111988
 _EASE = -3.0525811293166134, 0.8335207024513095
 _CYCLE = -0.0485696876403053, 0.2860212110245455
-_LARGEST = 6  # ring that is not penalized
+_LARGEST = 6  # atoms of the largest ring without a penalty
 
 
 class PenalizedLogP(Objective):
-    """z(logP) - z(SA) - z(cycle): solubility in fat, ease of synthesis, no large rings; the higher, the better.
+    """z(logP) - z(SA) - z(cycle); higher is better.
 
         logP   octanol-water partition coefficient, by atoms (Crippen)
-        SA     synthetic accessibility, 1 is easy (Ertl and Schuffenhauer)
-        cycle  by how many atoms the largest ring of a cycle basis exceeds 6
-        z      standardized by the published means and deviations over ZINC's 250,000 molecules, whatever the data are,
-               so that scores of different data, and the published ones, are in one unit
+        SA     synthetic accessibility score, 1 is easy (Ertl and Schuffenhauer)
+        cycle  number of atoms by which the largest ring of a cycle basis exceeds 6
+        z      standardized by the published means and deviations over 250,000 molecules of ZINC, whatever the data are
 
-    What RDKit cannot parse counts as the worst of the data.
+    A string that RDKit cannot parse is invalid, and stands for the worst score of the data.
 
     Reference: Kusner, Paige, Hernández-Lobato, "Grammar Variational Autoencoder", ICML 2017, section 4.2, and its code.
 
@@ -64,7 +63,7 @@ class PenalizedLogP(Objective):
 
 
 def _excess(molecule: Any) -> int:
-    """By how many atoms the largest ring exceeds 6."""
+    """Number of atoms by which the largest ring exceeds 6."""
     import networkx
     from rdkit import Chem
 
@@ -73,17 +72,17 @@ def _excess(molecule: Any) -> int:
 
 
 def _parse(text: str) -> Any:
-    """RDKit's molecule, or None where there is none, or one without atoms, which it makes of an empty string."""
+    """RDKit's molecule; None for an invalid string and for one without atoms, such as the empty string."""
     from rdkit import Chem, rdBase
 
-    with rdBase.BlockLogs():  # it says on stderr why it refuses
+    with rdBase.BlockLogs():  # which go to stderr
         molecule = Chem.MolFromSmiles(text)
     return molecule if molecule is not None and molecule.GetNumAtoms() else None
 
 
 @cache
 def _accessibility() -> ModuleType:
-    """RDKit's `sascorer`, which it ships outside the package."""
+    """RDKit's module `sascorer`, which lies outside its package."""
     try:
         import networkx  # noqa: F401
         from rdkit import RDConfig

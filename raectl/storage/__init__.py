@@ -1,1 +1,1 @@
-"""To be described."""
+"""Files that are whole or absent, and checked before use."""

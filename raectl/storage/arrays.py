@@ -1,4 +1,4 @@
-"""Named arrays in safetensors files, with a digest of their content that is checked before use."""
+"""Named arrays in safetensors files, with a digest of their content that is checked on reading."""
 
 import contextlib
 import hashlib
@@ -16,8 +16,8 @@ from raectl.storage.strict_json import open_file, parse_json
 if TYPE_CHECKING:
     import numpy as np
 
-_METADATA = "raectl"  # key of the one entry in which a safetensors file's metadata are kept
-_MAX_HEADER = 4 * 2**20  # bytes; ours have a few thousand
+_METADATA = "raectl"  # key of the only metadata entry of a safetensors file
+_MAX_HEADER = 4 * 2**20  # bytes; raectl's files have a few thousand
 
 
 def file_digest(path: Path) -> str:
@@ -35,23 +35,23 @@ def _content_digest(arrays: "Mapping[str, np.ndarray]", metadata: Mapping[str, s
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"{name}:{array.dtype.str}:{array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).data)  # a 0-axis array becomes one of 1 axis: the same bytes
+        digest.update(np.ascontiguousarray(array).data)  # makes a scalar array 1-d: the same bytes
     return digest.hexdigest()
 
 
 def dump_arrays(path: Path, arrays: "Mapping[str, np.ndarray]", metadata: Mapping[str, str]) -> None:
-    """Write named NumPy arrays and text metadata as one safetensors file, into a temporary or new file.
+    """Write named NumPy arrays and text metadata as one safetensors file, not atomically.
 
-    The metadata gain a `digest`, the SHA-256 of all names, types, shapes, values and the other metadata, which
-    `read_arrays` checks: safetensors itself does not notice a flipped bit.
+    The metadata gain a `digest`, the SHA-256 of all names, types, shapes, values and metadata: safetensors itself does
+    not notice a flipped bit.
     """
     import numpy as np
     from safetensors.numpy import save
 
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     record = {**metadata, "digest": _content_digest(arrays, metadata)}
-    # One entry, because safetensors writes several in another order every time; and written by Python, because
-    # safetensors' own writer reports a full disk by an error that is no OSError.
+    # One entry, because safetensors writes several in random order; and written by Python, because safetensors' own
+    # writer does not raise an OSError if the disk is full.
     path.write_bytes(save(arrays, {_METADATA: json.dumps(record, sort_keys=True)}))
 
 
@@ -62,10 +62,10 @@ def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]", metadata: Mappi
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of a safetensors file's arrays, by name, without the arrays: what reading them would take.
+    """The shapes of a safetensors file's arrays, by name, without reading the arrays.
 
     Raises:
-        RaectlError: the file is missing, no safetensors file, or larger than the machine's memory.
+        RaectlError: the file is missing, not a safetensors file, or larger than the machine's memory.
     """
     with _opened(path) as file:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (not a dict)
@@ -79,7 +79,7 @@ def _opened(path: Path) -> Iterator[Any]:
     with open_file(path) as plain:
         length, size = int.from_bytes(plain.read(8), "little"), os.fstat(plain.fileno()).st_size
     if length > _MAX_HEADER or size > _memory():
-        raise RaectlError(f"{path} is not one of raectl's files: it claims to be larger than this machine can hold")
+        raise RaectlError(f"{path} is not one of raectl's files: it is larger than this machine's memory")
     try:
         with safe_open(path, framework="np") as file:
             yield file
@@ -88,7 +88,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _memory() -> float:
-    """Bytes of this machine's memory, if the system tells."""
+    """Bytes of this machine's memory; infinite if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -96,10 +96,10 @@ def _memory() -> float:
 
 
 def read_arrays(path: Path) -> "tuple[dict[str, np.ndarray], dict[str, str]]":
-    """Read what `dump_arrays` wrote: named NumPy arrays, and the metadata without the digest.
+    """The named arrays of a file written by `dump_arrays`, and its metadata without the digest.
 
     Raises:
-        RaectlError: the file is missing, no safetensors file, or not what was written.
+        RaectlError: the file is missing, not a safetensors file, or damaged.
     """
     with _opened(path) as file:
         metadata: dict[str, str] = parse_json((file.metadata() or {})[_METADATA])

@@ -1,4 +1,4 @@
-"""The cache directory, and keys of what is kept there."""
+"""The cache directory, and the digests that are its keys."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def cache_directory() -> Path:
-    """`$RAECTL_CACHE`, or `raectl` in the place that the system has for caches."""
+    """`$RAECTL_CACHE`, or `raectl` in the system's directory for caches."""
     if own := os.environ.get("RAECTL_CACHE"):
         return Path(own)
     if sys.platform == "darwin":
@@ -20,5 +20,11 @@ def cache_directory() -> Path:
 
 
 def digest(*parts: Any) -> str:
-    """SHA-256 of values that JSON can hold, in hexadecimal."""
+    """SHA-256 of values that JSON can represent, in hexadecimal."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def file_state(path: Path) -> str:
+    """A digest of a file's path, size and times, which changes when the file does, without reading it."""
+    status = path.stat()
+    return digest(str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns)

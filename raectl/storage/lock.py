@@ -1,10 +1,9 @@
-"""One writer at a time: locks that end with the process that holds them, however it ends (flock).
+"""File locks (flock), which the system releases when the process ends, so that a directory has one writer at a time.
 
-    ckpt/.raectl.lock     held by `train` and `fit-density` while they work; says who holds it
-    .tmp-new-NAME         locked while it is being written, so that one that nobody locks is known to be left over
+    ckpt/.raectl.lock     locked by `train` and `fit-density` while they work; names the process
+    .tmp-new-NAME         locked while it is being written; without a lock, it was left by a killed process
 
-A killed process leaves its file and no lock: the next one takes the file over. Where the system keeps no such locks
-(Windows, some network file systems) nothing is locked.
+Where the system has no such locks (Windows, some network file systems), nothing is locked.
 """
 
 import contextlib
@@ -26,11 +25,11 @@ else:
     AVAILABLE = True
 
 NAME = ".raectl.lock"
-_MAX_OWNER = 4096  # bytes read of what a lock's file says
+_MAX_OWNER = 4096  # bytes read of a lock file
 
 
 def try_lock(handle: int) -> bool | None:
-    """Lock an open file or directory without waiting: whether it is ours now, None where nothing can be locked."""
+    """Lock an open file or directory without waiting. True if locked, False if another has it, None if unsupported."""
     if not AVAILABLE:
         return None
     try:
@@ -51,11 +50,11 @@ def is_same(path: Path, handle: int) -> bool:
 
 
 class Lock:
-    """Keeps other writers out of a directory until the block ends. Readers take no notice of it.
+    """A lock of a directory against other writers, released when the block ends. Readers are not affected.
 
     Arguments:
         path: the directory.
-        note: is told of a file system that keeps no locks.
+        note: called with a warning if the file system does not support locks.
 
     Example:
         >>> with Lock(Path("ckpt"), print) as lock:                       # doctest: +SKIP
@@ -72,48 +71,46 @@ class Lock:
     def __exit__(self, *_: object) -> None:
         while self._handles:
             handle = self._handles.pop()
-            if is_same(self._path / NAME, handle):  # while it is still ours, so that nobody else's is removed
+            if is_same(self._path / NAME, handle):  # not if another process has made its own
                 with contextlib.suppress(OSError):
                     (self._path / NAME).unlink()
             os.close(handle)
 
     def acquire(self, directory: Path | None = None) -> None:
-        """Lock the directory, or one that is about to take its place, if it is there and not ours yet.
+        """Lock the directory, or `directory`, which is about to replace it, unless it is missing or locked already.
 
         Raises:
-            RaectlError: another process holds it; the error says which, and since when.
+            RaectlError: another process has locked it; the error names it.
         """
         file = (directory or self._path) / NAME
         while not any(is_same(file, handle) for handle in self._handles):
             handle = _open(file)
             if handle is None:
-                return  # no directory, or none to be written to: whoever writes to it next will be told
-            held = try_lock(handle)
-            if held and is_same(file, handle):
+                return  # a missing or read-only directory: the next write reports it
+            locked = try_lock(handle)
+            if locked and is_same(file, handle):
                 _write_owner(handle)
                 self._handles.append(handle)
                 return
             owner = _owner(handle)
             os.close(handle)
-            if held is None:
+            if locked is None:
                 file.unlink(missing_ok=True)
-                self._note(f"{self._path} cannot be locked here: let no two commands write to it at once")
+                self._note(f"{self._path} cannot be locked here: do not run two commands that write to it")
                 return
-            if not held:
-                raise RaectlError(
-                    f"{self._path} is in use by {owner}",
-                    "wait until that has ended, or stop it; meanwhile info, sample and evaluate can read it",
-                )
+            if not locked:
+                hint = "wait until that has ended, or stop it; meanwhile info, sample and evaluate can read it"
+                raise RaectlError(f"{self._path} is in use by {owner}", hint)
 
 
 def _open(file: Path) -> int | None:
-    for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):  # another user's can be read, which suffices to lock it
+    for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):  # reading suffices to lock another user's file
         try:
             handle = os.open(file, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
         except OSError:
             continue
         status = os.fstat(handle)
-        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:  # a second name would be of another's file
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:  # not a link to another file
             return handle
         os.close(handle)
     return None
@@ -122,7 +119,7 @@ def _open(file: Path) -> int | None:
 def _write_owner(handle: int) -> None:
     since = datetime.now().astimezone().isoformat(" ", "seconds")
     record = {"process": os.getpid(), "host": socket.gethostname(), "since": since}
-    with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+    with contextlib.suppress(OSError):  # the disk is full; the lock works without the text
         os.ftruncate(handle, 0)
         os.pwrite(handle, json.dumps(record).encode(), 0)
 

@@ -1,7 +1,4 @@
-"""Reading files that nobody vouches for: plain files only, JSON as we write it, and never more than there is reason to.
-
-What is refused would wait for ever, fill the memory, or mean one thing to us and another to the next reader.
-"""
+"""Safe reading of untrusted files: plain files only, strict JSON, bounded sizes."""
 
 import contextlib
 import io
@@ -15,7 +12,7 @@ from typing import Any
 
 from raectl.errors import RaectlError
 
-# Bytes. Ours have a few thousand; of values that Python holds, a byte of JSON can make 30.
+# Bytes. raectl's files have a few thousand; a byte of JSON can become 30 bytes of Python objects.
 _MAX_JSON = 4 * 2**20
 _MAX_LINE = 2**16
 _MAX_LINES = 32 * 2**20  # 80,000 epochs
@@ -23,14 +20,14 @@ _MAX_LINES = 32 * 2**20  # 80,000 epochs
 
 @contextlib.contextmanager
 def open_file(path: Path) -> Iterator[io.BufferedReader]:
-    """A file, open for its bytes to be read; a pipe or a device, which might never end, is refused.
+    """Open a file for reading bytes; pipes and devices, which may never end, are refused.
 
     Raises:
-        RaectlError: it is missing, unreadable or no file.
+        RaectlError: it is missing, unreadable or not a plain file.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise RaectlError(f"cannot read {path}: it is no file")
+            raise RaectlError(f"cannot read {path}: it is not a plain file")
         with open(path, "rb") as file:
             yield file
     except OSError as error:
@@ -38,30 +35,30 @@ def open_file(path: Path) -> Iterator[io.BufferedReader]:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """What JSON says, if it says it once and in numbers that we write.
+    """Parse JSON, strictly.
 
     Raises:
-        ValueError: it is no JSON, names a field twice, or has NaN, an infinity, or an integer beyond 64 bits.
+        ValueError: it is not JSON, has a duplicate field, NaN, an infinity, or an integer beyond 64 bits.
     """
     try:
         return json.loads(
-            text, object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite, parse_int=_integer
+            text, object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite, parse_int=_integer
         )
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise ValueError("a field is there twice")
+        raise ValueError("it has a field twice")
     return values
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text[:20]} is no finite number")
+        raise ValueError(f"{text[:20]} is not a finite number")
     return value
 
 
@@ -75,7 +72,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file; see `parse_json`.
 
     Raises:
-        RaectlError: it is missing, unreadable, larger than any of ours, or not JSON as we write it.
+        RaectlError: it is missing, unreadable, larger than any of raectl's, or not strict JSON.
     """
     with open_file(path) as file:
         content = file.read(_MAX_JSON + 1)
@@ -88,7 +85,7 @@ def read_json(path: Path) -> Any:
 
 
 def json_lines(path: Path) -> Iterator[Any]:
-    """What each line of a file holds, of its last 32 MiB, if it is JSON; nothing if there is no file."""
+    """The values of the lines of a file's last 32 MiB that are JSON; none if the file does not exist."""
     if not path.exists():
         return
     with open_file(path) as file:

@@ -1,8 +1,8 @@
 """The model card: README.md of a checkpoint directory."""
 
-from raectl import registry
 from raectl.checkpoint.summary import DataSummary
 from raectl.config import Config
+from raectl.modalities.base import modality_of
 from raectl.training.state import Position
 
 _TEXT = """\
@@ -38,7 +38,7 @@ def text(config: Config, data: DataSummary, position: Position) -> str:
     return _TEXT.format(
         **vars(config),
         n=data.n,
-        suffix=registry.resolve("modality", data.modality).suffixes[0],
+        suffix=modality_of(data.modality, data.options).writer.suffixes[0],
         modality=data.modality,
         regularizers=", ".join(regularizers) or "none",
         shape=" x ".join(map(str, data.shape)),

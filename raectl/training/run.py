@@ -276,5 +276,5 @@ class Run:
         with describing_os_errors(self.directory.samples):
             self.directory.samples.mkdir(exist_ok=True)
         out = self.directory.samples / f"epoch-{loop.position.epoch:04d}"
-        loop.modality.write_picture(out, (originals, pairs), samples)
+        loop.modality.writer.write_picture(out, (originals, pairs), samples)
         write_loss_curve(self.directory.samples / "loss.png", self.directory.read_log())

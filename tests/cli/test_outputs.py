@@ -245,7 +245,14 @@ def test_info_shows_what_each_density_is_worth(cli: Cli, original: Any) -> None:
 
 def test_what_lies_in_the_directory(original: Any) -> None:
     names = {name.split("/")[0] for name in tree(original.path)}
-    expected = {"config.json", "model.safetensors", "training.safetensors", "log.jsonl", "README.md"}
+    expected = {
+        "config.json",
+        "model.safetensors",
+        "training.safetensors",
+        "items.safetensors",
+        "log.jsonl",
+        "README.md",
+    }
     assert names == expected | {"latents", "densities", "samples"}
     assert len((original.path / "log.jsonl").read_text().splitlines()) == 2
     assert list((original.path / "samples").glob("*.png"))

@@ -114,7 +114,7 @@ def test_too_many_bad_images_fail_with_a_full_report(cli: Cli, tmp_path: Path, g
     assert [item["name"] for item in found["bad"]] == sorted(bad)
     assert (found["items"], found["total"]) == (good, good + 25)
     result = cli.run("check", source)
-    assert_clear_error(result, 1, "--max-bad" if good else "should hold?")
+    assert_clear_error(result, 1, "--max-bad" if good else "right SOURCE?")
     assert result.out.count("truncated") == 20 and "and 5 more" in result.out
     assert "x00.png" not in result.err and "could" in result.err, "the table has named them"
 
@@ -138,6 +138,8 @@ def test_strings(cli: Cli, tmp_path: Path) -> None:
     assert_clear_error(result, 1, "1 of 4 lines")
     shown = cli("check", source, "--grammar", "expressions")
     words = " ".join(shown.out.split())
-    assert "become 5 rules of the grammar" in words and "packed 15 bytes" in words and "duplicates 1 equal" in words
+    assert (
+        "become 5 productions of the grammar" in words and "packed 15 bytes" in words and "duplicates 1 equal" in words
+    )
     assert "classes" not in words and "constant" not in words and "equal item" not in words
     assert (shown.out + shown.err).count("line 4") == 1

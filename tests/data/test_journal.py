@@ -191,7 +191,7 @@ def processes(pool):
 def test_workers_give_the_same_bytes(tmp_path, cache, decoded, monkeypatch):
     folder = fill(tmp_path / "a", FILES | {"large.png": png(noise(300, 300, 3))})
     expected = whole(cache, folder)
-    monkeypatch.setattr("raectl.data.images.workers._WORTH", 10)
+    monkeypatch.setattr("raectl.data.images.workers._MIN_IMAGES", 10)
     monkeypatch.setattr(parallel, "workers", lambda: 2)
     started, tasks = [], []
 
@@ -214,7 +214,7 @@ def test_workers_give_the_same_bytes(tmp_path, cache, decoded, monkeypatch):
 
 @linux
 def test_a_worker_that_dies_is_done_without(monkeypatch):
-    monkeypatch.setattr("raectl.data.images.workers._WORTH", 1)
+    monkeypatch.setattr("raectl.data.images.workers._MIN_IMAGES", 1)
     pictures = [*(png(noise(8, 8, 3, seed=seed)) for seed in range(4)), b"no image"]
     with WorkerPool() as pool:
         pool.start(5)
@@ -237,7 +237,7 @@ def test_a_worker_that_dies_is_done_without(monkeypatch):
 
 @linux
 def test_a_worker_leaves_large_pictures_and_has_bounded_work(monkeypatch):
-    monkeypatch.setattr("raectl.data.images.workers._WORTH", 1)
+    monkeypatch.setattr("raectl.data.images.workers._MIN_IMAGES", 1)
     monkeypatch.setattr(workers, "workers", lambda: 2)
     with WorkerPool() as pool:
         pool.start(1)
@@ -258,7 +258,7 @@ def test_workers_end_with_a_process_that_is_killed():
     program = """
 import os, signal, time
 from raectl.data.images import workers
-workers._WORTH = 1
+workers._MIN_IMAGES = 1
 pool = workers.WorkerPool()
 pool.start(1)
 print(*(process.pid for process in pool._executor._processes.values()), flush=True)
@@ -292,7 +292,7 @@ def test_what_is_decoded_ahead_changes_nothing(tmp_path, cache, decoded, monkeyp
         files["050.png"] = files["050.png"][:300]
     folder = fill(tmp_path / "a", files)
     expected = whole(cache, folder)
-    monkeypatch.setattr("raectl.data.images.workers._WORTH", 10)
+    monkeypatch.setattr("raectl.data.images.workers._MIN_IMAGES", 10)
     monkeypatch.setattr(image_files, "workers", lambda: 2)
     monkeypatch.setattr(workers.WorkerPool, "submit", _here)
     decoded.clear()

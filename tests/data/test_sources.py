@@ -239,7 +239,7 @@ def test_idx_header_that_lies_is_refused(tmp_path, pack, count):
 def test_labels_and_damaged_gzip_are_no_images(tmp_path):
     (tmp_path / "a-idx1-ubyte").write_bytes(idx(np.zeros(4, np.uint8)))
     (tmp_path / "b-idx3-ubyte.gz").write_bytes(gzip.compress(idx(noise(7, 12, 12)))[:-40])
-    for name, says in (("a-idx1-ubyte", "no IDX file of images"), ("b-idx3-ubyte.gz", "cannot read")):
+    for name, says in (("a-idx1-ubyte", "not an IDX file of images"), ("b-idx3-ubyte.gz", "cannot read")):
         with pytest.raises(RaectlError, match=says):
             open_dataset(tmp_path / name)
 
@@ -297,7 +297,9 @@ def test_size_rule(tmp_path, sizes, expected, note):
         dataset = open_dataset(folder)
         assert dataset.items.shape == (len(sizes), expected, expected, 1)
         assert dataset.notes == ((note,) if note else ())
-    assert open_dataset(folder, DataOptions(image_size=16)).notes == ()
+    told = open_dataset(folder, DataOptions(image_size=16)).notes
+    assert len(told) == ("cuts off" in (note or "")), "a size that was asked for is not told, what it costs is"
+    assert all(text.endswith("% of each; --fit pad keeps all of it") for text in told)
 
 
 def test_one_colour_image_makes_all_colour(tmp_path):

@@ -107,14 +107,14 @@ def test_strings_without_a_grammar(write):
 BAD = {
     b"": "empty",
     b"y": "no 'y', character 1",
-    b"x+": "seen at character 2, '+'",
+    b"x+": "fails at character 2, '+'",
     b"x x": "no ' '",
-    b"\xff": "no text in UTF-8",
+    b"\xff": "not UTF-8 text",
     b"x\0": "no '\\x00'",
     b"\x1b[31m": "no '\\x1b'",
     b"x" * (LONGEST + 1): "longer than 4,096 characters",
     b"(" * 20_000_000: "longer than 4,096 characters",
-    b"(" * 4000: "seen at character 4000, '('",
+    b"(" * 4000: "fails at character 4000, '('",
 }
 
 
@@ -130,7 +130,7 @@ def test_a_line_that_is_not_derived_is_skipped_counted_and_named(line, write):
 def test_lines_that_need_more_rules_than_the_model_has_are_skipped(write):
     dataset = open_dataset(write(b"x\n1+x+2\n3\n"), DataOptions(grammar="expressions", max_productions=4))
     assert strings(dataset) == ["x", "3"] and dataset.items.shape == (2, 4)
-    assert "line 2 (1+x+2: its 6 rules are more than 4)" in dataset.notes[0]
+    assert "line 2 (1+x+2: its 6 productions are more than 4)" in dataset.notes[0]
 
 
 def test_bad_lines_are_named_in_their_order(write):
@@ -171,7 +171,7 @@ def test_many_derivations_go_to_a_temporary_file(write, monkeypatch, tmp_path):
 
     many = write("".join(f"{line}\n" for line in itertools.islice(expressions(), 9000)).encode())
     in_memory = open_dataset(many, OPTIONS).items[:]
-    monkeypatch.setattr("raectl.data.strings._HELD", 100)
+    monkeypatch.setattr("raectl.data.strings._SPOOLED", 100)
     monkeypatch.setenv("RAECTL_CACHE", str(tmp_path / "another"))
     assert np.array_equal(open_dataset(many, OPTIONS).items, in_memory)
     monkeypatch.setenv("RAECTL_CACHE", str(tmp_path / "a third"))
@@ -191,7 +191,7 @@ def test_a_full_temporary_disk_is_told_whenever_it_is_met(write, monkeypatch, tm
 
     many = write("".join(f"{line}\n" for line in itertools.islice(expressions(), 9000)).encode())
     monkeypatch.setenv("RAECTL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("raectl.data.strings._HELD", 100)
+    monkeypatch.setattr("raectl.data.strings._SPOOLED", 100)
     full = functools.partial(io.BufferedRandom, Full(tmp_path / "full", "w+"), 2**20)
     monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: full())
     with pytest.raises(RaectlError, match=r"no room for the derivations"):

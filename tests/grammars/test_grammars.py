@@ -88,17 +88,17 @@ def test_what_was_met_before_is_not_parsed_again(monkeypatch):
 
 NONE = {
     "": "its end",
-    "C(": "seen at character 2, '('",
-    "C1=": "seen at",
+    "C(": "fails at character 2, '('",
+    "C1=": "fails at",
     "C%": "no '%', character 2",
     "[Si]": "no 'i', character 3",
     "CCl O": "no ' ', character 4",
     "C\0": "no '\\x00', character 2",
     "C9": "no '9'",
-    "(" * 4000: "seen at character 1",
-    "C(" * 2000: "seen at character 4000, '('",
+    "(" * 4000: "fails at character 1",
+    "C(" * 2000: "fails at character 4000, '('",
     "C" * (LONGEST + 1): "longer than 4,096 characters",
-    "C" * LONGEST: "more than 4,096 rules",
+    "C" * LONGEST: "more than 4,096 productions",
 }
 
 
@@ -238,9 +238,9 @@ def doubled(times: int, last: str) -> str:
 
 
 ENDLESS = {
-    "nothing, long": (doubled(12, ""), "", "more than 4,096 rules"),
-    "nothing, longer than memory": (doubled(60, ""), "", "more than 4,096 rules|too ambiguous"),
-    "nothing between letters": ("S -> 'a' A0 S | 'a'\n" + doubled(10, ""), "aaaaaa", "more than 4,096 rules"),
+    "nothing, long": (doubled(12, ""), "", "more than 4,096 productions"),
+    "nothing, longer than memory": (doubled(60, ""), "", "more than 4,096 productions|too ambiguous"),
+    "nothing between letters": ("S -> 'a' A0 S | 'a'\n" + doubled(10, ""), "aaaaaa", "more than 4,096 productions"),
 }
 
 
@@ -356,7 +356,7 @@ def test_what_is_no_file_of_a_grammar(tmp_path):
         grammars.read(str(tmp_path))
     with pytest.raises(UsageError, match="null"):
         grammars.read("a\0b")
-    for content, message in ((b"S -> '\xff'", "no text"), (b"S -> 'x'\n" * 20_000, "too large")):
+    for content, message in ((b"S -> '\xff'", "not UTF-8 text"), (b"S -> 'x'\n" * 20_000, "too large")):
         (tmp_path / "bad.grammar").write_bytes(content)
         with pytest.raises(RaectlError, match=message):
             grammars.read(str(tmp_path / "bad.grammar"))

@@ -85,14 +85,14 @@ def test_the_reconstruction_term_is_a_sum_per_image_in_float32():
 def test_an_image_suffix_writes_one_grid_without_loss(tmp_path, suffix, channels):
     items = random_images(5, 8, channels)
     out = tmp_path / f"grid{suffix}"
-    images.write(out, iter([items[:2], items[2:]]), 5)
+    images.writer.write(out, iter([items[:2], items[2:]]), 5)
     np.testing.assert_array_equal(read(out, channels), pictures.grid(items))
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".gif"])
 def test_lossy_formats_come_near(tmp_path, suffix):
     items = np.repeat(random_images(4, 1, 3), 16, axis=1).repeat(16, axis=2)
-    images.write(tmp_path / f"grid{suffix}", [items], 4)
+    images.writer.write(tmp_path / f"grid{suffix}", [items], 4)
     error = read(tmp_path / f"grid{suffix}").astype(int) - pictures.grid(items)
     assert np.abs(error).mean() < 4
 
@@ -100,7 +100,7 @@ def test_lossy_formats_come_near(tmp_path, suffix):
 @pytest.mark.parametrize("name", ["samples.npz", "samples.NPZ"])
 def test_npz_holds_the_items(tmp_path, name):
     items = random_images()
-    images.write(tmp_path / name, [items[:3], items[3:]], 5)
+    images.writer.write(tmp_path / name, [items[:3], items[3:]], 5)
     with np.load(tmp_path / name) as file:
         assert file.files == ["images"]
         np.testing.assert_array_equal(file["images"], items)
@@ -112,7 +112,7 @@ def test_a_name_without_suffix_becomes_a_directory_of_pngs(tmp_path, channels):
     items = random_images(5, 8, channels)
     out = tmp_path / "samples"
     out.mkdir()  # an empty one may be there
-    images.write(out, (batch for batch in (items[:2], items[2:])), 5)
+    images.writer.write(out, (batch for batch in (items[:2], items[2:])), 5)
     assert sorted(path.name for path in out.iterdir()) == [f"{i:06d}.png" for i in range(5)]
     for i, item in enumerate(items):
         np.testing.assert_array_equal(read(out / f"{i:06d}.png", channels), item)
@@ -120,24 +120,24 @@ def test_a_name_without_suffix_becomes_a_directory_of_pngs(tmp_path, channels):
 
 def test_pairs(tmp_path):
     originals, reconstructions = random_images(seed=1), random_images(seed=2)
-    images.write_pairs(tmp_path / "pairs.png", originals, reconstructions)
+    images.writer.write_pairs(tmp_path / "pairs.png", originals, reconstructions)
     expected = pictures.pair_grid(originals, reconstructions)
     np.testing.assert_array_equal(read(tmp_path / "pairs.png"), expected)
 
-    images.write_pairs(tmp_path / "pairs.npz", originals, reconstructions)
+    images.writer.write_pairs(tmp_path / "pairs.npz", originals, reconstructions)
     with np.load(tmp_path / "pairs.npz") as file:
         np.testing.assert_array_equal(file["originals"], originals)
         np.testing.assert_array_equal(file["images"], reconstructions)
 
     names = ("a/0.jpg", "a_0.png", "../1", "b", "c.gif")
-    images.write_pairs(tmp_path / "pairs", originals, reconstructions, names)
+    images.writer.write_pairs(tmp_path / "pairs", originals, reconstructions, names)
     for name, item in zip(("a_0", "a_0-2", "_1", "b", "c"), reconstructions, strict=True):
         np.testing.assert_array_equal(read(tmp_path / "pairs" / f"{name}.png"), item)
 
 
 def test_the_progress_picture_is_a_png_whatever_the_suffix(tmp_path):
     items = random_images()
-    assert images.write_picture(tmp_path / "epoch-1", (items, items), items) == tmp_path / "epoch-1.png"
+    assert images.writer.write_picture(tmp_path / "epoch-1", (items, items), items) == tmp_path / "epoch-1.png"
     np.testing.assert_array_equal(read(tmp_path / "epoch-1.png"), pictures.progress(items, items, items))
 
 
@@ -145,7 +145,7 @@ def test_the_progress_picture_is_a_png_whatever_the_suffix(tmp_path):
 @pytest.mark.parametrize("found", [4, 6])
 def test_a_wrong_number_of_items_leaves_nothing(tmp_path, name, found):
     with pytest.raises(ValueError, match=r"5|longer"):
-        images.write(tmp_path / name, [random_images(2), random_images(found - 2)], 5)
+        images.writer.write(tmp_path / name, [random_images(2), random_images(found - 2)], 5)
     assert not list(tmp_path.iterdir())
 
 
@@ -159,9 +159,9 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, name):
         raise RuntimeError("no memory left")
 
     with pytest.raises(RuntimeError):
-        images.write(out, failing(), 5)
+        images.writer.write(out, failing(), 5)
     assert out.read_bytes() == b"former"
-    images.write(out, [random_images()], 5)
+    images.writer.write(out, [random_images()], 5)
     assert out.read_bytes() != b"former"
     assert list(tmp_path.iterdir()) == [out]
 
@@ -172,7 +172,7 @@ def test_a_failing_run_leaves_no_half_directory(tmp_path):
         raise RuntimeError("no memory left")
 
     with pytest.raises(RuntimeError):
-        images.write(tmp_path / "out", failing(), 5)
+        images.writer.write(tmp_path / "out", failing(), 5)
     assert not list(tmp_path.iterdir())
 
 
@@ -182,33 +182,33 @@ def test_a_grid_too_large_is_refused_before_the_second_batch(tmp_path):
         pytest.fail("the second batch was asked for")
 
     with pytest.raises(RaectlError, match="1,000,000 images") as error:
-        images.write(tmp_path / "out.png", batches(), 1_000_000)
+        images.writer.write(tmp_path / "out.png", batches(), 1_000_000)
     assert error.value.hint is not None and ".npz" in error.value.hint
 
 
 @pytest.mark.parametrize("name", ["a.pdf", "a.mp4", "a.pt", "model.safetensors", "a.npy", "..", "."])
 def test_names_that_no_item_can_be_written_under(name):
     with pytest.raises(UsageError) as error:
-        images.check_out(Path(name))
+        images.writer.check_out(Path(name))
     assert error.value.hint is not None and ".png" in error.value.hint and "directory" in error.value.hint
 
 
 @pytest.mark.parametrize("name", ["grid.png", "grid.npz", "grid", "samples.v2"])
 def test_check_out_wants_a_parent(tmp_path, name):
-    images.check_out(tmp_path / name)
+    images.writer.check_out(tmp_path / name)
     with pytest.raises(RaectlError) as error:
-        images.check_out(tmp_path / "missing" / name)
+        images.writer.check_out(tmp_path / "missing" / name)
     assert error.value.hint == f"mkdir -p {tmp_path / 'missing'}"
 
 
 def test_check_out_looks_at_what_is_there(tmp_path):
     (tmp_path / "full.png").mkdir()
     with pytest.raises(RaectlError, match=r"is a directory, not a \.png file"):
-        images.check_out(tmp_path / "full.png")
+        images.writer.check_out(tmp_path / "full.png")
     (tmp_path / "file").touch()
     with pytest.raises(RaectlError, match="is a file, not a directory"):
-        images.check_out(tmp_path / "file")
+        images.writer.check_out(tmp_path / "file")
     (tmp_path / "empty").mkdir()
-    images.check_out(tmp_path / "empty")
+    images.writer.check_out(tmp_path / "empty")
     with pytest.raises(RaectlError, match="is not empty"):
-        images.check_out(tmp_path)
+        images.writer.check_out(tmp_path)

@@ -46,20 +46,20 @@ def test_contract(modality_and_items, tmp_path):
     for name in modality.extractors:
         assert name in registry.names("extractor")
     assert len(modality.shown(items)) == 6 and modality.data_dim(tuple(x.shape[1:])) > 0
-    for suffix in modality.suffixes:
-        modality.write(tmp_path / f"items{suffix}", [items[:4], items[4:]], 6)
-        modality.write_pairs(tmp_path / f"pairs{suffix}", items, items)
-    assert modality.write_picture(tmp_path / "progress.x", (items, items), items).is_file()
+    for suffix in modality.writer.suffixes:
+        modality.writer.write(tmp_path / f"items{suffix}", [items[:4], items[4:]], 6)
+        modality.writer.write_pairs(tmp_path / f"pairs{suffix}", items, items)
+    assert modality.writer.write_picture(tmp_path / "progress.x", (items, items), items).is_file()
     with pytest.raises(UsageError, match=r"out\.mp4"):
-        modality.check_out(tmp_path / "out.mp4")
+        modality.writer.check_out(tmp_path / "out.mp4")
 
 
 def test_vectors_are_written_as_numbers(tmp_path):
     items = surface(5)
-    Vectors().write(tmp_path / "v.txt", [items], 5)
+    Vectors().writer.write(tmp_path / "v.txt", [items], 5)
     np.testing.assert_array_equal(np.loadtxt(tmp_path / "v.txt", dtype=np.uint8), items)
     with pytest.raises(UsageError) as error:
-        Vectors().check_out(Path("directory"))
+        Vectors().writer.check_out(Path("directory"))
     assert error.value.hint == "supported: .npz, .txt"
 
 

@@ -6,8 +6,8 @@ from support.regularizers import D, convolutional, smooth
 from torch import nn
 
 from raectl import registry
+from raectl.model.regularizers.base import NoRegularizer
 from raectl.model.regularizers.gradient_penalty import GradientPenalty
-from raectl.model.regularizers.none import NoRegularizer
 from raectl.model.regularizers.spectral_norm import SpectralNorm
 from raectl.model.regularizers.tikhonov import Tikhonov
 

@@ -18,7 +18,9 @@ from raectl.errors import RaectlError
 from raectl.grammars.parser import parser_of
 from raectl.objectives.expressions import Expressions
 from raectl.optimization import run as optimizing
-from raectl.optimization.run import Settings, optimize
+from raectl.optimization.result import OptimizationResult
+from raectl.optimization.run import optimize
+from raectl.optimization.settings import Settings
 from raectl.optimization.surrogate import SparseGP, propose
 from raectl.storage.arrays import read_arrays, write_arrays
 
@@ -178,9 +180,9 @@ def test_the_files(whole):
     assert (whole.path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("where", ["_round", "_write_findings"])
-def test_a_stopped_run_goes_on_to_the_same_bytes(whole, copied, monkeypatch, where):
-    usual, calls = getattr(optimizing._Run, where), []
+@pytest.mark.parametrize(("kind", "where"), [(optimizing._Run, "_round"), (OptimizationResult, "write_files")])
+def test_a_stopped_run_goes_on_to_the_same_bytes(whole, copied, monkeypatch, kind, where):
+    usual, calls = getattr(kind, where), []
 
     def stopping(self, *arguments):
         calls.append(where)
@@ -189,10 +191,10 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(whole, copied, monkeypatch, whe
         usual(self, *arguments)
 
     checkpoint, settings = raectl.load(copied), Settings("expressions", **SMALL)
-    monkeypatch.setattr(optimizing._Run, where, stopping)
+    monkeypatch.setattr(kind, where, stopping)
     with pytest.raises(KeyboardInterrupt):
         optimize(checkpoint, settings)
-    monkeypatch.setattr(optimizing._Run, where, usual)
+    monkeypatch.setattr(kind, where, usual)
     found = copied / "optimize" / "expressions-0"
     assert (found / "state.safetensors").exists() and (found / "best.txt").exists() == (where == "_round")
     again = optimize(checkpoint, settings)

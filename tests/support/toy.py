@@ -13,37 +13,15 @@ from raectl import registry
 from raectl.data.base import Source
 from raectl.data.dataset import Dataset
 from raectl.data.options import DataOptions
-from raectl.modalities.base import Modality, gather
+from raectl.modalities.base import Modality, Writer, gather
 from raectl.progress import Progress
 from raectl.storage.atomic import atomic_file
 
 
-class Vectors(Modality):
-    """Vectors of m bytes, seen by the networks as (m,) in [0, 1]."""
+class VectorWriter(Writer):
+    """Arrays, or lines of numbers."""
 
-    metrics = ("mse",)
-    extractors = ()
     suffixes = (".npz", ".txt")
-    picture_suffixes = ()
-    writes_directories = False
-
-    def default_architecture(self, item_shape: tuple[int, ...]) -> str:
-        return "mlp"
-
-    def default_latent_dim(self, item_shape: tuple[int, ...]) -> int:
-        return 2
-
-    def item_shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
-        return stored
-
-    def to_tensor(self, items: torch.Tensor) -> torch.Tensor:
-        return items.float() / 255
-
-    def to_items(self, x_hat: torch.Tensor) -> np.ndarray:
-        return (x_hat.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).contiguous().cpu().numpy()
-
-    def reconstruction(self, x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:
-        return (x.float() - x_hat.float()).square().sum(dim=1)
 
     def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> None:
         """An array `items` in a `.npz`, or a `.txt` with a vector a line."""
@@ -76,6 +54,32 @@ class Vectors(Modality):
                 np.savez(file, **arrays)  # type: ignore[arg-type]
             else:
                 np.savetxt(file, np.hstack(list(arrays.values())), fmt="%d")
+
+
+class Vectors(Modality):
+    """Vectors of m bytes, seen by the networks as (m,) in [0, 1]."""
+
+    metrics = ("mse",)
+    extractors = ()
+    writer = VectorWriter()
+
+    def default_architecture(self, item_shape: tuple[int, ...]) -> str:
+        return "mlp"
+
+    def default_latent_dim(self, item_shape: tuple[int, ...]) -> int:
+        return 2
+
+    def item_shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
+        return stored
+
+    def to_tensor(self, items: torch.Tensor) -> torch.Tensor:
+        return items.float() / 255
+
+    def to_items(self, x_hat: torch.Tensor) -> np.ndarray:
+        return (x_hat.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).contiguous().cpu().numpy()
+
+    def reconstruction(self, x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:
+        return (x.float() - x_hat.float()).square().sum(dim=1)
 
 
 def surface(n: int = 200, m: int = 12, seed: int = 0) -> np.ndarray:

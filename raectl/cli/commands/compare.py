@@ -41,7 +41,7 @@ def compare(
     protocol, rows = comparing.table(checkpoints, metric)
     if out is not None:
         comparing.require_alike(checkpoints)
-        checkpoints[0].modality.check_out(out)
+        checkpoints[0].modality.writer.check_out(out)
         with TerminalProgress() as progress:
             dataset = checkpoints[0].open_data(data, progress, max_bad)
         require_outside(out, dataset.source)

@@ -63,7 +63,7 @@ def fit_density(
             fit = checkpoint.fit_density(
                 density, data, name=name, seed=seed, max_bad=max_bad, progress=progress, **options
             )
-            out = f"samples{checkpoint.modality.suffixes[0]}"
+            out = f"samples{checkpoint.modality.writer.suffixes[0]}"
         else:
             if data is not None or max_bad is not None:
                 raise UsageError(f"--latents and {'--data' if data else '--max-bad'} exclude each other")

@@ -36,7 +36,7 @@ def interpolate(
     if kind not in interpolation.KINDS:
         raise UsageError(f"--kind {kind!r} is none of {', '.join(interpolation.KINDS)}")
     checkpoint = load(ckpt, device)
-    checkpoint.modality.check_out(out)
+    checkpoint.modality.writer.check_out(out)
     with TerminalProgress() as progress:
         dataset = checkpoint.open_data(data, progress, max_bad)
     require_outside(out, dataset.source)
@@ -45,6 +45,6 @@ def interpolate(
     else:
         chosen = interpolation.random_pairs(len(dataset), pairs, seed)
     walks = interpolation.interpolate(checkpoint, dataset.items, chosen, steps, kind)
-    checkpoint.modality.write_walks(out, walks)
+    checkpoint.modality.writer.write_walks(out, walks)
     values = {"out": str(out), "kind": kind, "steps": steps, "pairs": chosen.tolist()}
     emit(values, {"walks": out, "pairs": len(chosen), "steps": steps, "kind": kind}, as_json=as_json)

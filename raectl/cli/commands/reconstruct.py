@@ -34,7 +34,7 @@ def reconstruct(
     from raectl.generation.reconstructing import reconstruct_source
 
     checkpoint = load(ckpt, device)
-    checkpoint.modality.check_out(out)
+    checkpoint.modality.writer.check_out(out)
     with TerminalProgress() as progress:
         dataset = checkpoint.open_data(data, progress, max_bad)
         means, written = reconstruct_source(checkpoint, dataset, out, n, progress)

@@ -1,1 +1,1 @@
-"""To be described."""
+"""Image files and arrays of images, decoded to square images of one size."""

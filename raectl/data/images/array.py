@@ -1,7 +1,8 @@
-"""Images that come as one array of equal ones: used as they are if their form is right, else converted in blocks."""
+"""Images in one array: used without a copy if type and shape are right, else converted in blocks."""
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,36 +17,29 @@ from raectl.data.packing import PackingTask, in_memory, packed
 from raectl.errors import RaectlError
 from raectl.progress import Progress
 from raectl.storage.arrays import file_digest
-from raectl.storage.cache import digest
+from raectl.storage.cache import file_state
 
 _BLOCK = 4 * 2**20  # bytes converted at a time
 
 
 @dataclass(frozen=True)
 class ImageArray:
-    """Equal images, before they are converted.
+    """An array of images of one size, before conversion."""
 
-    Arguments:
-        images: (N, H, W, C) with C 1, 3 or 4, uint8 0 to 255 or floats 0 to 1.
-        source: as `open_dataset` takes it.
-        file: where the images were read from, so that a conversion can be kept in the cache; None keeps it in memory.
-        labels: (N,) index into `classes`, or None.
-    """
-
-    images: np.ndarray
-    source: str
-    file: Path | None = None
-    labels: np.ndarray | None = None
+    images: np.ndarray  # (N, H, W, C) with C 1, 3 or 4, uint8 or floats in [0, 1]
+    source: str  # as `open_dataset` accepts it
+    file: Path | None = None  # that the images were read from; their conversion is cached if it is given
+    labels: np.ndarray | None = None  # (N,) index into `classes`
     classes: tuple[str, ...] = ()
 
 
-def open_image_array(stack: ImageArray, options: DataOptions, background: str, progress: Progress) -> Dataset:
-    """The images of a stack, without a copy if they are bytes of the right shape.
+def open_image_array(array: ImageArray, options: DataOptions, background: str, progress: Progress) -> Dataset:
+    """A dataset of the images of an array.
 
     Raises:
-        RaectlError: the array is empty, of another type, or its floats are not from 0 to 1.
+        RaectlError: the array is empty, of another type, or has floats outside 0 to 1.
     """
-    images, source, file = stack.images, stack.source, stack.file
+    images, source, file = array.images, array.source, array.file
     if 0 in images.shape:
         raise RaectlError(f"{limits.shown(source)} holds no images: its shape is {images.shape}")
     if images.dtype != np.uint8 and images.dtype.kind != "f":
@@ -53,50 +47,36 @@ def open_image_array(stack: ImageArray, options: DataOptions, background: str, p
         raise RaectlError(f"{limits.shown(source)} is of type {images.dtype}, not uint8 or float", hint)
     count, height, width, depth = images.shape
     resolved, notes = limits.resolve(options, {(width, height)}, depth == 1, background)
-    known = None
-    if images.dtype != np.uint8 or images.shape[1:] != limits.item_shape(resolved):
+    dataset = Dataset(images, "images", source, resolved, labels=array.labels, classes=array.classes, notes=notes)
+    shape = limits.item_shape(resolved)
+    if images.dtype == np.uint8 and images.shape[1:] == shape:
+        return dataset
 
-        def task() -> PackingTask:
-            content = file_digest(file) if file else ""
-            shape = limits.item_shape(resolved)
-            return PackingTask(
-                source, content, resolved, shape, count, lambda first: _blocks(stack, resolved, first, progress)
-            )
+    def task() -> PackingTask:
+        convert = partial(_blocks, array, resolved, progress)
+        return PackingTask(source, file_digest(file) if file else "", resolved, shape, count, convert)
 
-        result = packed(_state(file), resolved, task) if file else in_memory(task())
-        images, known, notes = result.items, result.known_fingerprint, notes + result.notes
-    return Dataset(
-        items=images,
-        modality="images",
-        source=source,
-        options=resolved,
-        labels=stack.labels,
-        classes=stack.classes,
-        notes=notes,
-        known_fingerprint=known,
-    )
+    result = packed(file_state(file), resolved, task) if file else in_memory(task())
+    notes += result.notes
+    return replace(dataset, items=result.items, known_fingerprint=result.known_fingerprint, notes=notes)
 
 
-def _state(file: Path) -> str:
-    found = file.stat()
-    return digest(str(file), found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-
-
-def _blocks(stack: ImageArray, options: DataOptions, first: int, progress: Progress) -> Generator[Block, None, None]:
-    images = stack.images
+def _blocks(array: ImageArray, options: DataOptions, progress: Progress, first: int) -> Generator[Block, None, None]:
+    """The converted images, from number `first` on, in blocks."""
+    images = array.images
     rows = max(1, _BLOCK // images[0].nbytes)
     starts = range(first, len(images), rows)
 
-    def converted(start: int) -> np.ndarray:
-        return decode.block(_bytes(images[start : start + rows], stack.source), options)
+    def convert(start: int) -> np.ndarray:
+        return decode.block(_bytes(images[start : start + rows], array.source), options)
 
-    for start, block in zip(starts, in_threads(converted, starts), strict=True):
+    for start, block in zip(starts, in_threads(convert, starts), strict=True):
         yield Block(block)
         progress.update("converting images", start + len(block), len(images))
 
 
 def _bytes(values: np.ndarray, source: str) -> np.ndarray:
-    """uint8 as it is, floats from 0 to 1 as the nearest of 0 to 255."""
+    """uint8 unchanged; floats in [0, 1] scaled to 0 to 255 and rounded."""
     if values.dtype == np.uint8:
         return values
     low, high = values.min(), values.max()

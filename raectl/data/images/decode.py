@@ -1,7 +1,7 @@
-"""One picture, or a block of equal ones, to square uint8 images: (S, S, C) with C 1 (grey) or 3 (colour).
+"""Convert an image file, or an array of images, to square uint8 images: (S, S, C) with C 1 (grey) or 3 (colour).
 
-The order is the same for both, so a folder of images and the array of their pixels give the same bytes: upright, flat
-on the background, grey or colour, then square.
+Both go through the same steps, so that a folder of images and the array of their pixels give the same bytes: rotate by
+the EXIF orientation, composite on the background, convert to grey or colour, make square.
 """
 
 import contextlib
@@ -22,19 +22,19 @@ from raectl.data.options import DataOptions
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
 _PLUGINS = ("Mpo", "WebP", "Tiff", "Avif", "Jpeg2K")
 _GREY = frozenset({"1", "L", "LA", "La", "I", "F"})
-_ORIENTATION = 0x0112  # the EXIF tag; from 5 on it swaps width and height
-_OVERSAMPLED = 2  # a JPEG is decoded at a reduced size of at least this many times the target
-_MOST_PIXELS = {"WEBP": 2**25, "JPEG2000": 2**25}  # these decoders need 16 bytes and more a pixel, so 0.6 GB
-_BAND = 2**22  # pixels converted at a time: a picture may have twenty times as many, at 4 bytes and more each
+_ORIENTATION = 0x0112  # the EXIF tag; values from 5 on swap width and height
+_OVERSAMPLED = 2  # the reduced size at which a JPEG is decoded is at least this many times the target size
+_MOST_PIXELS = {"WEBP": 2**25, "JPEG2000": 2**25}  # these decoders need at least 16 bytes a pixel: 0.6 GB
+_BAND = 2**22  # pixels converted at a time; an image may have twenty times as many, of at least 4 bytes each
 
 
 class BadImageError(Exception):
-    """A picture that cannot be used; its text is the short reason."""
+    """An image that cannot be used; its text is the reason, in a few words."""
 
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
-    Image.preinit()  # PNG, JPEG, GIF, BMP, PPM; `init` would import forty more than we read
+    Image.preinit()  # PNG, JPEG, GIF, BMP, PPM; `init` would import forty formats more
     for name in _PLUGINS:
         with contextlib.suppress(ImportError):  # Pillow may be built without some
             importlib.import_module(f"PIL.{name}ImagePlugin")
@@ -52,32 +52,32 @@ def reason(error: Exception) -> str:
 
 
 def open_picture(data: bytes) -> Image.Image:
-    """The picture in `data`, with its header read and its pixels not yet decoded.
+    """The image in a file's bytes, with its header read and its pixels not yet decoded.
 
     Raises:
-        BadImageError: it is none that we read, or more than Pillow's limit of pixels, or ours.
+        BadImageError: its format is not supported, or it has more pixels than Pillow or this module allows.
     """
     try:
         image = Image.open(io.BytesIO(data), formats=_formats())
-    except Exception as error:  # decoders raise nearly anything at a hostile file
+    except Exception as error:  # decoders raise nearly anything on a hostile file
         raise BadImageError(reason(error)) from error
-    most = min(Image.MAX_IMAGE_PIXELS or sys.maxsize, _MOST_PIXELS.get(image.format or "", sys.maxsize))
-    if math.prod(image.size) > most:
+    max_pixels = min(Image.MAX_IMAGE_PIXELS or sys.maxsize, _MOST_PIXELS.get(image.format or "", sys.maxsize))
+    if math.prod(image.size) > max_pixels:
         raise BadImageError("{}x{} pixels are too many".format(*image.size))
     return image
 
 
 class Header(NamedTuple):
-    """(width, height) as a picture is to be seen, and whether its mode is grey."""
+    """(width, height) after rotation by the EXIF orientation, and whether the image is grey."""
 
     size: tuple[int, int]
     grey: bool
 
 
 def header(image: Image.Image) -> Header:
-    """What an opened picture says of itself; no pixel is decoded."""
+    """Size and colour of an opened image, without decoding its pixels."""
     width, height = image.size
-    # Pillow has turned a TIFF's size already, and would decode a PNG to look for EXIF data at its end.
+    # Pillow gives a TIFF's rotated size, and would decode a PNG to look for EXIF data at its end.
     if "exif" in image.info and image.format != "TIFF" and _orientation(image) >= 5:
         width, height = height, width
     return Header((width, height), image.mode in _GREY or image.mode.startswith("I;16"))
@@ -86,15 +86,15 @@ def header(image: Image.Image) -> Header:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # damaged EXIF data; decoding will tell whether the picture is good
+    except Exception:  # damaged EXIF data do not make an image bad
         return 1
 
 
 def square(image: Image.Image, options: DataOptions) -> Image.Image:
-    """An opened picture to a square one in mode L or RGB; of an animation, the first frame.
+    """An opened image, made square, in mode L or RGB; of an animation, the first frame.
 
     Raises:
-        BadImageError: it cannot be decoded, or its values have no meaning as an image.
+        BadImageError: it cannot be decoded, or its values are out of range.
     """
     try:
         _draft(image, options)
@@ -106,38 +106,38 @@ def square(image: Image.Image, options: DataOptions) -> Image.Image:
 
 
 class Outcome(NamedTuple):
-    """What became of an image file: why it is bad, if it is, and its header, if it has one."""
+    """The result of decoding an image file: why it is bad, or None, and its header, or None if it has none."""
 
     reason: str | None
     header: Header | None
 
 
-def pictures(files: Sequence[bytes], options: DataOptions, most: float = math.inf) -> tuple[np.ndarray, list[Outcome]]:
-    """Image files' bytes to (number of good ones, S, S, C) uint8, and what became of each file.
+def pictures(files: Sequence[bytes], options: DataOptions, limit: float = math.inf) -> tuple[np.ndarray, list[Outcome]]:
+    """Decode image files' bytes: the good images, (n, S, S, C) uint8, and the outcome of each file.
 
-    A picture is bad if it cannot be decoded, or has more than `most` pixels.
+    An image is bad if it cannot be decoded, or has more than `limit` pixels.
     """
     shape = limits.item_shape(options)
     rows = np.empty((len(files), *shape), np.uint8)
     outcomes: list[Outcome] = []
     good = 0
     for data in files:
-        found = None
+        known = None
         try:
             image = open_picture(data)
-            found = header(image)
-            if math.prod(found.size) > most:
-                raise BadImageError(f"more than {most:,} pixels")
+            known = header(image)
+            if math.prod(known.size) > limit:
+                raise BadImageError(f"more than {limit:,} pixels")
             rows[good] = np.asarray(square(image, options)).reshape(shape)
             good += 1
-            outcomes.append(Outcome(None, found))
+            outcomes.append(Outcome(None, known))
         except BadImageError as error:
-            outcomes.append(Outcome(str(error), found))
+            outcomes.append(Outcome(str(error), known))
     return rows[:good], outcomes
 
 
 def block(images: np.ndarray, options: DataOptions) -> np.ndarray:
-    """(n, H, W, 1 | 3 | 4) uint8, 4 with alpha => (n, S, S, C) uint8, without a loop where pixels stay as they are."""
+    """Convert images of one size: (n, H, W, 1 | 3 | 4) uint8, 4 with alpha => (n, S, S, C) uint8."""
     size, _, channels = limits.item_shape(options)
     images = _channels(images, channels, np.array(_background(options, "RGB"), np.uint16))
     height, width = images.shape[1:3]
@@ -150,24 +150,21 @@ def block(images: np.ndarray, options: DataOptions) -> np.ndarray:
         padded[:] = _background(options, "L" if channels == 1 else "RGB")
         padded[:, top : top + height, left : left + width] = images
         return padded
-    fitted = [
-        np.asarray(_fitted(Image.fromarray(image[..., 0] if channels == 1 else image), options)) for image in images
-    ]
+    images = images[..., 0] if channels == 1 else images
+    fitted = [np.asarray(_fitted(Image.fromarray(image), options)) for image in images]
     return np.stack(fitted).reshape(-1, size, size, channels)
 
 
 def _draft(image: Image.Image, options: DataOptions) -> None:
-    """Let a JPEG that is to shrink a lot be decoded at a half, a quarter or an eighth: much faster, and no worse."""
-    width, height = image.size
+    """Have a JPEG that is much larger than the target decoded at 1/2, 1/4 or 1/8 of its size, which is faster."""
     wanted = _OVERSAMPLED * limits.item_shape(options)[0]
-    if options.fit == "pad":
-        image.draft(None, (math.ceil(wanted * width / max(image.size)), math.ceil(wanted * height / max(image.size))))
-    else:
-        image.draft(None, (wanted, wanted))
+    width, height = image.size if options.fit == "pad" else (1, 1)
+    longest = max(width, height)
+    image.draft(None, (math.ceil(wanted * width / longest), math.ceil(wanted * height / longest)))
 
 
 def _flat(image: Image.Image, background: tuple[int, ...], mode: str) -> Image.Image:
-    """The picture in mode L or RGB, with transparent pixels filled by the background."""
+    """The image in mode L or RGB, composited on the background if it has transparency."""
     if image.mode.startswith("I") or image.mode == "F":
         scale = _eight_bit_scale(image)
         return _in_bands(image, mode, lambda band: _scaled(band, scale).convert(mode))
@@ -175,13 +172,13 @@ def _flat(image: Image.Image, background: tuple[int, ...], mode: str) -> Image.I
         return _in_bands(image, mode, lambda band: _composited(band, background, mode))
     if image.mode == mode:
         return image
-    # Colours turn grey by way of RGB, whatever their space.
+    # Every colour space is converted to grey by way of RGB.
     direct = image.mode in ("1", "L", "RGB")
     return _in_bands(image, mode, lambda band: (band if direct else band.convert("RGB")).convert(mode))
 
 
 def _in_bands(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """`convert` of a picture; of a large one band by band, so that what it needs on its way stays small."""
+    """`convert(image)`, of a large image band by band, to bound the memory of intermediate images."""
     if math.prod(image.size) <= _BAND:
         return convert(image)
     converted = Image.new(mode, image.size)
@@ -204,9 +201,9 @@ def _composited(image: Image.Image, background: tuple[int, ...], mode: str) -> I
 
 
 def _eight_bit_scale(image: Image.Image) -> float:
-    """What turns 16-bit integers, or floats from 0 to 1 (or to 255), into bytes: Pillow itself clips them at 255."""
+    """The factor from 16-bit integers, or floats from 0 to 1 or to 255, to 0 to 255; Pillow would clip at 255."""
     ranges = [(values.min(), values.max()) for values in (np.asarray(band) for _, band in _bands(image))]
-    low, high = (float(pick([pair[i] for pair in ranges])) for i, pick in enumerate((np.min, np.max)))  # NaN stays
+    low, high = (float(pick([pair[i] for pair in ranges])) for i, pick in enumerate((np.min, np.max)))  # NaN stays NaN
     top = 65535.0 if image.mode != "F" else 1.0 if high <= 1 else 255.0
     if not (low >= 0 and high <= top):  # NaN fails too
         raise BadImageError(f"values from {low:g} to {high:g}, outside 0 to {top:g}")
@@ -224,7 +221,7 @@ def _background(options: DataOptions, mode: str) -> tuple[int, ...]:
 
 
 def _fitted(image: Image.Image, options: DataOptions) -> Image.Image:
-    """A square picture of the target's size, antialiased where it shrinks."""
+    """The image cropped, padded or stretched to the target size, antialiased where it shrinks."""
     size, (width, height) = limits.item_shape(options)[0], image.size
     square = (size, size)
     if image.size == square:
@@ -235,7 +232,7 @@ def _fitted(image: Image.Image, options: DataOptions) -> Image.Image:
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
         return _resized(image, square, (left, top, left + side, top + side))
-    # Padding never enlarges: small images keep their pixels, exactly.
+    # Padding never enlarges: small images keep their pixels.
     scale = min(1.0, size / max(width, height))
     inner = max(1, round(width * scale)), max(1, round(height * scale))
     canvas = Image.new(image.mode, square, _background(options, image.mode))
@@ -248,10 +245,10 @@ def _resized(image: Image.Image, size: tuple[int, int], box: tuple[int, int, int
 
 
 def _channels(images: np.ndarray, channels: int, background: np.ndarray) -> np.ndarray:
-    """(n, H, W, 1 | 3 | 4) => (n, H, W, channels), with Pillow's own rounding."""
+    """Composite and convert: (n, H, W, 1 | 3 | 4) => (n, H, W, channels), rounded as Pillow rounds."""
     if images.shape[-1] == 4:
         alpha = images[..., 3:].astype(np.uint16)
-        # The largest sum is 255 * 255 + 127, which 16 bits hold.
+        # The largest sum is 255 * 255 + 127, which fits into 16 bits.
         images = ((images[..., :3] * alpha + background * (255 - alpha) + 127) // 255).astype(np.uint8)
     if images.shape[-1] == channels:
         return images

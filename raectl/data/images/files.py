@@ -1,6 +1,6 @@
-"""Many image files, in a folder or a zip, to one packed array: hash and look at the headers, then decode once.
+"""Pack many image files, of a folder or a zip, into one array: hash them and read their headers, then decode them.
 
-Of many small images, some are decoded as soon as they are looked at, see `_Prefetch`.
+Of many small images, some are decoded as soon as they are read the first time, see `_Prefetch`.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -28,42 +28,33 @@ from raectl.progress import Progress
 from raectl.storage.cache import digest
 
 LARGEST = 256 * 2**20  # bytes of one file, or of one unpacked entry of a zip
-_PER_TASK = 32  # images decoded by one task: enough to make the handing over cheap, few enough to spread
-_LARGE = 2**24  # bytes or pixels from which on images are taken one at a time, whatever the number of threads
-_SMALL = 2**16  # bytes of a file
+_PER_TASK = 32  # images decoded by one task, at most
+_LARGE = 2**24  # bytes or pixels of an image above which only one is read or decoded at a time
+_SMALL = 2**16  # mean bytes of a file up to which one thread reads and hashes them all
 _PREFETCHED = 2**26  # bytes of images decoded ahead
-_alone = threading.Lock()
+_large_lock = threading.Lock()
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Image files, before any of them is read.
+    """Image files, before any of them is read."""
 
-    Arguments:
-        source: absolute path, as `open_dataset` takes it.
-        names: relative paths with `/`, sorted.
-        size: bytes of one of them, unpacked; known without reading it.
-        read: those bytes; any exception means that it is bad.
-        state: changes whenever one of the files does.
-        bad: files that are not to be read, and why.
-    """
-
-    source: str
-    names: tuple[str, ...]
-    size: Callable[[str], int]
-    read: Callable[[str], bytes]
-    state: str
-    bad: tuple[limits.Bad, ...] = ()
+    source: str  # absolute path, as `open_dataset` accepts it
+    names: tuple[str, ...]  # relative paths with `/`, sorted
+    size: Callable[[str], int]  # bytes of a file, unpacked, without reading it
+    read: Callable[[str], bytes]  # content of a file; any exception means that it is bad
+    state: str  # a digest that changes when one of the files does
+    bad: tuple[limits.Bad, ...] = ()  # files that are not to be read
 
 
 @dataclass(frozen=True)
 class _Header:
     name: str
-    content: str
-    length: int  # of the file
-    size: tuple[int, int]
+    content: str  # SHA-256 of the file
+    length: int  # bytes of the file
+    size: tuple[int, int]  # (width, height)
     grey: bool
 
     @property
@@ -72,80 +63,62 @@ class _Header:
 
 
 class _Prefetch:
-    """Images decoded before it is known what all of them become, in case the guess is right.
+    """Images decoded ahead: at the first reading, with options guessed from the first few headers.
 
-    The headers of all images decide their size and channels, and the first few mostly tell. Reading a small file for
-    its header is most of the work of decoding it. Kept are at most 64 MiB of rows, by name.
-
-    Arguments:
-        guess: what the images will probably become, or None to decode none prefetch.
+    The headers of all images determine their size and channels, but reading a small file is most of the work of
+    decoding it. At most 64 MiB of rows are kept, by name. While `guess` is None, nothing is decoded ahead.
     """
 
     def __init__(self, guess: DataOptions | None) -> None:
         self.guess = guess
         self._decoded_with = guess
         self._rows: dict[str, np.ndarray] = {}
-        self._room = _PREFETCHED
+        self._budget = _PREFETCHED
 
     def keep(self, rows: Mapping[str, np.ndarray]) -> None:
-        """Keep rows as long as there is room; `guess` is None from then on."""
+        """Keep rows; sets `guess` to None once the memory for them is used up."""
         self._rows.update(rows)
-        self._room -= sum(row.nbytes for row in rows.values())
-        if self._room <= 0:
+        self._budget -= sum(row.nbytes for row in rows.values())
+        if self._budget <= 0:
             self.guess = None
 
     def confirm(self, options: DataOptions) -> None:
-        """Drop everything if the guess was wrong."""
+        """Drop all rows if the guess was wrong."""
         if options != self._decoded_with:
             self._rows.clear()
 
-    def take(self, names: Sequence[str]) -> np.ndarray | None:
-        """The rows of so many pictures, which are dropped, or None if one is missing."""
+    def pop(self, names: Sequence[str]) -> np.ndarray | None:
+        """Remove and return the rows of these images, stacked; None if one is missing."""
         rows = [self._rows.pop(name, None) for name in names]
         known = [row for row in rows if row is not None]
         return np.stack(known) if len(known) == len(names) else None
 
 
-class _Looked(NamedTuple):
-    """What some files say of themselves, what is bad, and some of the good decoded already."""
+class _Scan(NamedTuple):
+    """Headers of good files, (name, reason) of bad ones, and rows by name of those decoded ahead."""
 
     headers: list[_Header]
     bad: list[limits.Bad]
     rows: dict[str, np.ndarray]
 
 
-def open_image_files(images: ImageFiles, options: DataOptions, background: str, progress: Progress) -> Dataset:
-    """The pictures of a images, labelled by the first part of their paths if all of them lie in folders.
+def open_image_files(files: ImageFiles, options: DataOptions, background: str, progress: Progress) -> Dataset:
+    """A dataset of image files, labelled by the first part of their paths if all of them lie in folders.
 
     Raises:
         RaectlError: none of them is good, or too many are bad.
     """
-    state = digest(images.source, images.state)
+    state = digest(files.source, files.state)
     # The filter is global to the process, so it is set here once and not by the threads. Pillow's warnings (odd EXIF
     # data, nearly too many pixels) say nothing that a user could act on.
     with warnings.catch_warnings(), WorkerPool() as pool:
         warnings.simplefilter("ignore")
-        result = packed(state, options, lambda: _prepare(images, options, background, progress, pool))
-    classes, labels = _labels(result.names)
-    return Dataset(
-        items=result.items,
-        modality="images",
-        source=images.source,
-        options=result.options,
-        names=result.names,
-        labels=labels,
-        classes=classes,
-        notes=result.notes + limits.tolerate(result.skipped, result.total, images.source, options),
-        skipped=result.skipped,
-        known_fingerprint=result.known_fingerprint,
-    )
-
-
-def _labels(names: tuple[str, ...]) -> tuple[tuple[str, ...], np.ndarray | None]:
-    if not all("/" in name for name in names):
-        return (), None
-    classes, labels = np.unique([name.partition("/")[0] for name in names], return_inverse=True)
-    return tuple(classes.tolist()), labels.astype(np.int64)
+        result = packed(state, options, lambda: _prepare(files, options, background, progress, pool))
+    dataset = result.dataset("images", files.source, options)
+    if not all("/" in name for name in dataset.names):
+        return dataset
+    classes, labels = np.unique([name.partition("/")[0] for name in dataset.names], return_inverse=True)
+    return replace(dataset, labels=labels.astype(np.int64), classes=tuple(classes.tolist()))
 
 
 def _tasks(items: Sequence[T]) -> list[Sequence[T]]:
@@ -154,41 +127,41 @@ def _tasks(items: Sequence[T]) -> list[Sequence[T]]:
 
 
 def _prepare(
-    images: ImageFiles, options: DataOptions, background: str, progress: Progress, pool: WorkerPool
+    files: ImageFiles, options: DataOptions, background: str, progress: Progress, pool: WorkerPool
 ) -> PackingTask:
-    """Read every file once, for its digest and its header, and settle what the images become."""
-    pool.start(len(images.names))
+    """Read every file once, for its digest and its header, and resolve the options."""
+    pool.start(len(files.names))
     headers: list[_Header] = []
-    bad = list(images.bad)
-    total = len(images.names) + len(bad)
-    prefetch = _Prefetch(_guess(images, options, background) if pool else None)
-    for found, refused, rows in _looked_at(images, pool, prefetch):
-        headers.extend(found)
-        bad.extend(refused)
-        prefetch.keep(rows)
+    bad = list(files.bad)
+    total = len(files.names) + len(bad)
+    prefetch = _Prefetch(_guess(files, options, background) if pool else None)
+    for scan in _scan_all(files, pool, prefetch):
+        headers.extend(scan.headers)
+        bad.extend(scan.bad)
+        prefetch.keep(scan.rows)
         progress.update("reading images", len(headers) + len(bad), total)
-        if refused and limits.too_many(len(bad), total, options):
+        if scan.bad and limits.too_many(len(bad), total, options):
             break
-    headers, broken = _without_broken_outliers(images, headers)
+    headers, broken = _without_broken_outliers(files, headers)
     bad.extend(broken)
-    limits.tolerate(bad, total, images.source, options)
+    limits.tolerate(bad, total, files.source, options)
     resolved, notes = _resolve(options, headers, background)
     prefetch.confirm(resolved)
 
     def blocks(start: int) -> Generator[Block, None, None]:
         done = start
-        for block in _decoded(images, headers[start:], resolved, pool, prefetch):
+        for block in _decode_all(files, headers[start:], resolved, pool, prefetch):
             done += block.count
             yield block
             progress.update("decoding images", done, len(headers))
 
     content = digest([(header.name, header.content) for header in headers], sorted(bad))
-    return PackingTask(images.source, content, resolved, limits.item_shape(resolved), total, blocks, tuple(bad), notes)
+    return PackingTask(files.source, content, resolved, limits.item_shape(resolved), total, blocks, tuple(bad), notes)
 
 
-def _guess(images: ImageFiles, options: DataOptions, background: str) -> DataOptions | None:
-    """What the images become if all are like the first few."""
-    headers = _look(images, images.names[:_PER_TASK]).headers
+def _guess(files: ImageFiles, options: DataOptions, background: str) -> DataOptions | None:
+    """The resolved options if all images are like the first few."""
+    headers = _scan(files, files.names[:_PER_TASK]).headers
     return _resolve(options, headers, background)[0] if headers else None
 
 
@@ -197,134 +170,131 @@ def _resolve(options: DataOptions, headers: Sequence[_Header], background: str) 
     return limits.resolve(options, sizes, all(header.grey for header in headers), background)
 
 
-def _without_broken_outliers(images: ImageFiles, headers: list[_Header]) -> tuple[list[_Header], list[limits.Bad]]:
-    """Drop images that cannot be decoded among the few of an odd size: a broken one must not decide the size of all."""
+def _without_broken_outliers(files: ImageFiles, headers: list[_Header]) -> tuple[list[_Header], list[limits.Bad]]:
+    """If few images have an odd size, drop those that cannot be decoded: they must not determine the common size."""
     counts = Counter(header.size for header in headers)
     usual = max(counts, key=lambda size: counts[size], default=None)
     odd = [header for header in headers if header.size != usual]
     if not odd or len(odd) > limits.NAMED:
         return headers, []
     options = DataOptions(image_size=limits.DEFAULT_SIZE, background="white", channels=3)
-    bad = dict(_decode(images, odd, options).bad)
+    bad = dict(_decode(files, odd, options).bad)
     return [header for header in headers if header.name not in bad], list(bad.items())
 
 
-def _room(extent: int) -> contextlib.AbstractContextManager[object]:
-    """Wait for other large images to be done with, if this is one; several at once could exhaust the memory."""
-    return _alone if extent > _LARGE else contextlib.nullcontext()
+def _one_if_large(extent: int) -> contextlib.AbstractContextManager[object]:
+    """A lock for large images, by their bytes or pixels: several at once could exhaust the memory."""
+    return _large_lock if extent > _LARGE else contextlib.nullcontext()
 
 
-def _read(images: ImageFiles, name: str) -> bytes:
+def _read(files: ImageFiles, name: str) -> bytes:
     try:
-        if images.size(name) > LARGEST:
-            raise decode.BadImageError(f"{images.size(name):,} bytes are too many")
-        return images.read(name)
+        if files.size(name) > LARGEST:
+            raise decode.BadImageError(f"{files.size(name):,} bytes are too many")
+        return files.read(name)
     except decode.BadImageError:
         raise
     except Exception as error:  # a vanished file, a broken or exotic zip entry
         raise decode.BadImageError(decode.reason(error)) from error
 
 
-def _looked_at(images: ImageFiles, pool: WorkerPool, prefetch: _Prefetch) -> Iterator[_Looked]:
-    """All files, block by block; the small ones decoded ahead as long as there is a guess."""
-    # Threads that read and hash little get in each other's way.
-    count = workers() if sum(map(images.size, images.names)) > _SMALL * len(images.names) else 1
+def _scan_all(files: ImageFiles, pool: WorkerPool, prefetch: _Prefetch) -> Iterator[_Scan]:
+    """Scan all files, task by task; small files are decoded ahead as long as there is a guess."""
+    # Several threads that read and hash small files slow each other down.
+    count = workers() if sum(map(files.size, files.names)) > _SMALL * len(files.names) else 1
     with ThreadPoolExecutor(count) as threads:
 
-        def submit(names: Sequence[str]) -> Future[_Looked]:
-            if prefetch.guess is None or any(images.size(name) > SMALL_BYTES for name in names):
-                return threads.submit(_look, images, names)
-            files, bad = _read_all(images, names)
-            return pool.submit([*files.values()], prefetch.guess, lambda decoded: _sorted_out(files, bad, decoded))
+        def submit(names: Sequence[str]) -> Future[_Scan]:
+            if prefetch.guess is None or any(files.size(name) > SMALL_BYTES for name in names):
+                return threads.submit(_scan, files, names)
+            contents, bad = _read_all(files, names)
+            return pool.submit([*contents.values()], prefetch.guess, lambda decoded: _as_scan(contents, bad, decoded))
 
-        yield from in_order(submit, _tasks(images.names))
+        yield from in_order(submit, _tasks(files.names))
 
 
-def _look(images: ImageFiles, names: Sequence[str]) -> _Looked:
+def _scan(files: ImageFiles, names: Sequence[str]) -> _Scan:
     headers: list[_Header] = []
     bad: list[limits.Bad] = []
     for name in names:
         try:
-            with _room(images.size(name)):
-                data = _read(images, name)
+            with _one_if_large(files.size(name)):
+                data = _read(files, name)
                 headers.append(_header(name, data, decode.header(decode.open_picture(data))))
                 del data  # before the next one is read
         except decode.BadImageError as error:
             bad.append((name, str(error)))
-    return _Looked(headers, bad, {})
+    return _Scan(headers, bad, {})
 
 
-def _sorted_out(files: Mapping[str, bytes], bad: list[limits.Bad], decoded: Decoded) -> _Looked:
+def _as_scan(contents: Mapping[str, bytes], bad: list[limits.Bad], decoded: Decoded) -> _Scan:
+    """The scan of files, by name, that were decoded ahead; a file whose pixels are bad still has a header."""
     rows, outcomes = decoded
-    headers = []
-    for (name, data), (reason, header) in zip(files.items(), outcomes, strict=True):
-        if header is not None:
-            headers.append(_header(name, data, header))
-        else:
-            bad.append((name, str(reason)))
-    good = [name for name, outcome in zip(files, outcomes, strict=True) if outcome.reason is None]
-    return _Looked(headers, bad, dict(zip(good, rows, strict=True)))
+    files = [(name, data, *outcome) for (name, data), outcome in zip(contents.items(), outcomes, strict=True)]
+    headers = [_header(name, data, header) for name, data, _, header in files if header is not None]
+    bad = bad + [(name, str(reason)) for name, _, reason, header in files if header is None]
+    good = (name for name, _, reason, _ in files if reason is None)
+    return _Scan(headers, bad, dict(zip(good, rows, strict=True)))
 
 
 def _header(name: str, data: bytes, header: decode.Header) -> _Header:
     return _Header(name, hashlib.sha256(data).hexdigest(), len(data), header.size, header.grey)
 
 
-def _read_all(images: ImageFiles, names: Sequence[str]) -> tuple[dict[str, bytes], list[limits.Bad]]:
-    files: dict[str, bytes] = {}
+def _read_all(files: ImageFiles, names: Sequence[str]) -> tuple[dict[str, bytes], list[limits.Bad]]:
+    contents: dict[str, bytes] = {}
     bad: list[limits.Bad] = []
     for name in names:
         try:
-            files[name] = _read(images, name)
+            contents[name] = _read(files, name)
         except decode.BadImageError as error:
             bad.append((name, str(error)))
-    return files, bad
+    return contents, bad
 
 
-def _decoded(
-    images: ImageFiles, headers: Sequence[_Header], options: DataOptions, pool: WorkerPool, prefetch: _Prefetch
+def _decode_all(
+    files: ImageFiles, headers: Sequence[_Header], options: DataOptions, pool: WorkerPool, prefetch: _Prefetch
 ) -> Iterator[Block]:
-    """All pictures, block by block: those that are made already, small ones by the pool, others by threads."""
+    """Decode all images, task by task: prefetched ones are taken, small ones go to the pool, others to threads."""
     with ThreadPoolExecutor(workers()) as threads:
 
         def submit(part: Sequence[_Header]) -> Future[Block]:
             names = tuple(header.name for header in part)
-            if (rows := prefetch.take(names)) is not None:
+            if (rows := prefetch.pop(names)) is not None:
                 return done(Block(rows, names))
             if not pool or any(header.length > SMALL_BYTES or header.pixels > SMALL_PIXELS for header in part):
-                return threads.submit(_decode, images, part, options)
-            files, bad = _read_again(images, part)
-            return pool.submit([*files.values()], options, lambda decoded: _block(files, bad, decoded))
+                return threads.submit(_decode, files, part, options)
+            contents, bad = _read_again(files, part)
+            return pool.submit([*contents.values()], options, lambda decoded: _block(contents, bad, decoded))
 
         yield from in_order(submit, _tasks(headers))
 
 
-def _decode(images: ImageFiles, headers: Sequence[_Header], options: DataOptions) -> Block:
-    rows = np.empty((len(headers), *limits.item_shape(options)), np.uint8)
-    good: list[str] = []
-    bad: list[limits.Bad] = []
+def _decode(files: ImageFiles, headers: Sequence[_Header], options: DataOptions) -> Block:
+    blocks = []
     for header in headers:
-        with _room(max(header.pixels, header.length)):
-            files, changed = _read_again(images, [header])
-            block = _block(files, changed, decode.pictures([*files.values()], options))
-        rows[len(good) : len(good) + len(block.rows)] = block.rows
-        good.extend(block.names)
-        bad.extend(block.bad)
-    return Block(rows[: len(good)], tuple(good), tuple(bad))
+        with _one_if_large(max(header.pixels, header.length)):
+            contents, changed = _read_again(files, [header])
+            blocks.append(_block(contents, changed, decode.pictures([*contents.values()], options)))
+            del contents  # before the next one is read
+    names = tuple(name for block in blocks for name in block.names)
+    bad = tuple(item for block in blocks for item in block.bad)
+    return Block(np.concatenate([block.rows for block in blocks]), names, bad)
 
 
-def _read_again(images: ImageFiles, headers: Sequence[_Header]) -> tuple[dict[str, bytes], list[limits.Bad]]:
-    files, bad = _read_all(images, [header.name for header in headers])
+def _read_again(files: ImageFiles, headers: Sequence[_Header]) -> tuple[dict[str, bytes], list[limits.Bad]]:
+    """Read files once more; one whose digest has changed is bad."""
+    contents, bad = _read_all(files, [header.name for header in headers])
     for header in headers:
-        data = files.get(header.name)
+        data = contents.get(header.name)
         if data is not None and hashlib.sha256(data).hexdigest() != header.content:
-            del files[header.name]
+            del contents[header.name]
             bad.append((header.name, "changed while it was being read"))
-    return files, bad
+    return contents, bad
 
 
-def _block(files: Mapping[str, bytes], bad: Sequence[limits.Bad], decoded: Decoded) -> Block:
+def _block(contents: Mapping[str, bytes], bad: Sequence[limits.Bad], decoded: Decoded) -> Block:
     rows, outcomes = decoded
-    reasons = [(name, outcome.reason) for name, outcome in zip(files, outcomes, strict=True)]
+    reasons = [(name, outcome.reason) for name, outcome in zip(contents, outcomes, strict=True)]
     names = tuple(name for name, reason in reasons if reason is None)
     return Block(rows, names, (*bad, *((name, reason) for name, reason in reasons if reason is not None)))

@@ -1,4 +1,4 @@
-"""Work on all cores, in order, with a bounded number of results waiting."""
+"""Run tasks on all cores; results come in the tasks' order, a bounded number ahead of the consumer."""
 
 import os
 from collections import deque
@@ -11,22 +11,21 @@ R = TypeVar("R")
 
 
 def workers() -> int:
-    """The cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def done(result: R) -> Future[R]:
-    """A future that has its result."""
+    """A future that is done."""
     future: Future[R] = Future()
     future.set_result(result)
     return future
 
 
 def in_order(submit: Callable[[T], Future[R]], tasks: Iterable[T]) -> Iterator[R]:
-    """The result of each task, in the tasks' order; what `submit` begins runs a little ahead of whoever takes them.
+    """The result of each task, in the tasks' order.
 
-    A plain `Executor.map` would run ahead without bound, and hold all data in memory if the disk is slower than the
-    decoder.
+    At most 2 x `workers()` futures wait at a time. (`Executor.map` would hold all results of a slow consumer.)
     """
     waiting: deque[Future[R]] = deque()
     try:
@@ -42,6 +41,6 @@ def in_order(submit: Callable[[T], Future[R]], tasks: Iterable[T]) -> Iterator[R
 
 
 def in_threads(function: Callable[[T], R], tasks: Sequence[T], threads: int | None = None) -> Iterator[R]:
-    """`in_order`, by threads: they suffice where the work is Pillow's or hashlib's, which let go of Python's lock."""
+    """`in_order` in threads, for work that releases the GIL, as Pillow's and hashlib's does."""
     with ThreadPoolExecutor(threads or workers()) as pool:
         yield from in_order(lambda task: pool.submit(function, task), tasks)

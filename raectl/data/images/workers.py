@@ -1,7 +1,7 @@
-"""Worker processes that decode small images: Pillow holds Python's lock for most of the time that such an image takes.
+"""Worker processes that decode small images, for which threads do not help: Pillow holds the GIL most of the time.
 
-There is one for each core but one: that is for this process, which decodes as well, whenever all workers have enough to
-do. They are forked, and so only made on Linux: elsewhere a new process takes longer to start than they save.
+There is one for each core but one; the main process decodes too, whenever the workers' queues are full. They are
+forked, and only on Linux: elsewhere, starting processes takes longer than they save.
 """
 
 import ctypes
@@ -13,26 +13,25 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from types import TracebackType
 from typing import TypeVar
 
 import numpy as np
 
 from raectl.data.images import decode
-from raectl.data.images.parallel import workers
+from raectl.data.images.parallel import done, workers
 from raectl.data.options import DataOptions
 
-_WORTH = 2000  # pictures from which on workers are started
-_AHEAD = 2  # tasks that a worker has at most
+_MIN_IMAGES = 2000  # with fewer images, no workers are started
+_QUEUED = 2  # tasks per worker, running or waiting
 _PR_SET_PDEATHSIG = 1  # of sys/prctl.h
-SMALL_PIXELS, SMALL_BYTES = 2**16, 2**18  # the largest picture that a worker is given
+SMALL_PIXELS, SMALL_BYTES = 2**16, 2**18  # of the largest image that a worker decodes
 
 Decoded = tuple[np.ndarray, list[decode.Outcome]]
 R = TypeVar("R")
 
 
 class WorkerPool:
-    """Worker processes. Use as a context manager, which ends them; without any, this process does all the work."""
+    """A pool of worker processes, ended by its context manager. Before `start`, the main process does all the work."""
 
     def __init__(self) -> None:
         self._executor: ProcessPoolExecutor | None = None
@@ -42,54 +41,43 @@ class WorkerPool:
     def __enter__(self) -> "WorkerPool":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._executor:
             self._executor.shutdown(cancel_futures=True)
 
     def __bool__(self) -> bool:
-        """Whether there are workers."""
+        """Whether there are live workers."""
         return self._executor is not None and not self._broken
 
     def start(self, count: int) -> None:
-        """Have workers ready for so many pictures; best called before other threads are started."""
-        if count < _WORTH or sys.platform != "linux":
+        """Start the workers if there are enough images; to be called before any thread is started."""
+        if count < _MIN_IMAGES or sys.platform != "linux":
             return
         self._count = max(1, workers() - 1)
         context = multiprocessing.get_context("fork")
         self._executor = ProcessPoolExecutor(self._count, context, _prepare, (os.getpid(),))
-        with (
-            warnings.catch_warnings()
-        ):  # of forking beside threads: a worker only decodes, and takes none of their locks
+        with warnings.catch_warnings():
+            # Python warns of a fork beside threads, which may hold locks; a worker takes none of them.
             warnings.simplefilter("ignore", DeprecationWarning)
             self._waiting.append(self._executor.submit(_decode, [], DataOptions(8, "crop", "white", 1)))
 
     def submit(self, files: Sequence[bytes], options: DataOptions, finish: Callable[[Decoded], R]) -> Future[R]:
-        """`decode.pictures` of files of at most `SMALL_BYTES` and `SMALL_PIXELS` each: the future of `finish` of it.
+        """The future of `finish(decode.pictures(files))`, for files of at most `SMALL_BYTES` and `SMALL_PIXELS` each.
 
-        If all workers have enough to do, or one died, they are decoded here and now.
+        They are decoded in this process, at once, if the workers' queues are full or a worker has died.
         """
         self._waiting = [future for future in self._waiting if not future.done()]
-        if self._executor and not self._broken and len(self._waiting) < _AHEAD * self._count:
+        if self._executor and not self._broken and len(self._waiting) < _QUEUED * self._count:
             try:
                 self._waiting.append(self._executor.submit(_decode, files, options))
                 return _Task(self._waiting[-1], lambda: _decode(files, options), finish)
             except BrokenProcessPool:
                 self._broken = True
-        done: Future[R] = Future()
-        done.set_result(finish(_decode(files, options)))
-        return done
+        return done(finish(_decode(files, options)))
 
 
 class _Task(Future[R]):
-    """The future of what is made of decoded pictures, which are decoded here if the worker died.
-
-    Arguments:
-        decoded: what a worker decodes.
-        again: decodes it in this process.
-        finish: makes the result.
-    """
+    """The future of `finish(decoded.result())`, with `again()` in the place of the worker's result if it has died."""
 
     def __init__(self, decoded: Future[Decoded], again: Callable[[], Decoded], finish: Callable[[Decoded], R]) -> None:
         super().__init__()
@@ -110,11 +98,11 @@ class _Task(Future[R]):
 
 
 def _prepare(parent: int) -> None:
-    """In a worker: leave Ctrl-C to the parent, end when that does, and be silent."""
+    """In a worker: ignore Ctrl-C, which the parent handles, end when the parent ends, and print no warnings."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before it could be watched
+    if os.getppid() != parent:  # the parent ended before prctl was called
         os._exit(1)
     warnings.simplefilter("ignore")
 

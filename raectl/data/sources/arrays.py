@@ -1,4 +1,4 @@
-"""NumPy arrays of images, in `.npy` and `.npz` files or in memory; never pickles."""
+"""NumPy arrays of images, in `.npy` and `.npz` files or in memory; pickles are refused."""
 
 import zipfile
 from pathlib import Path
@@ -13,12 +13,12 @@ from raectl.data.options import DataOptions
 from raectl.errors import RaectlError
 from raectl.progress import Progress
 
-IN_MEMORY = "array in memory"  # the source of an array that no file holds
+IN_MEMORY = "array in memory"  # source name of an array that is not in a file
 _CHANNELS = (1, 3, 4)
 
 
 class Array(Source):
-    """N H W, N H W C or N C H W, C being 1, 3, or 4 with alpha; a `.npy` that needs no conversion is memory-mapped."""
+    """(N, H, W), (N, H, W, C) or (N, C, H, W) with C 1, 3 or, with alpha, 4. A `.npy` is memory-mapped."""
 
     @classmethod
     def recognises(cls, spec: str) -> bool:
@@ -30,7 +30,7 @@ class Array(Source):
         return open_image_array(ImageArray(images, str(path), file=path), options, self.background, progress)
 
     def open_array(self, array: np.ndarray, options: DataOptions, progress: Progress) -> Dataset:
-        """A dataset of an array that is in memory already."""
+        """A dataset of an array in memory."""
         images = _channels_last(array, IN_MEMORY)
         return open_image_array(ImageArray(images, IN_MEMORY), options, self.background, progress)
 
@@ -44,29 +44,28 @@ def _load(path: Path) -> np.ndarray:
         with loaded:
             names = loaded.files
             if "images" not in names and len(names) != 1:
-                held = ", ".join(map(limits.shown, names[:10])) or "nothing"
-                raise RaectlError(f"{where} has no array `images`: it holds {held}", "rename one of them")
-            wanted = "images" if "images" in names else names[0]
+                listed = ", ".join(map(limits.shown, names[:10])) or "nothing"
+                raise RaectlError(f"{where} has no array `images`: it holds {listed}", "rename one of them")
             with zipfile.ZipFile(path) as archive:
                 limits.refuse_bomb(path, max(info.file_size for info in archive.infolist()))
-            array: np.ndarray = loaded[wanted]
+            array: np.ndarray = loaded["images" if "images" in names else names[0]]
             return array
     except RaectlError:
         raise
-    except Exception as error:  # a damaged header, zip entry or stream makes NumPy raise nearly anything
+    except Exception as error:  # NumPy raises nearly anything on a damaged file
         if "pickle" in str(error) or "Python objects" in str(error):
-            message = f"{where} holds Python objects, or is no array file; neither is read"
+            message = f"{where} holds Python objects, which are refused, or is not an array file"
             raise RaectlError(message, "save a plain array of numbers") from error
-        raise RaectlError(f"cannot read {where}: {error}", "it is damaged, or no array file") from error
+        raise RaectlError(f"cannot read {where}: {error}", "it is damaged, or not an array file") from error
 
 
 def _channels_last(array: np.ndarray, source: str) -> np.ndarray:
     """A view of shape (N, H, W, C)."""
-    if array.ndim == 3 and array.shape[2] not in (3, 4):  # with 3 or 4 it is one image in colour, rather than many
+    if array.ndim == 3 and array.shape[2] not in (3, 4):  # (H, W, 3 | 4) is a single colour image
         return array[..., None]
     if array.ndim == 4 and array.shape[3] in _CHANNELS:
         return array
     if array.ndim == 4 and array.shape[1] in _CHANNELS:
         return np.moveaxis(array, 1, 3)
     hint = "images are N H W, N H W C or N C H W, with 1, 3 or 4 channels"
-    raise RaectlError(f"{limits.shown(source)} has shape {array.shape}, which is none of images", hint)
+    raise RaectlError(f"{limits.shown(source)} has shape {array.shape}, which is not a shape of images", hint)

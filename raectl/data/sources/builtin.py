@@ -1,4 +1,4 @@
-"""The built-in sources: digits of scikit-learn, the Grammar VAE's expressions, the ZINC leads of MOSES."""
+"""The built-in sources: scikit-learn's digits, the expressions of the Grammar VAE, the molecules of MOSES."""
 
 import csv
 import gzip
@@ -22,21 +22,27 @@ from raectl.progress import Progress
 from raectl.storage.arrays import file_digest
 from raectl.storage.cache import digest
 
-_EXPRESSIONS_VERSION = digest("expressions", 1)
 _EXPRESSIONS = 100_000
 _LEAVES = ("x", "1", "2", "3")
 _BRACKETS = ("(", "sin(", "exp(")
 _MOSES = Path("moses", "dataset", "data", "train.csv.gz")
 
 
-class Digits(Source):
-    """`digits`: 1,797 handwritten ones of 8 x 8 pixels, with scikit-learn. (A folder of that name is `./digits`.)"""
+class _BuiltIn(Source):
+    """A source with a fixed name. (A folder of the name `digits` is opened as `./digits`.)"""
 
-    background: ClassVar[str] = "black"
+    name: ClassVar[str]
 
     @classmethod
     def recognises(cls, spec: str) -> bool:
-        return spec == "digits"
+        return spec == cls.name
+
+
+class Digits(_BuiltIn):
+    """`digits`: scikit-learn's 1,797 handwritten digits of 8 x 8 pixels."""
+
+    name = "digits"
+    background = "black"
 
     def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
         from sklearn.datasets import load_digits
@@ -48,29 +54,22 @@ class Digits(Source):
         return open_image_array(ImageArray(images, spec, None, labels, classes), options, self.background, progress)
 
 
-class Expressions(Source):
-    """`expressions`: 100,000 expressions of one variable. (A folder of that name is `./expressions`.)"""
+class Expressions(_BuiltIn):
+    """`expressions`: 100,000 expressions of one variable, see the function of this name."""
 
-    @classmethod
-    def recognises(cls, spec: str) -> bool:
-        return spec == "expressions"
+    name = "expressions"
 
     def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
-        lines = Lines(
-            spec,
-            _EXPRESSIONS_VERSION,
-            lambda: _EXPRESSIONS_VERSION,
-            lambda: ((text, None) for text in expressions()),
-            spec,
-        )
+        key = digest("expressions", 2)  # a version, to be changed when the cache entry would be another
+        lines = Lines(spec, key, lambda: key, lambda: ((text, None) for text in expressions()), grammar=spec)
         return open_strings(lines, options, progress)
 
 
 def expressions() -> Iterator[str]:
     """The data of Kusner, Paige, Hernández-Lobato, "Grammar Variational Autoencoder", ICML 2017, section 4.1.
 
-    Line for line their file, which is the first 100,000 of an enumeration (no random sample of it):
-    leaf operator leaf + U + V, with U a leaf or one in brackets, V a leaf or a leaf or a pair in brackets.
+    The same lines as in their file: the first 100,000 of an enumeration (not a random sample) of L op L + U + V, where
+    L is a leaf, U a leaf or B L), V a leaf or B L) or B L op L), with B one of `(`, `sin(` and `exp(`.
 
     Example:
         >>> next(expressions())
@@ -82,22 +81,20 @@ def expressions() -> Iterator[str]:
     return ("+".join(parts) for parts in itertools.islice(itertools.product(pairs, first, second), _EXPRESSIONS))
 
 
-class Molecules(Source):
-    """`molecules`: about 1.6 million SMILES of the package `molsets`. (A folder of that name is `./molecules`.)"""
+class Molecules(_BuiltIn):
+    """`molecules`: about 1.6 million SMILES from ZINC, in the package `molsets` (MOSES)."""
 
-    @classmethod
-    def recognises(cls, spec: str) -> bool:
-        return spec == "molecules"
+    name = "molecules"
 
     def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
         path = _find_molecules()
-        lines = Lines(spec, digest(str(path), path.stat().st_size), lambda: file_digest(path),
-                      lambda: _read_molecules(path), "smiles")  # fmt: skip
+        state = digest(str(path), path.stat().st_size)
+        lines = Lines(spec, state, lambda: file_digest(path), lambda: _read_molecules(path), "smiles")
         return open_strings(lines, options, progress)
 
 
 def _find_molecules() -> Path:
-    """The file in the package, which is not imported: that would need a dozen others."""
+    """Path of the file in the package `moses`, which is not imported: it has many dependencies."""
     spec = find_spec("moses")
     path = Path(spec.origin).parents[1] / _MOSES if spec and spec.origin else None
     if path is None or not path.is_file():

@@ -1,4 +1,4 @@
-"""A folder of images, flat or nested; nested folders are class labels."""
+"""A folder of images, flat or nested; folders in it are class labels."""
 
 import os
 import stat
@@ -15,7 +15,7 @@ from raectl.storage.cache import digest
 
 
 class Folder(Source):
-    """Images sorted by relative path. Hidden files, and files with no suffix of an image, are not looked at."""
+    """Images sorted by relative path. Hidden files and files without the suffix of an image format are ignored."""
 
     @classmethod
     def recognises(cls, spec: str) -> bool:
@@ -31,15 +31,15 @@ class Folder(Source):
         bad: list[limits.Bad] = []
         for name in names:
             try:
-                state = (root / name).stat()
-            except OSError as error:  # a link into nowhere
+                status = (root / name).stat()
+            except OSError as error:  # a broken link
                 bad.append((name, error.strerror or "cannot be read"))
                 continue
-            if stat.S_ISREG(state.st_mode):
-                states.append((name, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
-                sizes[name] = state.st_size
+            if stat.S_ISREG(status.st_mode):
+                states.append((name, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+                sizes[name] = status.st_size
             else:
-                bad.append((name, "not a file"))  # reading a pipe could wait for ever
+                bad.append((name, "not a file"))  # reading a pipe could block
         images = ImageFiles(
             source=str(root),
             names=tuple(sizes),
@@ -53,18 +53,18 @@ class Folder(Source):
 
 def _read(path: Path, size: int) -> bytes:
     with open(path, "rb") as file:
-        return file.read(size + 1)  # one that has grown is seen to be another, however large it has become
+        return file.read(size + 1)  # one byte more: a file that has grown gets another digest
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, which is no reason not to read the others
+    except OSError:  # a link to itself; the other entries are still read
         return False
 
 
 def nothing_in(where: str, others: list[str]) -> RaectlError:
-    """The error for a folder without images, which says what is there instead."""
+    """The error for a folder without images, which names the suffixes of the files that are there."""
     if not others:
         return RaectlError(f"{limits.shown(where)} is empty", "a folder of images is needed")
     kinds = sorted({limits.suffix(name) or "no suffix" for name in others})
@@ -73,26 +73,28 @@ def nothing_in(where: str, others: list[str]) -> RaectlError:
 
 
 def _walk(root: Path) -> tuple[list[str], list[str]]:
-    """Relative paths with `/` of the images and of all other files, sorted; each real directory is entered once."""
+    """Sorted relative paths, with `/`, of the images and of all other files; each real directory is entered once."""
     images: list[str] = []
     others: list[str] = []
     entered: set[tuple[int, int]] = set()
-    left = [""]
-    while left:
-        folder = left.pop()
+    stack = [""]
+    while stack:
+        folder = stack.pop()
         try:
             state = (root / folder).stat()
-            # Links may lead back up. Going by the directory itself ends that.
+            # Links may form a cycle.
             if (state.st_dev, state.st_ino) in entered:
                 continue
             entered.add((state.st_dev, state.st_ino))
             with os.scandir(root / folder) as entries:
-                found = sorted((entry.name, _is_folder(entry)) for entry in entries if not limits.is_litter(entry.name))
+                children = sorted(
+                    (entry.name, _is_folder(entry)) for entry in entries if not limits.is_litter(entry.name)
+                )
         except OSError as error:
             raise RaectlError(f"cannot read {limits.shown(str(root / folder))}: {error.strerror or error}") from error
-        # The stack is emptied from its end, so folders go onto it in reverse.
-        left.extend(f"{folder}{name}/" for name, is_folder in reversed(found) if is_folder)
-        for name, is_folder in found:
-            if not is_folder:
+        for name, is_folder in reversed(children):  # so that the stack gives folders in their order
+            if is_folder:
+                stack.append(f"{folder}{name}/")
+            else:
                 (images if limits.is_image_name(name) else others).append(folder + name)
     return sorted(images), sorted(others)

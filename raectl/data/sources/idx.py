@@ -1,4 +1,4 @@
-"""MNIST's IDX files, gzipped or not: one file of images, or a folder of which the training images are taken."""
+"""MNIST's IDX files, gzipped or not: a file of images, or a folder, whose training images are used."""
 
 import gzip
 import io
@@ -6,7 +6,6 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
@@ -19,13 +18,13 @@ from raectl.errors import RaectlError
 from raectl.progress import Progress
 
 _MAGIC = {1: b"\x00\x00\x08\x01", 3: b"\x00\x00\x08\x03"}  # bytes, in 1 dimension (labels) or 3 (images)
-_LARGEST_RATIO = 1032  # deflate cannot make more bytes than this out of one
+_LARGEST_RATIO = 1032  # the largest compression ratio of deflate
 
 
 class IDX(Source):
-    """Images as (count, rows, columns) of bytes after a header, with labels if their file lies beside."""
+    """Images, (count, rows, columns) uint8 after a header, with labels if their file lies in the same folder."""
 
-    background: ClassVar[str] = "black"
+    background = "black"
 
     @classmethod
     def recognises(cls, spec: str) -> bool:
@@ -68,13 +67,13 @@ def _images_in(folder: Path) -> list[Path]:
             path.name for path in folder.iterdir() if _is_idx_name(path.name, "3") and not limits.is_litter(path.name)
         }
     except OSError:
-        return []  # the folder source says why
+        return []  # the folder source reports the error
     return [folder / name for name in sorted(names) if name.removesuffix(".gz") == name or name[:-3] not in names]
 
 
 def _training_images(folder: Path) -> Path:
-    found = _images_in(folder)
-    training = [path for path in found if "train" in path.name] or found
+    images = _images_in(folder)
+    training = [path for path in images if "train" in path.name] or images
     if len(training) > 1:
         listed = ", ".join(limits.shown(path.name) for path in training[:5])
         raise RaectlError(f"{limits.shown(str(folder))} holds several IDX files of images", f"give one of {listed}")
@@ -82,10 +81,11 @@ def _training_images(folder: Path) -> Path:
 
 
 def _labels(images: Path, count: int) -> np.ndarray | None:
-    """(N,) labels from the file that belongs to a file of images, if it is there."""
-    name = images.name.removesuffix(".gz").replace("images", "labels").replace("idx3", "idx1")
+    """(N,) labels from the file beside a file of images, named after it; None if there is no such file."""
+    stem = images.name.removesuffix(".gz")
+    name = stem.replace("images", "labels").replace("idx3", "idx1")
     for path in (images.with_name(name), images.with_name(f"{name}.gz")):
-        if name != images.name.removesuffix(".gz") and path.is_file():
+        if name != stem and path.is_file():
             labels = _read(path, 1).astype(np.int64)
             if len(labels) != count:
                 message = f"{limits.shown(str(path))} holds {len(labels)} labels for {count} images"
@@ -98,7 +98,7 @@ def _read(path: Path, dimensions: int) -> np.ndarray:
     """The array in an IDX file; memory-mapped if it is not compressed.
 
     Raises:
-        RaectlError: it is none, or its length is not what its header says. Nothing is allocated by a header's word.
+        RaectlError: it is not an IDX file, or its length does not match its header, which is checked before allocation.
     """
     where = limits.shown(str(path))
     header_size = 4 + 4 * dimensions
@@ -107,7 +107,7 @@ def _read(path: Path, dimensions: int) -> np.ndarray:
             header = file.read(header_size)
             if len(header) < header_size or header[:4] != _MAGIC[dimensions]:
                 what = "images" if dimensions == 3 else "labels"
-                raise RaectlError(f"{where} is no IDX file of {what}", "its first bytes should say so")
+                raise RaectlError(f"{where} is not an IDX file of {what}", "its first bytes are not those of one")
             shape = struct.unpack(f">{dimensions}I", header[4:])
             expected, size = math.prod(shape), path.stat().st_size
             if isinstance(file, gzip.GzipFile):
@@ -119,6 +119,7 @@ def _read(path: Path, dimensions: int) -> np.ndarray:
                 return np.memmap(path, np.uint8, "r", header_size, shape)
     except (OSError, EOFError, zlib.error) as error:
         raise RaectlError(f"cannot read {where}: {error}", "the file is cut short or damaged") from error
+    says = f"its header says {shape}"
     if not expected:
-        raise RaectlError(f"{where} is empty: its header says {shape}")
-    raise RaectlError(f"{where} is damaged: its header says {shape}, its length does not", "get it again")
+        raise RaectlError(f"{where} is empty: {says}")
+    raise RaectlError(f"{where} is damaged: {says}, which does not match its length", "download it again")

@@ -1,65 +1,58 @@
-"""Text files: strings, one a line, or molecules and their names."""
+"""Text files: `.txt` with a string a line, `.smi` with a molecule a line."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 from raectl.data import limits
 from raectl.data.base import Source
 from raectl.data.dataset import Dataset
 from raectl.data.options import DataOptions
-from raectl.data.strings import Lines, open_strings
+from raectl.data.strings import Line, Lines, open_strings
 from raectl.errors import RaectlError
 from raectl.grammars.parser import LONGEST
 from raectl.progress import Progress
 from raectl.storage.arrays import file_digest
-from raectl.storage.cache import digest
+from raectl.storage.cache import digest, file_state
 
-Line = tuple[str, str | None]  # the string, and what is wrong with it; a line without one does not count
-
-_LARGEST = 4 * LONGEST + 2  # bytes of a line that may be looked at: UTF-8 takes four a character at most
-# Parts of their keys: the same bytes are other strings in the other; go up when they are read or described otherwise.
-_TXT, _SMI = "txt, 2", "smi, 3"
+_LARGEST = 4 * LONGEST + 2  # bytes of a line that are read: a character has at most four in UTF-8
 
 
 class Text(Source):
-    """A `.txt` in UTF-8. An empty line is the empty string, which few grammars derive."""
+    """A `.txt` in UTF-8, a string a line. An empty line is the empty string, which few grammars derive."""
+
+    suffix: ClassVar[str] = ".txt"
+    version: ClassVar[str] = "txt, 3"  # part of the cache key, changed when a file gives other strings or messages
+    grammar: ClassVar[str | None] = None  # name of the default grammar
+    first: ClassVar[bool] = False  # whether only the first word of a line counts, and blank lines do not
 
     @classmethod
     def recognises(cls, spec: str) -> bool:
-        return limits.suffix(spec) == ".txt" and Path(spec).is_file()
+        return limits.suffix(spec) == cls.suffix and Path(spec).is_file()
 
     def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
         path = limits.absolute(spec)
-        lines = Lines(str(path), digest(_TXT, _state(path)), lambda: digest(_TXT, file_digest(path)),
-                      lambda: _read(path))  # fmt: skip
+        lines = Lines(
+            source=str(path),
+            state=digest(self.version, file_state(path)),
+            content=lambda: digest(self.version, file_digest(path)),
+            read=lambda: _read(path, self.first),
+            grammar=self.grammar,
+        )
         return open_strings(lines, options, progress)
 
 
-class Smi(Source):
-    """A `.smi`: a molecule a line, its SMILES and, after a space or a tab, whatever else; the grammar is `smiles`.
+class Smi(Text):
+    """A `.smi`, a molecule a line: its SMILES, then optionally a space or a tab and a name, which is ignored."""
 
-    Blank lines do not count.
-    """
-
-    @classmethod
-    def recognises(cls, spec: str) -> bool:
-        return limits.suffix(spec) == ".smi" and Path(spec).is_file()
-
-    def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
-        path = limits.absolute(spec)
-        lines = Lines(str(path), digest(_SMI, _state(path)), lambda: digest(_SMI, file_digest(path)),
-                      lambda: _read(path, first=True), "smiles")  # fmt: skip
-        return open_strings(lines, options, progress)
-
-
-def _state(path: Path) -> str:
-    found = path.stat()
-    return digest(str(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    suffix = ".smi"
+    version = "smi, 4"
+    grammar = "smiles"
+    first = True
 
 
 def _read(path: Path, first: bool = False) -> Iterator[Line | None]:
-    """Each line without its end, or what stands before its first space, and what is wrong with that; memory does not
-    grow with a line. Where the first word is asked for, a blank line is None."""
+    """The string of each line, or with `first` its first word, None for a blank line; in bounded memory."""
     try:
         with open(path, "rb") as file:
             mark = b"\xef\xbb\xbf"
@@ -83,4 +76,4 @@ def _text(line: bytes) -> Line:
     try:
         return line.decode("utf-8"), None
     except UnicodeDecodeError:
-        return "", "no text in UTF-8"
+        return "", "not UTF-8 text"

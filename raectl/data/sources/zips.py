@@ -1,4 +1,4 @@
-"""A zip of images, or a folder inside it; entries are read in memory, and no entry's name ever becomes a path."""
+"""A zip of images, or a folder inside it. Entries are read in memory, never extracted to the disk."""
 
 import zipfile
 from pathlib import Path
@@ -16,7 +16,7 @@ from raectl.storage.cache import digest
 
 
 class Zip(Source):
-    """`a.zip`, or `a.zip/train` for a folder inside it; otherwise as a folder of images."""
+    """`a.zip`, or `a.zip/train` for a folder inside it; treated like a folder of images."""
 
     @classmethod
     def recognises(cls, spec: str) -> bool:
@@ -30,7 +30,9 @@ class Zip(Source):
         try:
             archive = zipfile.ZipFile(path)
         except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-            raise RaectlError(f"cannot read {limits.shown(str(path))}: {error}", "it is damaged, or no zip") from error
+            raise RaectlError(
+                f"cannot read {limits.shown(str(path))}: {error}", "it is damaged, or not a zip"
+            ) from error
         with archive:
             entries = _entries(archive, inside)
             if inside and not entries:
@@ -41,15 +43,14 @@ class Zip(Source):
             members = {name: info for name, info in sorted(entries.items()) if limits.is_image_name(name)}
             if not members:
                 raise nothing_in(source, sorted(entries))
-            bad = tuple((name, "unsafe path in the zip") for name in members if _is_unsafe(name))
-            state = path.stat()
+            status = path.stat()
             images = ImageFiles(
                 source=source,
                 names=tuple(name for name in members if not _is_unsafe(name)),
                 size=lambda name: members[name].file_size,
                 read=lambda name: _read(archive, members[name]),
-                state=digest(inside, state.st_size, state.st_mtime_ns, state.st_ctime_ns),
-                bad=bad,
+                state=digest(inside, status.st_size, status.st_mtime_ns, status.st_ctime_ns),
+                bad=tuple((name, "unsafe path in the zip") for name in members if _is_unsafe(name)),
             )
             return open_image_files(images, options, self.background, progress)
 
@@ -65,7 +66,7 @@ def _locate(spec: str) -> tuple[Path, str] | None:
 
 
 def _entries(archive: zipfile.ZipFile, inside: str) -> dict[str, zipfile.ZipInfo]:
-    """Files under `inside` by their path relative to it; of equal names the last counts, as in any unpacker."""
+    """Files under `inside`, by their path relative to it; of equal names, the last."""
     prefix = f"{inside}/" if inside else ""
     entries = {}
     for info in archive.infolist():
@@ -78,7 +79,7 @@ def _entries(archive: zipfile.ZipFile, inside: str) -> dict[str, zipfile.ZipInfo
 
 
 def _is_unsafe(name: str) -> bool:
-    """Whether writing a file of this name somewhere, as `reconstruct` does, could leave that place."""
+    """Whether writing a file of this name into a folder, as `reconstruct` does, could leave the folder."""
     parts = name.replace("\\", "/").split("/")
     return ".." in parts or parts[0] == "" or parts[0][1:2] == ":"
 
@@ -86,4 +87,4 @@ def _is_unsafe(name: str) -> bool:
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     if info.flag_bits & 0x1:
         raise BadImageError("encrypted")
-    return archive.read(info)  # reads no more than file_size bytes, whatever the compressed data would give
+    return archive.read(info)  # at most file_size bytes, whatever the compressed data are
