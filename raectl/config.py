@@ -1,7 +1,7 @@
-"""The options of a training run: one flat record, checked before any data is read, that JSON and TOML can hold.
+"""The options of a training run: a flat record, checked when it is created, convertible to JSON and TOML.
 
-`None` means "the default for this data and model"; training fills these in once the data are known and stores the
-result, so that a checkpoint directory names every value it was trained with.
+`None` means the default for the data and the model. Training replaces it by the value (see `raectl.model.resolve`) and
+stores the result in the checkpoint directory.
 """
 
 import dataclasses
@@ -47,29 +47,30 @@ _RANGES = {  # option: (smallest, largest)
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What to train, and how.
+    """The options of a training run.
 
     Arguments:
         model: a row of the model table: `rae`, `ae`, `vae`, `cv-vae`, `wae`, `iwae`.
         reg: regularizers of the decoder: a name, names, `{name: weight}`, or `{name: {"weight": w, option: value}}`.
         beta: weight of the latent term; None for the model's default.
-        sigma: standard deviation of the code of `cv-vae`; other models do not use it.
-        importance_samples: K, draws of the code of `iwae` for each item; other models do not use it.
+        sigma: standard deviation of the code of `cv-vae`; unused by other models.
+        importance_samples: K, samples of the code of `iwae` per item; unused by other models.
         latent_dim: d; None for the modality's default (16 for grey images, 64 for colour, 25 or 56 for strings).
         arch: encoder and decoder pair; None for the modality's default.
-        width: filters F of the first encoder layer (the paper: 128); for other architectures what they say.
-        bn_momentum: batch norm's momentum, as PyTorch counts it (the paper's code: 0.01).
-        image_size, fit, background: how images are brought to one shape, see `raectl.data.DataOptions`.
-        max_bad, strict: how many images may be bad, see there.
-        grammar, max_productions: how strings are, likewise; a grammar is stored as its text.
+        width: filters F of the first encoder layer (the paper: 128); see `raectl.model.architectures` for others.
+        bn_momentum: batch norm's momentum as defined by PyTorch (the paper's code: 0.01).
+        image_size, fit, background: resizing of images, see `raectl.data.DataOptions`.
+        max_bad, strict: handling of bad items, see there.
+        grammar, max_productions: of strings, see there; a grammar is stored as its text.
         epochs: the total, also when resuming.
-        batch_size: items a step at most; None for a twentieth of the training items, from 16 to 100.
-        lr, seed: as everywhere.
-        device, precision: `auto` is resolved once, and the result stored.
+        batch_size: items per step at most; None for a twentieth of the training items, from 16 to 100.
+        lr: initial learning rate.
+        seed: of all random numbers.
+        device, precision: `auto` is replaced by the device and precision used.
         val_fraction: share of the data held out for validation.
-        plateau, plateau_gain: the learning rate falls after some epochs without this gain in validation loss, taken
-            `relative` to the best, or `absolute`.
-        plateau_factor, plateau_patience, min_lr: to what share of itself, after how many, and not below what.
+        plateau, plateau_gain: least improvement of the validation loss, `relative` to the best or `absolute`.
+        plateau_factor, plateau_patience, min_lr: the learning rate is multiplied by this factor after so many epochs
+            without that improvement, down to a minimum.
 
     Raises:
         UsageError: an option's type, range or name is wrong.
@@ -80,7 +81,7 @@ class Config:
     """
 
     model: str = "rae"
-    reg: Any = field(default_factory=dict)  # stored as Regularizers, in whatever form it was given
+    reg: Any = field(default_factory=dict)  # converted to `Regularizers`
     beta: float | None = None
     sigma: float = 0.7
     importance_samples: int = 5
@@ -127,19 +128,19 @@ class Config:
                 raise UsageError(f"{option(name)} {value} is out of range: {low} to {high}")
 
     def replace(self, **changes: Any) -> "Config":
-        """A copy with some options changed, checked again."""
+        """A copy with some options changed."""
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """The options as JSON can hold them."""
+        """The options as a dictionary of JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "the configuration") -> "Config":
-        """The inverse of `to_dict`, also of a part of it; `-` in a name counts as `_`.
+        """The inverse of `to_dict`; options may be missing, and names may have `-` for `_`.
 
         Raises:
-            UsageError: a name is not an option's, or a value is wrong.
+            UsageError: a name is unknown, or a value is wrong.
         """
         values = {name.replace("-", "_"): value for name, value in values.items()}
         known = [f.name for f in dataclasses.fields(cls)]
@@ -149,9 +150,9 @@ class Config:
         return cls(**values)
 
 
-# Options of a TOML file or of Python, not typed.
+# Options for TOML files and Python only, not for the command line.
 _FILE_ONLY = ("bn_momentum", "plateau", "plateau_gain", "plateau_factor", "plateau_patience", "min_lr")
-REGULARIZER_OPTIONS = {  # as typed, or in a TOML file: (regularizer, its option)
+REGULARIZER_OPTIONS = {  # name on the command line or in a TOML file: (regularizer, its option)
     "gp_form": ("gradient-penalty", "form"),
     "gp_part": ("gradient-penalty", "part"),
     "sn_view": ("spectral-norm", "view"),
@@ -160,7 +161,7 @@ REGULARIZER_OPTIONS = {  # as typed, or in a TOML file: (regularizer, its option
 
 
 def option(name: str) -> str:
-    """How an option is typed on the command line, or its name where it cannot be typed.
+    """An option's name on the command line, or in a TOML file if it is not an option of the command line.
 
     Example:
         >>> option("latent_dim"), option("plateau")
@@ -170,10 +171,10 @@ def option(name: str) -> str:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The options in a TOML file, unchecked; `data` and `out` may stand among them.
+    """The options in a TOML file, unchecked; they may include `data` and `out`.
 
     Raises:
-        RaectlError: the file cannot be read or is no TOML.
+        RaectlError: the file cannot be read, or is not valid TOML.
     """
     import tomllib
 
@@ -203,7 +204,7 @@ def parse_regularizer(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def _regularizers(given: Any) -> Regularizers:
-    """Every accepted way to name regularizers, as {name: {option: value}}; `none` adds nothing and is dropped."""
+    """Regularizers in any accepted form (see `Config.reg`) => {name: {option: value}}, without `none`."""
     if isinstance(given, str):
         given = [given]
     if isinstance(given, Sequence):
@@ -212,7 +213,8 @@ def _regularizers(given: Any) -> Regularizers:
         if len(given) < len(pairs):
             raise UsageError(f"--reg is given twice for one of {', '.join(given)}", "one weight for each")
     if not isinstance(given, Mapping):
-        raise UsageError(f"--reg {given!r} is no name of a regularizer", _known_regularizers())
+        known = f"known: {', '.join(registry.names('regularizer'))}"
+        raise UsageError(f"--reg {given!r} is not a name of a regularizer", known)
     result: Regularizers = {}
     for name, value in given.items():
         registry.check("regularizer", str(name))
@@ -225,12 +227,8 @@ def _regularizers(given: Any) -> Regularizers:
     return result
 
 
-def _known_regularizers() -> str:
-    return f"known: {', '.join(registry.names('regularizer'))}"
-
-
 def _typed(name: str, value: Any, expected: Any) -> Any:
-    """`value` as the annotated type; an int is taken for a float, nothing else is converted."""
+    """`value`, if it has the annotated type; an int is converted to a float, nothing else is converted."""
     allowed = typing.get_args(expected) if isinstance(expected, types.UnionType) else (expected,)
     if value is None and type(None) in allowed:
         return None

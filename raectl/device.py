@@ -1,4 +1,4 @@
-"""Where to compute, in which precision and memory, and in blocks of which size."""
+"""Devices, floating-point precision, memory allocation, and blocks of equal batch size."""
 
 import contextlib
 import ctypes
@@ -15,15 +15,15 @@ from raectl.errors import UsageError
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of malloc.h
 _MIB = 2**20
-_SIDE, _TRIES = 768, 6  # of the matrices that are multiplied to see which precision is faster
-_CLEARLY = 1.3  # times as fast: conversions on the way cost something too
+_SIDE, _TRIES = 768, 6  # side of the benchmark's matrices, repetitions
+_SPEEDUP = 1.3  # least speedup of matrix products at which bfloat16 pays, given the cost of conversions
 
 
 def resolve_device(name: str) -> str:
-    """`auto` to the best device of this machine; any other name is checked to be available."""
+    """The best device of this machine for `auto`; any other name is checked for availability."""
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return next(device for device, there in found.items() if there)
+        return next(device for device, available in found.items() if available)
     kind, colon, number = name.partition(":")
     if kind not in found or (colon and not (kind == "cuda" and number.isdecimal())):
         raise UsageError(f"--device {name!r} is none of auto, cpu, cuda, cuda:N, mps")
@@ -43,16 +43,14 @@ def is_bf16_faster(device: str) -> bool:
     """Whether training in bfloat16 is faster than in float32 on a device."""
     if device != "cpu" or not has_bf16(device):
         return has_bf16(device)
-    return bool(torch.cpu._is_amx_tile_supported()) or _products_in_bf16() > _CLEARLY
+    return bool(torch.cpu._is_amx_tile_supported()) or _products_in_bf16() > _SPEEDUP
 
 
 @functools.cache
 def _products_in_bf16() -> float:
-    """How many times as fast as in float32 the CPU multiplies matrices in bfloat16.
+    """The speedup of bfloat16 over float32 for matrix products on this CPU, measured.
 
-    AVX-512's bfloat16 instructions do twice the work of float32's at the same rate on some processors, and at a
-    quarter of the rate on others; nothing that a processor says of itself tells which. The two are so far apart (2 and
-    0.6 were measured) that other load does not turn the answer, though it moves the figure.
+    It is about 2 on some processors with AVX-512 bfloat16 instructions and 0.6 on others, and no CPU flag tells which.
     """
     best: dict[torch.dtype, float] = {}
     matrices = {dtype: torch.ones(_SIDE, _SIDE, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)}
@@ -65,7 +63,7 @@ def _products_in_bf16() -> float:
 
 
 def resolve_precision(name: str, device: str) -> str:
-    """`auto` to bf16 where that is faster and to fp32 elsewhere; a bf16 that is not there is an error."""
+    """For `auto`, bf16 if that is faster, else fp32; bf16 is a `UsageError` if the device does not support it."""
     if name == "auto":
         return "bf16" if is_bf16_faster(device) else "fp32"
     if name == "bf16" and not has_bf16(device):
@@ -75,13 +73,12 @@ def resolve_precision(name: str, device: str) -> str:
 
 @contextlib.contextmanager
 def flushing_denormals() -> Iterator[None]:
-    """Within, the CPU takes numbers too small for full precision (below 1e-38 in float32) for 0.
+    """Inside, the CPU treats denormal numbers (below 1e-38 in float32) as 0.
 
-    It handles them many times as slowly as others, and the weights of dead units, which nothing but Tikhonov's penalty
-    moves, decay into them: products with them slowed a run down more at every epoch (see benchmarks/README.md,
-    molecules). The setting is this thread's and of those that start within.
+    Operations on them are many times slower, and Tikhonov's penalty drives the weights of dead units to them (see
+    benchmarks/README.md, molecules). The setting holds for this thread and for threads that it starts inside.
     """
-    before = _flushes_denormals()
+    before = float(torch.full((1,), torch.finfo(torch.float32).tiny).mul(0.5)) == 0
     torch.set_flush_denormal(True)
     try:
         yield
@@ -89,22 +86,15 @@ def flushing_denormals() -> Iterator[None]:
         torch.set_flush_denormal(before)
 
 
-def _flushes_denormals() -> bool:
-    return float(torch.full((1,), torch.finfo(torch.float32).tiny).mul(0.5)) == 0
-
-
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Have glibc keep the memory that a step frees for the next one, once a process; False where there is no glibc.
+    """Make glibc's malloc keep freed memory instead of returning it to the system; False if there is no glibc.
 
-    glibc gives blocks above some megabytes back to the system when they are freed, and takes new ones page by page,
-    zeroed, when they are asked for again. The activations of a training step are such blocks, and the faults took a
-    sixth of its time; see benchmarks/README.md. The process holds no more at its peak, but does not shrink between
-    steps.
+    Otherwise page faults take a sixth of a training step (see benchmarks/README.md). Peak memory does not change.
     """
     try:
         libc = ctypes.CDLL(None)
-        libc.gnu_get_libc_version  # noqa: B018  # musl's malloc does otherwise, and other systems' libraries too
+        libc.gnu_get_libc_version  # noqa: B018  # AttributeError unless glibc
         wanted = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1, _M_TOP_PAD: 64 * _MIB}
         return bool(min(libc.mallopt(option, value) for option, value in wanted.items()))
     except (AttributeError, OSError, TypeError):
@@ -115,10 +105,9 @@ Rows = TypeVar("Rows", bound=np.ndarray | torch.Tensor)
 
 
 def padded_blocks(rows: Rows, size: int) -> Iterator[tuple[Rows, int]]:
-    """Blocks of exactly `size` rows, and how many of each count: the last is padded with copies of its last row.
+    """Blocks of exactly `size` rows, with their numbers of valid rows; the last is padded with copies of its last row.
 
-    A library may choose another algorithm, with other rounding, for another batch size; in blocks of one size the
-    result for a row does not depend on how many rows there are.
+    Rounding may depend on the batch size, so results for a row are reproducible only with blocks of one size.
 
     Example:
         >>> [(block.tolist(), count) for block, count in padded_blocks(np.arange(3), 2)]

@@ -1,14 +1,14 @@
-"""The errors that a user can meet: one sentence of what and where, one of what to do next.
+"""Errors with a message (what failed, and where) and a hint (what to do next).
 
-Every error that raectl raises on purpose is a `RaectlError`; the command line prints its `message` and `hint`
-and exits with its `exit_code`. Anything else that surfaces is a defect of raectl.
+Every expected error is a `RaectlError`; the command line prints its `message` and `hint` and exits with its
+`exit_code`. Any other exception that reaches the user is a bug.
 """
 
 import shlex
 
 
 def command(*words: object) -> str:
-    """A command to type, as a hint gives it: words with spaces or other odd characters are quoted.
+    """A shell command for a hint, with words quoted where necessary.
 
     Example:
         >>> command("raectl", "info", "my ckpt")
@@ -18,11 +18,11 @@ def command(*words: object) -> str:
 
 
 class RaectlError(Exception):
-    """Something that the run met failed: a file, a directory, the data, the numbers (exit code 1).
+    """An operation failed because of a file, a directory, the data or numerical problems (exit code 1).
 
     Arguments:
         message: what failed, and where.
-        hint: what to do next, if there is something to be done.
+        hint: what to do next, if anything.
     """
 
     exit_code = 1
@@ -37,7 +37,7 @@ class RaectlError(Exception):
 
 
 class UsageError(RaectlError):
-    """An option or argument is wrong, whatever the files hold (exit code 2)."""
+    """An option or argument is wrong (exit code 2)."""
 
     exit_code = 2
 

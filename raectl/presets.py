@@ -1,25 +1,23 @@
-"""Settings of the paper's Table 1 (Ghosh et al. 2020), with the FID that it reports.
+"""Training settings of the paper's Table 1 (Ghosh et al. 2020), with the FIDs that it reports.
 
-Weights are the released configurations', converted from its means to the paper's sums (see `raectl.model.loss`):
-beta = 2 D/d beta_code, lam = D lam_code, and for the VAE channels * w. The learning rate is the released one by model,
-batch norm's momentum its 0.01. The schedule is its rule, an absolute gain of 1e-4 in a loss of means, which is 1e-4 D
-in ours (1e-4 times the channels for VAEs, whose released loss is a sum over pixels). 2sVAE is the VAE, completed by a
-second one as the density of its codes, whose `beta` is the released one as it stands.
+Values are from the paper's code, with weights converted from means to sums (see `raectl.model.loss`): beta =
+2 D/d beta_code, lam = D lam_code, and for VAEs the number of channels times the weight. An absolute plateau gain of
+1e-4 in the code's loss becomes 1e-4 D (for VAEs 1e-4 times the channels). 2sVAE is the VAE with a second-stage VAE as
+density, whose `beta` is not converted.
 
-Where the released code and the paper disagree, a row follows the paper, and a row `-released` beside it the code, as a
-reading of the same line of Table 1: spectral norm on the encoder too; on CelebA, batches of 1000 for the VAE and half
-the width for the CV-VAE. `rae-gp` takes the released form of the penalty, for which the published weight was found;
-CIFAR-10's was published as 0. `rae-gp-frobenius` takes the exact form, with raectl's own default weight.
+Where the code and the paper differ, presets follow the paper, and presets `-released` the code: spectral norm on the
+encoder too; on CelebA, batches of 1000 for the VAE and half the width for the CV-VAE. `rae-gp` has the code's form of
+the penalty, to which the published weight belongs (0 for CIFAR-10); `rae-gp-frobenius` has the exact form, with
+raectl's default weight.
 
-What of the released code no options here express: training images among those held out, and an order that is the same
-at every epoch (MNIST, CIFAR-10); Tikhonov without the decoder's dense kernel (there too); spectral norm applied twice
-to transposed convolutions; a dense layer of 1024 channels at half the width; noise on the WAE's input (CelebA).
+Not reproduced from the code: training images among those held out, and the same order in every epoch (MNIST, CIFAR-10);
+Tikhonov without the decoder's dense kernel (there too); spectral norm applied twice to transposed convolutions; a dense
+layer of 1024 channels at half the width; noise on the WAE's input (CelebA).
 
-`expressions` are those of the paper's section on structured data, for which it has no FID and no code: the settings are
-the Grammar VAE's, whose means over latent dimensions make beta 1/d. That VAE scales its noise by 0.01, and so learns a
-deviation of 1 for the KL term's sake and draws with 0.01: `cv-vae` at that sigma. `grae` is the same without noise,
-which is our reading of "the VAE swapped for an RAE"; the paper names neither weights nor a regularizer. The validation
-set is a random tenth, and not the last, which holds quotients only.
+`expressions/...` are for the paper's section on structured data, which has neither FIDs nor code. Settings are the
+Grammar VAE's, whose means over latent dimensions make beta 1/d; its noise is scaled by 0.01, so `gvae` is `cv-vae` with
+that sigma. `grae` is the same without noise; the paper gives no weights and no regularizer for it. The validation set
+is a random tenth.
 """
 
 from typing import Any, NamedTuple
@@ -29,9 +27,9 @@ from raectl.errors import UsageError
 
 
 class Preset(NamedTuple):
-    """A row: what to train, and the paper's FID for reconstructions, N, GMM and interpolations.
+    """Options, and the paper's FID of reconstructions, samples from N and GMM, and interpolations.
 
-    `beta2` is the weight of the KL term of a second VAE, where one on the codes completes the model.
+    `beta2` is the weight of the KL term of a second-stage VAE, for models with one.
     """
 
     model: str
@@ -44,16 +42,16 @@ class Preset(NamedTuple):
 
     @property
     def density(self) -> dict[str, dict[str, Any]]:
-        """What is to be fitted to the codes to complete the model, in the form of `reg`."""
+        """The density that belongs to the model, in the form of `reg`; empty if there is none."""
         return {"vae": {"beta": self.beta2}} if self.beta2 else {}
 
 
-# channels, and D; of expressions the loss is the released one as it stands
+# (channels, D); for expressions the loss needs no conversion
 _VALUES = {"mnist": (1, 1024), "cifar10": (3, 3 * 1024), "celeba": (3, 3 * 4096), "expressions": (1, 1)}
 _DATA: dict[str, dict[str, Any]] = {
     "mnist": {"image_size": 32, "fit": "pad", "background": "black", "latent_dim": 16, "val_fraction": 1 / 6},
-    "cifar10": {"image_size": 32, "latent_dim": 128, "val_fraction": 0.2},  # 10,000 held out, as of MNIST
-    "celeba": {"image_size": 64, "latent_dim": 64},  # the paper crops the middle 140 x 140 pixels first
+    "cifar10": {"image_size": 32, "latent_dim": 128, "val_fraction": 0.2},  # 10,000 held out, as for MNIST
+    "celeba": {"image_size": 64, "latent_dim": 64},  # the paper first crops the middle 140 x 140 pixels
     "expressions": {
         "latent_dim": 25,
         "width": 32,
@@ -63,8 +61,8 @@ _DATA: dict[str, dict[str, Any]] = {
         "min_lr": 1e-4,
     },
 }
-_SUMMED = ("vae", "cv-vae")  # whose released loss is a sum over pixels and a mean over channels
-_UNITS = {"celeba/wae": 20.0}  # whose released loss is 0.05 times a sum over everything
+_SUMMED = ("vae", "cv-vae")  # models whose loss in the paper's code is a sum over pixels and a mean over channels
+_UNITS = {"celeba/wae": 20.0}  # its loss in the paper's code is 0.05 times a sum over all values
 _COMMON: dict[str, Any] = {"width": 128, "batch_size": 100, "bn_momentum": 0.01, "plateau": "absolute"}
 OTHER: dict[str, dict[str, Any]] = {
     "celeba/vae-released": {"batch_size": 1000},
@@ -136,7 +134,7 @@ def options(name: str) -> dict[str, Any]:
     """The options of a preset, by their names in `Config`.
 
     Raises:
-        UsageError: there is no such preset; the error lists those of the same data set, or all data sets.
+        UsageError: there is no such preset; the hint lists those of the data set, or all.
 
     Example:
         >>> options("mnist/rae-l2")["latent_dim"]
@@ -148,17 +146,17 @@ def options(name: str) -> dict[str, Any]:
         raise UsageError(f"unknown --preset {name!r}", f"known: {', '.join(near or PRESETS)}")
     row, family = PRESETS[name], name.partition("/")[0]
     channels, data_dim = _VALUES[family]
-    units = channels if row.model in _SUMMED else data_dim  # of our loss in one of the released loss
+    units = channels if row.model in _SUMMED else data_dim  # ratio of the loss to that of the paper's code
     gain = 1e-4 * _UNITS.get(name, units)
     own = {"model": row.model, "beta": row.beta, "reg": row.reg, "epochs": row.epochs, "lr": row.lr}
     return {**_COMMON, **OTHER.get(name, {}), **_DATA[family], **own, "plateau_gain": gain}
 
 
 def source(name: str) -> str:
-    """The data of a preset, where they come with raectl.
+    """The built-in data of a preset.
 
     Raises:
-        UsageError: they do not; other data would not be what the settings were found for, and must be named.
+        UsageError: the preset's data are not built in, so the user must name a source.
 
     Example:
         >>> source("expressions/grae")
@@ -166,15 +164,15 @@ def source(name: str) -> str:
     """
     family = name.partition("/")[0]
     if family not in registry.names("source"):
-        raise UsageError(f"--preset {name} needs data: they were found for {family}", "name them: --data SOURCE")
+        raise UsageError(f"--preset {name} needs data: it is for {family}", "--data SOURCE")
     return family
 
 
 def matching(start: str) -> list[str]:
-    """Names of the presets of a data set, or of those that begin like `start`; all for an empty one.
+    """Names of the presets that begin with `start`.
 
     Raises:
-        UsageError: there are none; the error lists the data sets, or the presets of the one that is named.
+        UsageError: there are none; the hint lists the presets of the data set, or the data sets.
 
     Example:
         >>> matching("mnist/rae-l")

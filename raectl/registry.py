@@ -1,7 +1,7 @@
-"""The one table of names: what exists, and where it lives.
+"""The registry of components by kind and name, with the path of each.
 
-Entries are dotted paths, so every name is known without importing torch, and nothing is imported before it is used.
-A new component is one file and one line here; the contract tests run over these names.
+Components are imported when they are resolved, so listing names does not import torch. A new component is a file and a
+line here; tests/test_contracts.py tests all of them.
 """
 
 import difflib
@@ -20,7 +20,7 @@ _TABLE: dict[str, dict[str, str]] = {
         "iwae": "raectl.model.table:IWAE",
     },
     "regularizer": {
-        "none": "raectl.model.regularizers.none:NoRegularizer",
+        "none": "raectl.model.regularizers.base:NoRegularizer",
         "tikhonov": "raectl.model.regularizers.tikhonov:Tikhonov",
         "gradient-penalty": "raectl.model.regularizers.gradient_penalty:GradientPenalty",
         "spectral-norm": "raectl.model.regularizers.spectral_norm:SpectralNorm",
@@ -43,7 +43,7 @@ _TABLE: dict[str, dict[str, str]] = {
         "vae": "raectl.densities.second_stage:SecondStageVAE",
         "flow": "raectl.densities.flow:Flow",
     },
-    # The order is the order in which a SOURCE is recognised: the first that says it is one of its kind opens it.
+    # In the order in which a SOURCE is tried: the first that recognizes it opens it.
     "source": {
         "digits": "raectl.data.sources.builtin:Digits",
         "expressions": "raectl.data.sources.builtin:Expressions",
@@ -62,7 +62,7 @@ _TABLE: dict[str, dict[str, str]] = {
         "exact-match": "raectl.metrics.derivations:exact_match",
         "production-accuracy": "raectl.metrics.derivations:production_accuracy",
     },
-    # A metric compares an item with its reconstruction, a measure a set of items with the real ones.
+    # A metric compares an item with its reconstruction, a set metric a set of items with real ones.
     "set-metric": {
         "frechet": "raectl.metrics.frechet:frechet",
         "kernel": "raectl.metrics.kernel:kernel",
@@ -88,14 +88,14 @@ _TABLE: dict[str, dict[str, str]] = {
 }
 
 
-_OTHER_NAMES = {"l2": "tikhonov", "gp": "gradient-penalty", "sn": "spectral-norm", "2svae": "vae", "t": "student-t"}
+_SYNONYMS = {"l2": "tikhonov", "gp": "gradient-penalty", "sn": "spectral-norm", "2svae": "vae", "t": "student-t"}
 
 
 def names(kind: str) -> tuple[str, ...]:
-    """The registered names of one kind, in their order.
+    """The registered names of a kind, in order.
 
     Raises:
-        KeyError: `kind` is none of the table's kinds.
+        KeyError: there is no such kind.
 
     Example:
         >>> names("model")[0]
@@ -105,14 +105,14 @@ def names(kind: str) -> tuple[str, ...]:
 
 
 def check(kind: str, name: str) -> str:
-    """Return `name` if it is registered, else raise a `UsageError` that lists the names that are.
+    """Return `name` if it is registered, else raise a `UsageError` that lists the registered names.
 
     Example:
         >>> check("density", "gmm")
         'gmm'
     """
     if name not in _TABLE[kind]:
-        near = [_OTHER_NAMES[name]] if _OTHER_NAMES.get(name) in _TABLE[kind] else []
+        near = [_SYNONYMS[name]] if _SYNONYMS.get(name) in _TABLE[kind] else []
         near = near or difflib.get_close_matches(name, names(kind), 1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise UsageError(f"unknown {kind} {name!r}", f"{hint}known: {', '.join(names(kind))}")
@@ -123,7 +123,7 @@ def resolve(kind: str, name: str) -> Any:
     """Import and return the class, function or row registered as `name`.
 
     Raises:
-        UsageError: the name is not registered; the error lists the known ones.
+        UsageError: the name is not registered.
 
     Example:
         >>> resolve("density", "gaussian").__name__
@@ -134,8 +134,8 @@ def resolve(kind: str, name: str) -> Any:
 
 
 def register(kind: str, name: str, path: str) -> None:
-    """Add a component of your own, as `package.module:attribute`, for this process.
+    """Register a component of your own, `package.module:attribute`, in this process.
 
-    Checkpoint directories store names only, so whoever opens one that uses the component registers it first.
+    Checkpoints store the name only, so register the component also before opening a checkpoint that uses it.
     """
     _TABLE[kind][name] = path

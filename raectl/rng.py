@@ -1,8 +1,8 @@
-"""Random numbers as functions of (seed, stream, index): the same whatever else is drawn beside them.
+"""Counter-based random numbers: functions of (seed, stream, index), independent of what else is drawn.
 
-Numbers come from Philox (Salmon, Moraes, Dror, Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011), whose
-k-th block of four 64-bit words is a keyed bijection of the counter k. So rows start anywhere at no cost, and a batch
-size never changes a picture. A stream is the name of a use, such as "split": uses share no numbers.
+The generator is Philox (Salmon, Moraes, Dror, Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011), whose k-th
+block of four 64-bit words is a keyed bijection of the counter k, so that any row can be computed without those before
+it. A stream is the name of a purpose, such as "split"; streams are independent.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ SEEDS = 2**64
 
 
 def _philox(seed: int, stream: str, step: int = 0) -> np.random.Philox:
-    """The words of a stream; those of different steps never overlap, for the step is the counter's high half."""
+    """The generator of a stream. Steps do not overlap: the step is the high half of the counter."""
     key = [check_seed(seed), int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8], "little")]
     return np.random.Philox(key=np.array(key, np.uint64), counter=np.array([0, 0, step, 0], np.uint64))
 
@@ -43,12 +43,12 @@ def _check_range(start: int, n: int, m: int) -> None:
 
 
 def uniforms(seed: int, start: int, n: int, m: int, stream: str = "samples") -> np.ndarray:
-    """Rows start, ..., start + n - 1 of an endless table of independent uniform numbers.
+    """Rows start, ..., start + n - 1 of an infinite table of independent uniform numbers.
 
-    u = (floor(word / 2^12) + 1/2) / 2^52, so that 0 and 1 never occur and u and 1 - u are equally likely.
+    u = (floor(word / 2^12) + 1/2) / 2^52, which is symmetric and never 0 or 1.
 
     Arguments:
-        seed, stream: which table; the seed is from 0 to 2**64 - 1.
+        seed, stream: select the table; the seed is from 0 to 2**64 - 1.
         start: index of the first row.
         n: number of rows.
         m: numbers per row. Tables of one seed and different m are not independent of each other.
@@ -65,14 +65,9 @@ def uniforms(seed: int, start: int, n: int, m: int, stream: str = "samples") -> 
     """
     _check_range(start, n, m)
     counters = -(-m // _WORDS)
-    words = (
-        _philox(seed, stream)
-        .advance(start * counters)
-        .random_raw(n * counters * _WORDS)
-        .reshape(n, counters * _WORDS)[:, :m]
-    )
-    # 52 bits, not 53: the largest, 2^53 - 1/2, would round to 1.
-    u: np.ndarray = ((words >> np.uint64(12)) + 0.5) * 2.0**-52
+    words = _philox(seed, stream).advance(start * counters).random_raw(n * counters * _WORDS)
+    # 52 bits: with 53, the largest would round to 1.
+    u: np.ndarray = ((words.reshape(n, counters * _WORDS)[:, :m] >> np.uint64(12)) + 0.5) * 2.0**-52
     return u
 
 
@@ -90,7 +85,7 @@ def to_normal(u: np.ndarray) -> np.ndarray:
 
 
 def normals(seed: int, start: int, n: int, m: int, stream: str = "samples") -> np.ndarray:
-    """Rows start, ..., start + n - 1 of an endless table of standard normal numbers: `to_normal` of `uniforms`.
+    """Rows start, ..., start + n - 1 of an infinite table of standard normal numbers: `to_normal` of `uniforms`.
 
     Returns:
         (n, m) float64.
@@ -103,19 +98,16 @@ def normals(seed: int, start: int, n: int, m: int, stream: str = "samples") -> n
 
 
 def permutation(seed: int, stream: str, n: int, step: int = 0) -> np.ndarray:
-    """A random order of n items, a function of the arguments alone.
-
-    Each item gets a 64-bit word and they are sorted (stably, so that equal words keep their order): unlike a shuffle
-    routine's, the result depends on no library's choice of algorithm.
+    """A random permutation of n items: the stable order of n random 64-bit words.
 
     Arguments:
         seed: 0 to 2**64 - 1.
-        stream: name of the use, such as "split".
+        stream: name of the purpose, such as "split".
         n: number of items.
-        step: the epoch, for an order that changes with it.
+        step: the epoch, for a new order in every epoch.
 
     Returns:
-        (n,) int64, each of 0, ..., n - 1 once.
+        (n,) int64.
 
     Example:
         >>> sorted(permutation(0, "order", 5, step=3).tolist())
@@ -126,16 +118,15 @@ def permutation(seed: int, stream: str, n: int, step: int = 0) -> np.ndarray:
 
 
 def torch_generator(seed: int, stream: str, step: int, device: "torch.device | str" = "cpu") -> "torch.Generator":
-    """A torch generator for one use in one training step, a function of (seed, stream, step).
+    """A torch generator for a purpose and a training step, a function of (seed, stream, step).
 
-    Resuming at a step then needs no stored random state. The three are hashed, because torch's CPU generator looks
-    at the low 32 bits of its seed only.
+    The three are hashed, since torch's CPU generator uses only the low 32 bits of its seed.
 
     Arguments:
         seed: the run's seed, 0 to 2**64 - 1.
-        stream: name of the use, such as "code" or "penalty".
-        step: the training step, counted from the run's beginning.
-        device: where the numbers are drawn; devices draw different ones from the same seed.
+        stream: name of the purpose, such as "code" or "penalty".
+        step: the training step, from the start of the run.
+        device: of the generator; devices draw different numbers from the same seed.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Densities over latents: fitted after training to anybody's encodings, then sampled. See `base` for the contract."""
+"""Densities over latents: fitted after training to the encodings of any model, then sampled. Interface: `base`."""
 
 from raectl.densities.base import Density
 from raectl.densities.gaussian import Gaussian

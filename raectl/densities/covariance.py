@@ -1,11 +1,11 @@
-"""Four ways to constrain K covariances in R^d, each with what fitting, evaluating and sampling need of it.
+"""Four types of covariance matrix for mixtures of K components in R^d, with the operations that mixtures need.
 
     Sigma_k = L_k L_k^T        y_nk = L_k^-1 (x_n - mu_k)        N(x_n; mu_k, Sigma_k) = N(y_nk; 0, I) / det L_k
 
-Everything is done by way of the whitened residuals y: they are of order one for the points that matter, so float32
-keeps its digits where sums of x x^T would lose them.
+Sums are taken over the whitened residuals y, which are of order one, so that float32 is accurate enough; in sums of
+x x^T it would not be.
 
-| name | Sigma_k | held here as | in files |
+| name | Sigma_k | stored shape | shape in files |
 |---|---|---|---|
 | full | any | (K, d, d) | (K, d, d) |
 | tied | one for all | (1, d, d) | (d, d) |
@@ -26,22 +26,22 @@ class SingularError(ValueError):
 
 
 class Covariance(ABC):
-    """One kind of covariance; `shared` is the poorer form of each: tied of the matrices, spherical of the diagonals."""
+    """A covariance type; `shared` selects the variant with fewer parameters: tied matrices, or spherical diagonals."""
 
     def __init__(self, *, shared: bool) -> None:
         self.shared = shared
 
     @abstractmethod
     def file_shape(self, k: int, d: int) -> tuple[int, ...]:
-        """Shape in files."""
+        """Shape of the array in files."""
 
     @abstractmethod
     def stored_shape(self, k: int, d: int) -> tuple[int, ...]:
-        """Shape in this module."""
+        """Shape of the tensor of K covariances."""
 
     @abstractmethod
     def parameters(self, k: int, d: int) -> int:
-        """Number of free numbers."""
+        """Number of free parameters."""
 
     @abstractmethod
     def diagonal(self, variances: Tensor, k: int) -> Tensor:
@@ -49,11 +49,11 @@ class Covariance(ABC):
 
     @abstractmethod
     def rescale(self, covariances: Tensor, scale: Tensor) -> Tensor:
-        """Covariances of x => those of x * scale, scale: (d,), all equal if the kind is spherical."""
+        """Covariances of x => covariances of x * scale; scale: (d,), with equal entries if spherical."""
 
     @abstractmethod
     def factor(self, covariances: Tensor) -> Tensor:
-        """Cholesky factors L, of the same shape; raises `SingularError` if these are not positive definite."""
+        """Cholesky factors L, of the same shape; raises `SingularError` if one is not positive definite."""
 
     @abstractmethod
     def floor(self, covariances: Tensor, low: float) -> Tensor:
@@ -69,7 +69,7 @@ class Covariance(ABC):
 
     @abstractmethod
     def scatter(self, y: Tensor) -> Tensor:
-        """sum_n y_nk y_nk^T of the kind's shape, from y: (n, K, d)."""
+        """sum_n y_nk y_nk^T in the stored shape, from y: (n, K, d)."""
 
     @abstractmethod
     def shift(self, factors: Tensor, y: Tensor) -> Tensor:
@@ -77,11 +77,11 @@ class Covariance(ABC):
 
     @abstractmethod
     def refit(self, factors: Tensor, counts: Tensor, first: Tensor, scatter: Tensor) -> Tensor:
-        """New covariances from the sums over n of r (K,), of r y (K, d), and `scatter`."""
+        """Covariances of the M-step, from sum_n r (K,), sum_n r y (K, d), and `scatter` of sqrt(r) y."""
 
     @abstractmethod
     def apply_factor(self, factors: np.ndarray, component: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """L_k e for each row's component k: (n,) and noise e: (n, d), the bits of a row being its own affair."""
+        """L_k e for each row's component k: (n,) and noise e: (n, d); the rounding of a row does not depend on n."""
 
 
 class _Matrix(Covariance):
@@ -122,7 +122,7 @@ class _Matrix(Covariance):
         identity = torch.eye(d, dtype=factors.dtype).expand_as(factors)
         precision = torch.linalg.solve_triangular(factors, identity, upper=False).mT  # P_k = L_k^-T, y = (x - mu) P
         offset = (means[:, None, :] @ precision)[:, 0, :].to(dtype)  # (K, d)
-        # One product for all components: (n, d) (d, K d).
+        # One matrix product for all components: (n, d) (d, K d).
         side_by_side = precision.permute(1, 0, 2).reshape(d, -1).to(dtype)
         if self.shared:
             return lambda x: (x @ side_by_side)[:, None, :] - offset
@@ -149,7 +149,7 @@ class _Matrix(Covariance):
         component = np.zeros_like(component) if self.shared else component
         columns = np.ascontiguousarray(factors.transpose(2, 0, 1))  # (column, K, row)
         z = np.zeros_like(noise)
-        # Column by column: single products and sums are rounded alike for any n, which BLAS does not promise.
+        # Column by column: the rounding of a BLAS product may depend on n.
         for j in range(noise.shape[1]):
             z[:, j:] += columns[j, component, j:] * noise[:, j, None]
         return z

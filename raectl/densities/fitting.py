@@ -1,4 +1,4 @@
-"""Ex-post density estimation: fit a density to latents, and say how well it does on latents it has not seen."""
+"""Ex-post density estimation: fit a density to latents and compare their likelihood with that of held-out latents."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ from raectl.errors import UsageError
 from raectl.progress import Progress
 
 AUTO = "auto"
-_OVERFITTED = 1.0  # nats per dimension between latents it was fitted to and others
+_OVERFITTED = 1.0  # gap between training and held-out log-likelihood that is reported, in nats per dimension
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted density and what was measured.
+    """A fitted density and its log-likelihoods.
 
     Arguments:
         kind: registry name.
@@ -29,9 +29,9 @@ class Fit:
         seed: of the fit.
         latents: SHA-256 of the training latents.
         train: mean log-likelihood of the training latents, in nats per dimension; see `is_bound`.
-        held_out: the same of the held-out latents; None if there are none.
-        n_train, n_held_out: how many latents each figure rests on.
-        tried: what `components="auto"` saw, a row per number of components.
+        held_out: the same for the held-out latents; None if there are none.
+        n_train, n_held_out: numbers of latents.
+        tried: with `components="auto"`, the table of `choose_components`.
     """
 
     kind: str
@@ -46,18 +46,18 @@ class Fit:
 
     @property
     def is_bound(self) -> bool:
-        """Whether the log-likelihoods are lower bounds, as those of a variational autoencoder are."""
+        """Whether the log-likelihoods are lower bounds (those of a variational autoencoder are)."""
         return self.density.log_prob_is_bound
 
     @property
     def default_name(self) -> str:
-        """The kind, and the number of components where it has one: `gmm-10`."""
+        """The kind, with the number of components if it has one: `gmm-10`."""
         components = self.density.options.get("components")
         return self.kind if components is None else f"{self.kind}-{components}"
 
 
 def check_options(kind: str, options: Mapping[str, Any]) -> None:
-    """Raise a `UsageError`, before any work, unless the kind is known and takes the options; see `fit`."""
+    """Raise a `UsageError` unless the kind is known and takes the options; see `fit`."""
     density: type[Density] = registry.resolve("density", kind)
     auto = options.get("components") == AUTO
     density.create(**{**options, "components": 1} if auto else options)
@@ -79,15 +79,15 @@ def fit(
     Arguments:
         kind: registry name.
         train: (N, d) latents to fit to.
-        held_out: (M, d) latents to judge by; M may be 0 unless the components are chosen by them.
+        held_out: (M, d) latents to evaluate on; M may be 0, except with `components="auto"`.
         seed: of the fit.
-        progress: receives progress.
-        options: the density's own; `components="auto"` chooses the number by held-out log-likelihood, which is the
-            default of densities with `chooses_components` where there are held-out latents.
+        progress: receives the fit's progress.
+        options: of the density; `components="auto"` chooses the number by held-out log-likelihood, which is the
+            default of densities with `chooses_components` if M > 0.
 
     Raises:
         UsageError: the kind is unknown, or it does not take an option.
-        RaectlError: the latents do not suit.
+        RaectlError: the latents are invalid, or too few for the density.
     """
     check_options(kind, options)
     density: Density
@@ -102,14 +102,14 @@ def fit(
     else:
         density = registry.resolve("density", kind).create(**options).fit(train, seed, progress)
     d = train.shape[1]
-    fitted, unseen = (float(density.log_prob(z).mean()) / d if len(z) else None for z in (train, held_out))
-    assert fitted is not None, "there are training latents"
-    if unseen is not None and fitted - unseen > _OVERFITTED:
+    train_score = float(density.log_prob(train).mean()) / d
+    held_out_score = float(density.log_prob(held_out).mean()) / d if len(held_out) else None
+    if held_out_score is not None and train_score - held_out_score > _OVERFITTED:
         remedies = [] if tried else ["--components auto"] if isinstance(density, Mixture) else []
         remedies += [] if isinstance(density, Gaussian) else ["--density gaussian"]
         remedies += ["a smaller --latent-dim", "more data"]
         density.notices.append(
-            "held-out latents are far less likely than those it was fitted to: it overfits; try "
+            "held-out latents are far less likely than the training latents: the density overfits; try "
             f"{', '.join(remedies[:-1])} or {remedies[-1]}"
         )
     return Fit(
@@ -117,8 +117,8 @@ def fit(
         density=density,
         seed=seed,
         latents=hashlib.sha256(np.ascontiguousarray(train).data).hexdigest(),
-        train=fitted,
-        held_out=unseen,
+        train=train_score,
+        held_out=held_out_score,
         n_train=len(train),
         n_held_out=len(held_out),
         tried=tried,

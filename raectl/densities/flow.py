@@ -1,4 +1,4 @@
-"""A neural spline flow: latents carried to a mixture of Gaussians by an invertible network, whose density is exact."""
+"""A neural spline flow: an invertible network maps latents to a Gaussian mixture; the density is exact."""
 
 from functools import partial
 
@@ -8,52 +8,52 @@ from torch import Tensor, nn
 from zuko.flows.coupling import GeneralCouplingTransform
 from zuko.transforms import MonotonicRQSTransform
 
-from raectl.densities.base import Arrays, Density, check_integer, check_positive, chunks
+from raectl.densities.base import Arrays, check_integer, check_positive, chunks
 from raectl.densities.covariance import COVARIANCES
 from raectl.densities.mixtures.choose import choose_components
 from raectl.densities.mixtures.gmm import GMM
 from raectl.densities.mixtures.parameters import MixtureParameters
 from raectl.densities.networks import (
-    Draws,
+    BLOCK,
+    NetworkDensity,
     Recipe,
     adopt_weights,
-    drawn_from,
     fit_network,
     in_blocks,
+    seeded_initialization,
     set_aside,
     weights,
 )
 from raectl.densities.standardizer import Standardizer
 from raectl.rng import permutation
 
-_RIDGE = 1e-6  # of each dimension's variance
+_RIDGE = 1e-6  # relative to each dimension's variance
 _FULL = COVARIANCES["full"]
-_ORDERS = 3  # seed of the orders by which couplings halve the dimensions
-_LAST = 4  # layer of a coupling's network, activations counted
+_MASK_SEED = 3
+_LAST = 4  # index of the last layer of a coupling's network
 _PATIENCE, _GAIN, _HALVINGS, _CLIP, _AVERAGE = 5, 2e-4, 1, 1.0, 0.995  # see `Recipe`
 _STEPS = 6000
 
 
-class Flow(Density):
+class Flow(NetworkDensity):
     """p(z) = q(f(x)) |det df/dx| |det dx/dz|,  x = L^-1 (z - mean), L L^T the covariance of the latents.
 
-    q is a mixture of Gaussians fitted to x. f is a composition of couplings: half of the dimensions stay what they
-    are, the others pass monotonic rational-quadratic splines whose knots are functions of the first half; then the
-    halves change their parts, then come other halves. Splines are the identity outside [-5, 5], and at first
-    everywhere: the fit starts at the mixture, and as the weights are kept that suit a tenth of the latents best, to
-    which neither is fitted, it does not end worse.
+    q is a Gaussian mixture fitted to x. f is a composition of coupling layers: half of the dimensions are unchanged,
+    the others pass monotonic rational-quadratic splines whose knots are functions of the unchanged half. The halves
+    alternate, and every second coupling draws new ones. Splines are the identity outside [-5, 5] and, at
+    initialization, everywhere: training starts at the mixture.
 
     References: Durkan, Bekasov, Murray, Papamakarios, "Neural Spline Flows", NeurIPS 2019. Izmailov, Kirichenko,
     Finzi, Wilson, "Semi-Supervised Learning with Normalizing Flows", ICML 2020 (the mixture as base).
 
     Arguments:
-        base: Gaussians of q; None chooses the number by the latents set aside.
-        transforms: how many couplings.
+        base: number of Gaussians of q; None chooses it by held-out log-likelihood.
+        transforms: number of coupling layers.
         hidden: units of both hidden layers of each coupling's network.
         bins: of each spline.
-        epochs: at most; None for as many as make 6,000 steps. The fit ends early after five that gain less than
-            0.0002 nats per dimension, and five more at half the rate.
-        batch_size, lr: of Adam; the weights that are kept are averages over the last few hundred steps.
+        epochs: at most; None for as many as make 6,000 steps. The rate is halved after five epochs that gain less than
+            0.0002 nats per dimension, and training ends after five more.
+        batch_size, lr: of Adam; the weights that are kept are exponential moving averages.
 
     Example:
         >>> flow = Flow(epochs=1).fit([[0.0, 0.0], [0.1, 1.0], [5.0, 0.0], [5.1, 1.0]])
@@ -75,7 +75,6 @@ class Flow(Density):
         lr: float = 1e-3,
     ) -> None:
         super().__init__()
-        self._draws = Draws(self._make)
         self.base = None if base is None else check_integer("base", base, 1)
         self.transforms = check_integer("transforms", transforms, 1)
         self.hidden = check_integer("hidden", hidden, 1)
@@ -96,13 +95,12 @@ class Flow(Density):
         }
 
     def _build(self, d: int, seed: int) -> nn.ModuleList:
-        """Couplings that are the identity."""
-        with drawn_from(seed):
+        """Couplings, initially the identity."""
+        with seeded_initialization(seed):
             return nn.ModuleList(self._coupling(d, index) for index in range(self.transforms))
 
     def _coupling(self, d: int, index: int) -> nn.Module:
-        order = torch.from_numpy(permutation(_ORDERS, "coupling halves", d, step=index // 2))
-        first = order < (d + 1) // 2
+        first = torch.from_numpy(permutation(_MASK_SEED, "coupling halves", d, step=index // 2)) < (d + 1) // 2
         coupling: nn.Module = GeneralCouplingTransform(
             features=d,
             mask=first if index % 2 == 0 else ~first,
@@ -116,9 +114,9 @@ class Flow(Density):
         return coupling
 
     def _numbers(self, d: int) -> int:
-        """Parameters of the couplings."""
+        """Number of parameters of the couplings."""
         knots, h, t = 3 * self.bins - 1, self.hidden, self.transforms
-        if d == 1:  # there are no halves: splines of fixed knots
+        if d == 1:  # splines with fixed knots
             return t * knots
         larger, smaller = (d + 1) // 2, d // 2
         even = (larger + 1) * h + (h + 1) * h + (h + 1) * smaller * knots
@@ -135,57 +133,49 @@ class Flow(Density):
         self._mean = standardizer.centre
         self._factor = standardizer.scale[:, None] * torch.linalg.cholesky((correlation + correlation.T) / 2)
         x, held_out = set_aside(torch.cat([self._whiten(part).float() for part in chunks(z, d)]), seed)
-        self._fit_base(x, held_out, seed)
-        self._couplings = self._build(d, seed)
-        epochs = self.epochs or -(-_STEPS // max(1, len(x) // self.batch_size))
-        recipe = Recipe(epochs, self.batch_size, self.lr, _PATIENCE, _GAIN, _HALVINGS, _CLIP, _AVERAGE)
-        self.stats = dict(fit_network(self._couplings, self._loss, x, held_out, recipe, seed, self._progress))
-        self.stats["base"] = len(self._base.weights)
-        self.stats["parameters"] = self._numbers(d)
-        self.notices = standardizer.notices(n, d)
-        self._draws = Draws(self._make)
-        self._couplings.double()
-
-    def _fit_base(self, x: Tensor, held_out: Tensor, seed: int) -> None:
         if self.base is None:
             mixture, _ = choose_components(x, held_out, seed)
         else:
             mixture = GMM(components=min(self.base, len(x))).fit(x, seed)
-        held = mixture.to_arrays()
-        self._base = MixtureParameters.from_arrays(_FULL, held["weights"], held["means"], held["covariances"])
+        self._base = MixtureParameters.from_arrays(_FULL, **mixture.to_arrays())
         self._residuals = _FULL.whitener(self._base.means, self._base.factors, torch.float32)
         self._constants = self._base.log_constants().float()
+        self._couplings = self._build(d, seed)
+        epochs = self.epochs or -(-_STEPS // max(1, len(x) // self.batch_size))
+        recipe = Recipe(epochs, self.batch_size, self.lr, _PATIENCE, _GAIN, _HALVINGS, _CLIP, _AVERAGE)
+        self.stats = dict(fit_network(self._couplings, self._loss, x, held_out, recipe, seed, self._progress))
+        self.stats |= {"base": len(self._base.weights), "parameters": self._numbers(d)}
+        self.notices = standardizer.notices(n, d)
+        self._block = None
+        self._couplings.double()
 
     def _whiten(self, z: Tensor) -> Tensor:
         x: Tensor = torch.linalg.solve_triangular(self._factor, (z.double() - self._mean).T, upper=False).T
         return x
 
-    def _carry(self, x: Tensor) -> Tensor:
-        """f(x) and log |det df/dx|, side by side: (B, d) => (B, d + 1)."""
+    def _transform(self, x: Tensor) -> Tensor:
+        """f(x) and log |det df/dx|, concatenated: (B, d) => (B, d + 1)."""
         log_det = torch.zeros(len(x), dtype=x.dtype)
         for coupling in self._couplings:
             x, terms = coupling().call_and_ladj(x)
             log_det = log_det + terms
         return torch.cat([x, log_det[:, None]], dim=1)
 
-    def _carry_back(self, y: Tensor) -> Tensor:
+    def _inverse(self, y: Tensor) -> Tensor:
         for coupling in reversed(self._couplings):
             y = coupling().inv(y)
         return y
 
     def _loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Nats per dimension of whitened latents, their sign turned."""
-        y = self._carry(x)
+        """Mean negative log-likelihood of whitened latents, in nats per dimension."""
+        y = self._transform(x)
         distances = self._residuals(y[:, :-1]).square().sum(dim=2)
         log_q = torch.logsumexp(self._constants - 0.5 * distances, dim=1)
         loss: Tensor = -(log_q + y[:, -1]).mean() / x.shape[1]
         return loss
 
-    def _draw(self, seed: int, start: int, n: int) -> np.ndarray:
-        return self._draws.rows(seed, start, n)
-
-    def _make(self, seed: int, start: int, n: int) -> np.ndarray:
-        x = in_blocks(self._carry_back, torch.from_numpy(self._base.draw(seed, start, n)))
+    def _draw_block(self, seed: int, start: int) -> np.ndarray:
+        x = in_blocks(self._inverse, torch.from_numpy(self._base.draw(seed, start, BLOCK)))
         z: np.ndarray = (x @ self._factor.T + self._mean).numpy()
         return z
 
@@ -194,21 +184,21 @@ class Flow(Density):
         return log_prob
 
     def _log_prob_block(self, z: Tensor) -> Tensor:
-        y = self._carry(self._whiten(z))
+        y = self._transform(self._whiten(z))
         log_prob: Tensor = self._base.log_prob(y[:, :-1]) + y[:, -1]
         return log_prob
 
     def _adopt(self, arrays: Arrays) -> int:
-        self._mean = torch.from_numpy(np.array(arrays.take("mean", (None,))))
+        self._mean = arrays.tensor("mean", (None,))
         d = len(self._mean)
-        self._factor = torch.from_numpy(np.array(arrays.take("factor", (d, d))))
+        self._factor = arrays.tensor("factor", (d, d))
         if not (self._factor.diagonal() > 0).all() or bool(self._factor.triu(1).any()):
             arrays.refuse("the factor is not lower triangular with a positive diagonal")
         mixture = arrays.take("base.weights", (None,))
         means = arrays.take("base.means", (len(mixture), d))
         covariances = arrays.take("base.covariances", (len(mixture), d, d))
         self._base = MixtureParameters.adopt(arrays, _FULL, mixture, means, covariances)
-        if arrays.numbers != self._numbers(d):  # before networks of any size are built
+        if arrays.numbers != self._numbers(d):  # options may ask for huge networks: check before they are built
             arrays.refuse("weights are missing or too many")
         self._couplings = self._build(d, 0)
         adopt_weights(arrays, self._couplings)

@@ -1,4 +1,4 @@
-"""One normal density with full covariance."""
+"""A Gaussian with full covariance."""
 
 import numpy as np
 from torch import Tensor
@@ -16,13 +16,13 @@ class Gaussian(Density):
 
         mu = 1/N sum_n z_n        Sigma = 1/N sum_n (z_n - mu)(z_n - mu)^T + reg_covar diag(s^2)
 
-    The ridge is relative to the variance s_i^2 of each dimension, so that rescaling latents rescales the density and
-    nothing else. A constant dimension has the mean variance of the others in s^2 (1 if there are none).
+    s_i^2 is the variance of dimension i; for a constant dimension, the mean variance of the others (1 if there are
+    none). The ridge is relative to it, so the fit is equivariant under scaling of the dimensions.
 
     Reference: Ghosh et al., "From Variational to Deterministic Autoencoders", ICLR 2020, section 4.
 
     Arguments:
-        reg_covar: the ridge, without units.
+        reg_covar: the ridge, relative to the variances.
 
     Raises:
         UsageError: an option is out of range.
@@ -74,8 +74,7 @@ class Gaussian(Density):
 
     def _adopt(self, arrays: Arrays) -> int:
         mean = arrays.take("mean", (None,))
-        d = len(mean)
-        covariance = arrays.take("covariance", (d, d))
+        covariance = arrays.take("covariance", (len(mean), len(mean)))
         arrays.finish()
         self._normal = MixtureParameters.adopt(arrays, _FULL, np.ones(1), mean[None], covariance[None])
-        return d
+        return len(mean)

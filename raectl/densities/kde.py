@@ -1,4 +1,4 @@
-"""A kernel density: a normal density of one width around every latent it was fitted to."""
+"""Kernel density estimation with a Gaussian kernel."""
 
 import math
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from raectl.densities.base import LOG_2PI, Arrays, Density, check_positive
 from raectl.rng import to_normal, uniforms
 
-_COLUMNS = 8192  # latents compared with at a time
+_COLUMNS = 8192  # training latents in a block of distances
 
 
 class KDE(Density):
@@ -33,8 +33,8 @@ class KDE(Density):
         self.bandwidth = check_positive("bandwidth", bandwidth)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        shape = (-1, self.dim)
-        return {"latents": self._latents.numpy().reshape(shape).copy()}
+        d = self.dim
+        return {"latents": self._latents.numpy().reshape(-1, d).copy()}
 
     def _fit(self, z: Tensor, seed: int) -> None:
         self._latents = z.double().clone()
@@ -53,14 +53,13 @@ class KDE(Density):
     def _log_prob(self, z: Tensor) -> Tensor:
         total = torch.full((len(z),), -math.inf, dtype=torch.float64)
         for part in torch.split(self._latents, _COLUMNS):
-            # Differences, not a product: |a|^2 + |b|^2 - 2ab would cancel where a and b are near.
+            # |a|^2 + |b|^2 - 2ab would cancel where a and b are near.
             distances = torch.cdist(z, part, compute_mode="donot_use_mm_for_euclid_dist")
             near = torch.logsumexp(-0.5 * (distances / self.bandwidth).square(), dim=1)
             total = torch.logaddexp(total, near)
         return total - math.log(len(self._latents)) - self.dim * (math.log(self.bandwidth) + 0.5 * LOG_2PI)
 
     def _adopt(self, arrays: Arrays) -> int:
-        latents = arrays.take("latents", (None, None))
+        self._latents = arrays.tensor("latents", (None, None))
         arrays.finish()
-        self._latents = torch.from_numpy(np.array(latents))
-        return int(latents.shape[1])
+        return self._latents.shape[1]

@@ -1,4 +1,4 @@
-"""A second variational autoencoder, fitted to the latents of the first model."""
+"""A second-stage variational autoencoder (VAE), fitted to the latents of the model."""
 
 import math
 from typing import Any
@@ -7,25 +7,27 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raectl.densities.base import LOG_2PI, Arrays, Density, as_latents, check_integer, check_positive
+from raectl.densities.base import LOG_2PI, Arrays, check_integer, check_positive
 from raectl.densities.mixtures.gmm import GMM
 from raectl.densities.networks import (
-    Draws,
+    BLOCK,
+    NetworkDensity,
     Recipe,
     adopt_weights,
-    drawn_from,
     fit_network,
     in_blocks,
+    seeded_initialization,
     set_aside,
     weights,
 )
 from raectl.densities.standardizer import Standardizer
 from raectl.errors import RaectlError
+from raectl.model.autoencoder import glorot_uniform
 from raectl.rng import normals
 
 _LARGEST_LOG_SIGMA = 5.0
-_PATIENCE, _GAIN = 3, 1e-4  # of the plateau rule, as released
-_DRAWS = 4  # of the code per latent, for the bound; two of them and their opposites
+_PATIENCE, _GAIN = 3, 1e-4  # see `Recipe`; values of the paper's code
+_DRAWS = 4  # samples of the code per latent for the bound: two and their negatives
 _BOUND_SEED = 0
 
 
@@ -34,15 +36,12 @@ class _Networks(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        layers = (nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
+        layers = [nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()]
         self.encoder = nn.Sequential(*layers)
         self.mean, self.spread = nn.Linear(hidden, dim), nn.Linear(hidden, dim)
-        layers = (nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
+        layers = [nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()]
         self.decoder = nn.Sequential(*layers, nn.Linear(hidden, dim))
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
+        self.apply(glorot_uniform)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log sigma of the code."""
@@ -50,27 +49,26 @@ class _Networks(nn.Module):
         return self.mean(h), _LARGEST_LOG_SIGMA * torch.tanh(self.spread(h))
 
 
-class SecondStageVAE(Density):
-    """p(z) = int p(u) N(x; D(u), s^2 I) du |dx/dz|, x the standardised z, by a variational autoencoder (E, D) on x.
+class SecondStageVAE(NetworkDensity):
+    """p(z) = int p(u) N(x; D(u), s^2 I) du |dx/dz|, x the standardized z, with a VAE (encoder E, decoder D).
 
         loss = mean_j (x_j - D_j(u))^2 + beta KL(N(mu, sigma^2) || N(0, I)),  u = mu + sigma e,  (mu, log sigma) = E(x)
 
-    which is beta times a negative evidence lower bound of Gaussian likelihood with variance s^2 = beta d / 2.
+    which is beta times the negative ELBO of a Gaussian likelihood with variance s^2 = beta d / 2, up to a constant.
 
-    `log_prob` is that bound, not the density: log p(z) >= E[log N(x; D(u), s^2 I)] - KL. The expectation over u is an
-    estimate from four fixed draws e, the same for every z: two and their opposites, scaled to variance 1 in each
-    dimension, which makes it exact for what is quadratic in e. Its error is common to all latents. `sample` gives D(u),
-    u ~ p(u), without the likelihood's noise, as the reference does; its rows are less spread than the density that is
-    bounded.
+    `log_prob` is the ELBO: log p(z) >= E[log N(x; D(u), s^2 I)] - KL. The expectation over u is estimated from four
+    fixed draws e, the same for every z: two and their negatives, scaled to variance 1 in each dimension, so that
+    functions quadratic in e have no error. `sample` gives D(u), u ~ p(u), without the likelihood's noise, as in the
+    reference; samples have less variance than the density whose bound `log_prob` is.
 
     References: Dai, Wipf, "Diagnosing and Enhancing VAE Models", ICLR 2019, section 4. Ghosh et al., "From Variational
     to Deterministic Autoencoders", ICLR 2020 (2sVAE), whose released code gives the defaults.
 
     Arguments:
-        components: p(u) is N(0, I) if None, else a mixture of so many Gaussians fitted to the means of the codes.
+        components: p(u) is N(0, I) if None, else a mixture of so many Gaussians fitted to the codes' means.
         hidden: units of each hidden layer.
         beta: weight of the KL term.
-        epochs, batch_size, lr: of Adam; the rate halves after 3 epochs that gain less than 1e-4.
+        epochs, batch_size, lr: of Adam; the rate is halved after 3 epochs that gain less than 1e-4.
 
     Example:
         >>> vae = SecondStageVAE(hidden=8, epochs=1).fit([[0.0], [0.1], [5.0], [5.1]])
@@ -92,7 +90,6 @@ class SecondStageVAE(Density):
         lr: float = 1e-4,
     ) -> None:
         super().__init__()
-        self._draws = Draws(self._make)
         self.components = None if components is None else check_integer("components", components, 1)
         self.hidden = check_integer("hidden", hidden, 1)
         self.beta = check_positive("beta", beta)
@@ -102,11 +99,11 @@ class SecondStageVAE(Density):
 
     def encode(self, z: Any) -> Tensor:
         """Means of the codes: (N, d) => (N, d) float32."""
-        return in_blocks(lambda x: self._networks.encode(x)[0], self._standardise(self._check(z)))
+        return in_blocks(lambda x: self._networks.encode(x)[0], self._standardize(self._checked(z)))
 
     def decode(self, u: Any) -> Tensor:
         """Latents of codes: (N, d) => (N, d) float32."""
-        return self._decode(self._check(u).float()).float()
+        return self._decode(self._checked(u).float()).float()
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         d = self.dim
@@ -115,13 +112,7 @@ class SecondStageVAE(Density):
             arrays |= {f"gmm.{name}": array for name, array in self._prior.to_arrays().items()}
         return arrays | weights(self._networks)
 
-    def _check(self, z: Any) -> Tensor:
-        checked = as_latents(z)
-        if checked.shape[1] != self.dim:
-            raise RaectlError(f"these have {checked.shape[1]} dimensions, the density was fitted to {self.dim}")
-        return checked
-
-    def _standardise(self, z: Tensor) -> Tensor:
+    def _standardize(self, z: Tensor) -> Tensor:
         x: Tensor = (z.double() - self._mean) / self._scale
         return x.float()
 
@@ -135,14 +126,14 @@ class SecondStageVAE(Density):
             raise RaectlError(f"--components {self.components} is more than the {n} latents", f"use {n} or fewer")
         standardizer = Standardizer.fit(z)
         self._mean, self._scale = standardizer.centre, standardizer.scale
-        with drawn_from(seed):
+        with seeded_initialization(seed):
             self._networks = _Networks(d, self.hidden)
         recipe = Recipe(self.epochs, self.batch_size, self.lr, _PATIENCE, _GAIN)
-        x = self._standardise(z)
+        x = self._standardize(z)
         self.stats = dict(fit_network(self._networks, self._loss, *set_aside(x, seed), recipe, seed, self._progress))
         self.stats["parameters"] = sum(parameter.numel() for parameter in self._networks.parameters())
         self.notices = standardizer.notices(n, 0)
-        self._draws, self._prior = Draws(self._make), None
+        self._block, self._prior = None, None
         if self.components is not None:
             u = in_blocks(lambda rows: self._networks.encode(rows)[0], x)
             self._prior = GMM(components=self.components).fit(u, seed)
@@ -156,20 +147,17 @@ class SecondStageVAE(Density):
         loss: Tensor = (error + self.beta * kl).mean()
         return loss
 
-    def _draw(self, seed: int, start: int, n: int) -> np.ndarray:
-        return self._draws.rows(seed, start, n)
-
-    def _make(self, seed: int, start: int, n: int) -> np.ndarray:
+    def _draw_block(self, seed: int, start: int) -> np.ndarray:
         if self._prior:
-            u = self._prior.sample(n, seed, start)
+            u = self._prior.sample(BLOCK, seed, start)
         else:
-            u = torch.from_numpy(normals(seed, start, n, self.dim)).float()
+            u = torch.from_numpy(normals(seed, start, BLOCK, self.dim)).float()
         return self._decode(u).numpy()
 
     def _log_prob(self, z: Tensor) -> Tensor:
         """E[log N(x; D(u), s^2 I) + log p(u)] + entropy of N(mu, sigma^2) + log |dx/dz|."""
         d, variance = self.dim, self.beta * self.dim / 2
-        x = self._standardise(z)
+        x = self._standardize(z)
         mu, log_sigma = torch.split(in_blocks(lambda rows: torch.cat(self._networks.encode(rows), 1), x), d, dim=1)
         e = torch.from_numpy(normals(_BOUND_SEED, 0, _DRAWS // 2, d, "bound")).float()
         e = e / e.square().mean(dim=0).sqrt()
@@ -183,7 +171,7 @@ class SecondStageVAE(Density):
         return total / _DRAWS + entropy - constants
 
     def _log_prior(self, u: Tensor, mu: Tensor, log_sigma: Tensor) -> Tensor:
-        """log p(u) under the mixture, or its expectation over u under N(0, I), which needs no draw."""
+        """log p(u) of the mixture, or of N(0, I) the expectation E[log p(u)] in closed form: (B,)."""
         if self._prior:
             return in_blocks(self._prior.log_prob, u)
         second_moment = mu.double().square() + (2 * log_sigma.double()).exp()
@@ -191,21 +179,21 @@ class SecondStageVAE(Density):
         return expected
 
     def _adopt(self, arrays: Arrays) -> int:
-        self._mean = torch.from_numpy(np.array(arrays.take("mean", (None,))))
+        self._mean = arrays.tensor("mean", (None,))
         d = len(self._mean)
-        self._scale = torch.from_numpy(np.array(arrays.take("scale", (d,))))
+        self._scale = arrays.tensor("scale", (d,))
         if not (self._scale > 0).all():
             arrays.refuse("a scale is not positive")
-        with torch.device("meta"):  # whose tensors hold nothing, and draw nothing
+        with torch.device("meta"):  # no memory, no random numbers
             self._networks = _Networks(d, self.hidden)
         adopt_weights(arrays, self._networks)
         self._prior = None
         if self.components is not None:
             k = self.components
             shapes = {"weights": (k,), "means": (k, d), "covariances": (k, d, d)}
-            held = {name: arrays.take(f"gmm.{name}", shape) for name, shape in shapes.items()}
+            prior = {name: arrays.take(f"gmm.{name}", shape) for name, shape in shapes.items()}
             try:
-                self._prior = GMM.from_arrays(held, components=k)
+                self._prior = GMM.from_arrays(prior, components=k)
             except RaectlError as error:
                 arrays.refuse(error.message)
         arrays.finish()

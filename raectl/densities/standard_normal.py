@@ -8,7 +8,7 @@ from raectl.rng import normals
 
 
 class StandardNormal(Density):
-    """p(z) = N(z; 0, I). Nothing is fitted; only d is taken from the latents.
+    """p(z) = N(z; 0, I). Only d is taken from the latents.
 
     Reference: Kingma, Welling, "Auto-Encoding Variational Bayes", ICLR 2014, section 3.
 

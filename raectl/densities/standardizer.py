@@ -1,4 +1,4 @@
-"""Where latents lie and how far they spread: the units in which densities are fitted."""
+"""Standardization of latents: shift and scale of each dimension."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from raectl.densities.base import chunks
 
 @dataclass(frozen=True)
 class Standardizer:
-    """Where the data lie: x = (z - centre) / scale, both (d,) float64, and which dimensions are constant."""
+    """x = (z - centre) / scale, both (d,) float64, and the indices of the constant dimensions."""
 
     centre: Tensor
     scale: Tensor
@@ -19,34 +19,33 @@ class Standardizer:
 
     @classmethod
     def fit(cls, z: Tensor) -> "Standardizer":
-        """Mean and standard deviation of each dimension; a constant one has the root mean square of the others'."""
+        """Mean and standard deviation of each dimension; constant ones get the root mean square of the others, or 1."""
         n, d = z.shape
         centre, squares = torch.zeros(2, d, dtype=torch.float64)
-        # Pieces of 2^17 numbers, whose float64 copies stay in the cache; added at once, since small results that are
-        # kept lie between the freed copies and let memory grow with n.
+        # Chunks of 2^17 numbers, whose float64 copies stay in the cache.
         for part in chunks(z, 8 * d):
             centre += part.sum(dim=0, dtype=torch.float64)
         centre /= n
         for part in chunks(z, 8 * d):
             squares += (part.double() - centre).square_().sum(dim=0)
         scale = (squares / n).sqrt()
-        # What is left of a constant after rounding is no variance; below 1e-30 float32 could not hold 1 / scale.
+        # A constant has the variance of its rounding errors; 1 / 1e-30 still fits float32.
         constant = scale <= torch.finfo(z.dtype).eps * centre.abs() + 1e-30
         usual = float(scale[~constant].square().mean().sqrt()) if not bool(constant.all()) else 1.0
         return cls(centre, torch.where(constant, usual, scale), constant.nonzero().flatten().tolist())
 
     def isotropic(self) -> "Standardizer":
-        """The same with one scale for all dimensions."""
+        """The same with one scale for all dimensions: the root mean square."""
         return Standardizer(self.centre, self.scale.square().mean().sqrt().expand_as(self.scale), self.constant)
 
     def rows(self, z: Tensor, width: int) -> Iterator[Tensor]:
-        """Chunks of x, of z's type."""
+        """The rows of z, standardized, in chunks (see `chunks`), of z's type."""
         centre, inverse = self.centre.to(z.dtype), self.scale.reciprocal().to(z.dtype)
         for part in chunks(z, width):
             yield (part - centre).mul_(inverse)
 
     def notices(self, n: int, directions: int) -> list[str]:
-        """Sentences for the user about n latents that fix this many directions of variance only by the ridge."""
+        """Messages for the user: n is too small for this many directions of variance, or dimensions are constant."""
         notices = []
         if n <= directions:
             notices.append(f"{n} latents do not fix {directions} directions of variance: reg_covar makes up the rest")

@@ -1,10 +1,7 @@
-"""Extractors: an item becomes a vector of features, in which sets of items are compared. One extractor a file.
+"""Feature extractors for metrics on sets of items: items (B, ...) => features (B, D) float32.
 
-    items (B, ...)  =>  features (B, D) float32
-
-A distance between two sets of images is a distance between their features, so a number means something only together
-with the extractor's `key`. See `base` for the contract; extractors know items as they are shown to a person, and
-nothing of models or densities.
+A distance between two sets is a distance between their features, so values are comparable only for the same extractor
+`key`. `base` has the interface. Extractors read items as `Modality.shown` gives them.
 """
 
 from raectl.extractors.base import Extractor

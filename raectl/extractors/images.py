@@ -1,4 +1,4 @@
-"""What all extractors of images share: checked items, blocks of one size, no gradients."""
+"""Base class of extractors for images."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -13,30 +13,21 @@ from raectl.extractors.base import Extractor
 
 
 class ImageExtractor(Extractor):
-    """Features of images, in which distributions of images are compared. Row i depends on item i alone, bit for bit.
-
-    Attributes:
-        block: items that are computed at a time.
-    """
+    """Features of images, computed in blocks of `block` items, so that row i is a function of item i bit for bit."""
 
     set_metrics = ("frechet", "kernel", "prdc")
+    judged_by = "kernel"
     block: ClassVar[int] = 32
 
     @abstractmethod
     def _features(self, x: Tensor) -> Tensor:
-        """One block: (block, C, H, W) float32, whole numbers from 0 to 255, on the CPU => (block, D) on any device."""
+        """(block, C, H, W) float32 in [0, 255], on the CPU => (block, D), on any device."""
 
     def __call__(self, items: np.ndarray) -> Tensor:
-        """The features of some items.
-
-        Arguments:
-            items: (B, H, W, C) uint8, C 1 (grey) or 3 (colour); possibly memory-mapped.
-
-        Returns:
-            (B, D) float32, on the CPU.
+        """Images (B, H, W, C) uint8, possibly memory-mapped, C = 1 (grey) or 3 => (B, D) float32, on the CPU.
 
         Raises:
-            RaectlError: the items are no images.
+            RaectlError: the items are not such images.
         """
         if items.dtype != np.uint8 or items.ndim != 4 or items.shape[3] not in (1, 3) or 0 in items.shape[1:]:
             found = f"{items.dtype} of shape {items.shape}"

@@ -1,7 +1,7 @@
-"""Inception-v3 as TensorFlow's graph of 2015-12-05 has it, which is not quite the paper's nor torchvision's.
+"""Inception-v3 as in TensorFlow's graph of 2015-12-05. Differences from the paper and from torchvision:
 
-Average pooling leaves the padding out of its means, the last block pools by maxima, and there are 1008 classes and no
-auxiliary ones. The names are those of the ported weights.
+average pooling excludes the padding, the last block uses max pooling, there are 1008 classes, and no auxiliary
+classifier. Module names are the names of the ported weights.
 
 References: Szegedy, Vanhoucke, Ioffe, Shlens, Wojna, "Rethinking the Inception Architecture for Computer Vision", CVPR
 2016, table 1 and figures 5 to 7; Seitzer, pytorch-fid, 2020 (the port, Apache 2.0).
@@ -14,13 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, max_pool2d, relu
 
-# A row is one convolution: its name, what it reads ("x" the block's input, "pool" its pooled input, or another row),
-# its channels, and its kernel. What no row reads is the block's output, in this order.
+# A row is one convolution: its name, its input ("x" the block's input, "pool" its pooled input, or another row), its
+# channels, and its kernel. Outputs that are no row's input are concatenated, in this order.
 _Row = tuple[str, str, int, int | tuple[int, int]]
-
-
-def _tail(channels: int) -> tuple[_Row, ...]:
-    return (("branch_pool", "pool", channels, 1),)
 
 
 def _a(pooled: int) -> tuple[_Row, ...]:
@@ -31,7 +27,7 @@ def _a(pooled: int) -> tuple[_Row, ...]:
         ("branch3x3dbl_1", "x", 64, 1),
         ("branch3x3dbl_2", "branch3x3dbl_1", 96, 3),
         ("branch3x3dbl_3", "branch3x3dbl_2", 96, 3),
-        *_tail(pooled),
+        ("branch_pool", "pool", pooled, 1),
     )
 
 
@@ -46,7 +42,7 @@ def _c(width: int) -> tuple[_Row, ...]:
         ("branch7x7dbl_3", "branch7x7dbl_2", width, (1, 7)),
         ("branch7x7dbl_4", "branch7x7dbl_3", width, (7, 1)),
         ("branch7x7dbl_5", "branch7x7dbl_4", 192, (1, 7)),
-        *_tail(192),
+        ("branch_pool", "pool", 192, 1),
     )
 
 
@@ -73,7 +69,7 @@ _E: tuple[_Row, ...] = (
     ("branch3x3dbl_2", "branch3x3dbl_1", 384, 3),
     ("branch3x3dbl_3a", "branch3x3dbl_2", 384, (1, 3)),
     ("branch3x3dbl_3b", "branch3x3dbl_2", 384, (3, 1)),
-    *_tail(192),
+    ("branch_pool", "pool", 192, 1),
 )
 
 _average = partial(avg_pool2d, kernel_size=3, stride=1, padding=1, count_include_pad=False)
@@ -82,7 +78,7 @@ _halve = partial(max_pool2d, kernel_size=3, stride=2)
 
 
 class FIDInception(nn.Module):
-    """(B, 3, 299, 299) in [-1, 1] => (B, 2048), the features that go into the classes."""
+    """(B, 3, 299, 299) in [-1, 1] => (B, 2048), the input of the classifier."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,7 +122,7 @@ class _Convolution(nn.Module):
 
 
 class _Block(nn.Module):
-    """Branches side by side. A block that pools by `_halve` has the side of its maps halved by each branch's end."""
+    """Parallel branches. If `pool` is `_halve`, the last convolution of each branch has stride 2."""
 
     def __init__(self, c_in: int, rows: tuple[_Row, ...], pool: Callable[[Tensor], Tensor]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Features of molecules: those of strings, where valid means that chemistry allows it, and which one that it is."""
+"""Features of molecules: chemical validity, identity, and penalized logP."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from raectl.objectives.penalized_logp import PenalizedLogP
 
 
 class Molecules(Strings):
-    """Features (valid, identity, identity): those of `strings`, of the canonical SMILES that RDKit writes.
+    """Features (valid, identity, identity) as of `strings`, computed from RDKit's canonical SMILES.
 
-    What RDKit does not read as a molecule is not valid: a ring that is not closed, a valence that no atom has, aromatic
-    atoms without a Kekule structure. Two SMILES of one molecule are the same.
+    A SMILES is valid if RDKit can parse it: closed rings, possible valences, aromatic atoms with a Kekulé structure.
+    All SMILES of a molecule have the same identity.
 
     Raises:
         RaectlError: RDKit is not installed.
@@ -34,12 +34,12 @@ class Molecules(Strings):
 
     @property
     def key(self) -> str:
-        """Another version of RDKit may write other SMILES."""
+        """Includes RDKit's version, on which canonical SMILES may depend."""
         return f"{self.name}-v1-rdkit-{self._base.rdkitVersion}"
 
     def __call__(self, items: np.ndarray) -> Tensor:
         """(B,) text => (B, D) float32."""
-        with self._base.BlockLogs():  # it writes lines to stderr about each string that is no molecule
+        with self._base.BlockLogs():  # it logs each invalid string to stderr
             return super().__call__(items)
 
     def _row(self, text: str) -> list[float]:
@@ -48,24 +48,19 @@ class Molecules(Strings):
 
 
 class ScoredMolecules(Molecules):
-    """Features (valid, identity, identity, penalized logP): those of `molecules`, and a score, 0 of what is not valid.
-
-    A millisecond each: the data of a training run are scored too.
+    """Features (valid, identity, identity, penalized logP), the score of an invalid string being 0.
 
     Raises:
         RaectlError: RDKit or networkx is not installed.
     """
 
     name = "penalized-logp"
+    dim = 4
     set_metrics = ("validity", "score-of-valid")
 
     def __init__(self, weights: Path | None = None, device: torch.device | str = "cpu") -> None:
         super().__init__(weights, device)
         self._score = PenalizedLogP()
-
-    @property
-    def dim(self) -> int:
-        return 4
 
     def _row(self, text: str) -> list[float]:
         row = super()._row(text)[:3]

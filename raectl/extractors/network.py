@@ -1,4 +1,4 @@
-"""What the extractors that are networks share: weights that are checked as they are read, and float32 throughout."""
+"""Base class of extractors that are pretrained networks, and safe loading of their weights."""
 
 import pickle
 import warnings
@@ -16,13 +16,13 @@ from raectl.storage.arrays import file_digest
 
 
 class NetworkExtractor(ImageExtractor):
-    """Features that a network trained on ImageNet gives.
+    """Features of images from a network trained on ImageNet, in float32.
 
     Attributes:
-        size: side of the square that every image is brought to, in pixels.
-        version: of the preprocessing, counted up whenever it changes.
+        size: images are resized to size x size pixels.
+        version: of the preprocessing, incremented whenever it changes.
         net: the network, in evaluation mode.
-        digest: SHA-256 of the file that the weights came from.
+        digest: SHA-256 of the file of weights.
     """
 
     size: ClassVar[int]
@@ -30,7 +30,7 @@ class NetworkExtractor(ImageExtractor):
 
     def __init__(self, weights: Path | None = None, device: torch.device | str = "cpu") -> None:
         super().__init__(weights, device)
-        with torch.random.fork_rng(devices=[]):  # a network draws its weights before it is given others
+        with torch.random.fork_rng(devices=[]):  # for the random initialization before loading
             net, path = self._open(weights)
         self.digest = load_weights(net, path)
         net = self._prepare(net.eval().requires_grad_(False))
@@ -43,21 +43,21 @@ class NetworkExtractor(ImageExtractor):
     def _features(self, x: Tensor) -> Tensor:
         x = self._preprocess(x)
         x = x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-        # TensorFloat-32, cuDNN's default, keeps three digits.
+        # TensorFloat-32, cuDNN's default, has three digits only.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             return self._forward(x)
 
     @abstractmethod
     def _open(self, weights: Path | None) -> tuple[nn.Module, Path]:
-        """The network without its weights, and the file they are in."""
+        """The network with random weights, and the file of its weights."""
 
     def _prepare(self, net: nn.Module) -> nn.Module:
-        """The network with its weights, changed to run faster."""
+        """An equivalent network that is faster, given the one with its weights."""
         return net
 
     @abstractmethod
     def _preprocess(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) in [0, 255] on the CPU => (B, C, size, size) as the network wants it, on its device."""
+        """(B, C, H, W) in [0, 255] on the CPU => (B, C, size, size), the network's input, on its device."""
 
     @abstractmethod
     def _forward(self, x: Tensor) -> Tensor:
@@ -65,34 +65,34 @@ class NetworkExtractor(ImageExtractor):
 
 
 def load_weights(net: nn.Module, path: Path) -> str:
-    """Read a file of weights into a network that has exactly these; the file's SHA-256.
+    """Load a file of weights into a network and return the file's SHA-256.
 
     Raises:
-        RaectlError: the file is missing, damaged, holds anything but tensors, or other tensors than the network's.
+        RaectlError: the file is missing or damaged, or does not hold exactly the network's tensors.
     """
     digest = file_digest(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch has to say of a file that it refuses
+            warnings.simplefilter("ignore")
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         refused = f"{path} holds something else than tensors, or is damaged; it was not read any further"
         raise RaectlError(refused, "raectl runs no code from a file: give the published file of weights") from error
-    except Exception as error:  # whatever the damage is
+    except Exception as error:  # torch raises many types
         raise RaectlError(f"{path} is damaged, or no file of weights", "download it again") from error
     if not isinstance(found, dict):
         raise RaectlError(f"{path} holds no table of weights, but a {type(found).__name__}")
-    # How many batches a normalization has seen is not always in the file, and not used.
+    # Batch norm's num_batches_tracked is not used, and missing in some files.
     wanted = {name: value for name, value in net.state_dict().items() if not name.endswith(".num_batches_tracked")}
     found = {name: value for name, value in found.items() if not str(name).endswith(".num_batches_tracked")}
-    if fault := _fault(wanted, found):
-        raise RaectlError(f"{path} does not hold this network's weights: {fault}")
+    if mismatch := _mismatch(wanted, found):
+        raise RaectlError(f"{path} does not hold this network's weights: {mismatch}")
     net.load_state_dict(found, strict=False)
     return digest
 
 
-def _fault(wanted: dict[str, Tensor], found: dict[Any, Any]) -> str | None:
-    """What keeps `found` from being the weights `wanted`, if something does."""
+def _mismatch(wanted: dict[str, Tensor], found: dict[Any, Any]) -> str | None:
+    """The first difference of `found` from `wanted` in names, types and shapes, or a value that is not finite."""
     if missing := wanted.keys() - found.keys():
         return f"of {len(wanted)} tensors {len(missing)} are missing, such as {_some(missing)}"
     if more := found.keys() - wanted.keys():

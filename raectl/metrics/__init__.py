@@ -1,1 +1,1 @@
-"""Numbers that say how good a model is. A family of metrics a file."""
+"""Metrics compare an item with its reconstruction; set metrics a set of items with the real ones."""

@@ -1,4 +1,4 @@
-"""The Fréchet distance between normal distributions fitted to two sets of features."""
+"""The Fréchet distance between Gaussians fitted to two sets of features (FID)."""
 
 from typing import NamedTuple
 
@@ -9,23 +9,21 @@ from raectl.metrics.reference import Measured, Reference, rows_at_once
 
 
 def frechet(reference: Reference, features: Tensor) -> dict[str, Measured]:
-    """The measure `frechet`: see `frechet_distance`. It has no standard error."""
+    """The set metric `frechet`: see `frechet_distance`. No standard error."""
     return {"frechet": Measured(frechet_distance(reference, features))}
 
 
 def frechet_distance(reference: Reference, features: Tensor) -> float:
-    """Squared Fréchet (2-Wasserstein) distance of two normal distributions, in the features' squared units.
+    """Squared Fréchet (2-Wasserstein) distance of two Gaussians, in the features' squared units; lower is better.
 
         d^2 = |m_1 - m_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2))
 
-    with means m and unbiased covariances S (divided by N - 1). (S_1 S_2)^(1/2) has the trace of
-    (S_1^(1/2) S_2 S_1^(1/2))^(1/2), which is symmetric: its eigenvalues are real, those that rounding makes negative
-    are zero, and singular covariances need no correction. In float64. Lower is better. On the features of one
-    Inception network this is the FID; on any others it is not, and must not be called so.
+    with means m and unbiased covariances S (divided by N - 1). The trace of (S_1 S_2)^(1/2) is computed as that of the
+    symmetric (S_1^(1/2) S_2 S_1^(1/2))^(1/2), in float64, so singular covariances need no correction. With the
+    features of Inception (`extractors/inception.py`) this is the FID.
 
-    Biased upwards at every finite N and M, by about a constant over the smaller: only numbers at equal N and M can be
-    compared, beside the distance between two sets of real items of these sizes. With fewer items than features the
-    covariances are singular; the value is then exact for the two fits, but says little of the distributions.
+    Biased upwards, by about a constant divided by min(N, M): compare values at equal N and M only. With fewer items
+    than features the covariances are singular; the distance is then dominated by that bias.
 
     References:
         GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium, Heusel, Ramsauer,
@@ -46,28 +44,28 @@ def frechet_distance(reference: Reference, features: Tensor) -> float:
         8.0
     """
     features = reference.check(features)
-    real = reference.once(_fit)
+    real = reference.once(_fit_gaussian)
     mean, covariance = _moments(features)
-    # F' S_2 F has the eigenvalues of S_1^(1/2) S_2 S_1^(1/2) that are not zero, S_1 = F F'.
+    # With S_1 = F F^T, F^T S_2 F has the nonzero eigenvalues of S_1^(1/2) S_2 S_1^(1/2).
     root = torch.linalg.eigvalsh(real.factor.T @ covariance @ real.factor).clamp_min(0).sqrt().sum()
     squares = (real.mean - mean).square().sum() + real.covariance.trace() + covariance.trace()
     return max(float(squares - 2 * root), 0.0)
 
 
-class _Fit(NamedTuple):
-    """A normal distribution; `factor` is (D, rank), and times its own transpose the covariance."""
+class _Gaussian(NamedTuple):
+    """Mean (D,), covariance (D, D) and factor (D, rank), where covariance = factor factor^T."""
 
     mean: Tensor
     covariance: Tensor
     factor: Tensor
 
 
-def _fit(features: Tensor) -> _Fit:
+def _fit_gaussian(features: Tensor) -> _Gaussian:
     mean, covariance = _moments(features)
     values, vectors = torch.linalg.eigh(covariance)
-    # Directions of nothing but rounding would bring the root of it into the trace, each one anew.
+    # Eigenvalues that are rounding errors would add their square roots to the trace.
     kept = values > values[-1] * len(values) * torch.finfo(values.dtype).eps
-    return _Fit(mean, covariance, vectors[:, kept] * values[kept].sqrt())
+    return _Gaussian(mean, covariance, vectors[:, kept] * values[kept].sqrt())
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The kernel distance between two sets of features."""
+"""The kernel distance (squared MMD, KID) between two sets of features."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from raectl.metrics.reference import Measured, Reference, rows_at_once
 
 
 def kernel(reference: Reference, features: Tensor) -> dict[str, Measured]:
-    """The measure `kernel`: see `kernel_distance`."""
+    """The set metric `kernel`: see `kernel_distance`."""
     return {"kernel": kernel_distance(reference, features)}
 
 
@@ -19,18 +19,18 @@ def kernel_distance(reference: Reference, features: Tensor) -> Measured:
         k(a, b) = (a.b / D + 1)^3
         MMD^2 = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j)
 
-    over all pairs, of no subsets. 0 in expectation where both sets have one distribution, at any N and M, so it may
-    be negative. Lower is better. On Inception's features this is the KID. It compares the moments up to the third, and
-    hardly sees noise of mean 0 that is spread evenly over many features, which the Fréchet distance does see.
+    over all pairs; lower is better. For equal distributions the expectation is 0 at any N and M, so values may be
+    negative. With Inception's features this is the KID. It compares moments up to the third; it is much less sensitive
+    than the Fréchet distance to noise of mean 0 spread over many features.
 
-    The standard error is the delete-one jackknife's of two samples,
+    The standard error is the two-sample delete-one jackknife's,
 
         SE^2 = (N - 1)/N sum_i (t_i - mean t)^2 + (M - 1)/M sum_j (s_j - mean s)^2
 
-    with t_i and s_j the value without x_i and without y_j, in closed form from the kernel's row sums. Where both
-    distributions are equal the statistic is degenerate and the jackknife conservative: it is too large, not too small.
+    with t_i and s_j the value without x_i and without y_j, in closed form from the kernel's row sums. For equal
+    distributions the statistic is degenerate and the standard error is too large.
 
-    Products are taken in the features' precision, everything else in float64. Memory is that of a block of rows.
+    Products are taken in the features' precision, everything else in float64.
 
     References:
         Demystifying MMD GANs, Binkowski, Sutherland, Arbel, Gretton, 2018, section 4 (KID).
@@ -55,10 +55,9 @@ def kernel_distance(reference: Reference, features: Tensor) -> Measured:
 
 
 def kernel_difference(reference: Reference, first: Tensor, second: Tensor) -> Measured:
-    """How much farther one set lies from the real items than another: the difference of their kernel distances.
+    """The difference of two sets' kernel distances to the real items: positive if the first is farther from them.
 
-    Its standard error is the jackknife's too, of three samples. Leaving out a real item moves both distances, mostly
-    alike, so it is less than that of a difference of independent numbers, and the right one to rank two sets by.
+    The standard error is the three-sample jackknife's, which accounts for the correlation by the shared real items.
 
     Arguments:
         reference: (N, D) features of real items, N at least 3.
@@ -74,12 +73,12 @@ def kernel_difference(reference: Reference, first: Tensor, second: Tensor) -> Me
     """
     a, b = _sums(reference, first), _sums(reference, second)
     variance = _jackknife(a.within_y, a.mean_y) + _jackknife(b.within_y, b.mean_y)
-    variance += _jackknife(torch.zeros_like(a.within_x), a.mean_x - b.mean_x)  # the sums within x are the same
+    variance += _jackknife(torch.zeros_like(a.within_x), a.mean_x - b.mean_x)  # the sums within x cancel
     return Measured(a.distance - b.distance, float(variance.sqrt()))
 
 
 class _Sums(NamedTuple):
-    """Sums of the kernel within each set without the diagonal, and means of it to the other set: an item each."""
+    """For each item, the sum of the kernel with the others of its set, and the mean with the other set."""
 
     within_x: Tensor
     within_y: Tensor
@@ -100,14 +99,11 @@ def _sums(reference: Reference, features: Tensor) -> _Sums:
 
 
 def _jackknife(within: Tensor, mean: Tensor) -> Tensor:
-    """Variance from leaving out one item of a set at a time: its kernel's sum within, and mean to the other set.
-
-    Without item i the sum within the set loses its row and its column, the sum across its row; terms that are the
-    same for all i do not move the variance.
-    """
+    """Variance of the MMD when one item of a set is left out at a time, from that set's sums (see `_Sums`)."""
     n = len(within)
-    left = -2 * within / ((n - 1) * (n - 2)) + 2 * mean / (n - 1)
-    return (n - 1) / n * (left - left.mean()).square().sum()
+    # Without item i, up to terms that are the same for all i: the sum within loses its row and column.
+    left_out = -2 * within / ((n - 1) * (n - 2)) + 2 * mean / (n - 1)
+    return (n - 1) / n * (left_out - left_out.mean()).square().sum()
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:
@@ -117,7 +113,7 @@ def _kernel(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _within(x: Tensor) -> Tensor:
-    """sum_{j != i} k(x_i, x_j) for each i; every pair is computed once."""
+    """sum_{j != i} k(x_i, x_j) for each i."""
     sums = torch.zeros(len(x), dtype=torch.float64)
     rows = rows_at_once(len(x))
     for start in range(0, len(x), rows):

@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage: how the neighbourhoods of real and of measured items lie in each other."""
+"""Precision, recall, density and coverage (PRDC), from nearest neighbours of real and generated items."""
 
 from collections.abc import Iterator
 
@@ -11,19 +11,19 @@ _NEIGHBOURS = 5  # k
 
 
 def prdc(reference: Reference, features: Tensor) -> dict[str, Measured]:
-    """The measure `prdc`: precision, recall, density and coverage with k = 5 neighbours. Higher is better.
+    """The set metric `prdc`: precision, recall, density and coverage with k = 5 neighbours. Higher is better.
 
-    With r(x_i) the distance from a real item to its k-th nearest real one, and r(y_j) the same among the measured:
+    With r(x_i) the distance from a real item to its k-th nearest real one, and r(y_j) the same for generated items:
 
-        precision = mean_j [some i has |x_i - y_j| < r(x_i)]        measured items that lie near real ones
-        recall    = mean_i [some j has |x_i - y_j| < r(y_j)]        real items that lie near measured ones
-        density   = 1 / (k M) sum_{i, j} [|x_i - y_j| < r(x_i)]     as precision, counted; it may exceed 1
-        coverage  = mean_i [some j has |x_i - y_j| < r(x_i)]        real items that have a measured one near them
+        precision = mean_j [some i has |x_i - y_j| < r(x_i)]        generated items near a real one
+        recall    = mean_i [some j has |x_i - y_j| < r(y_j)]        real items near a generated one
+        density   = 1 / (k M) sum_{i, j} [|x_i - y_j| < r(x_i)]     number of real items near a generated one, over k
+        coverage  = mean_i [some j has |x_i - y_j| < r(x_i)]        real items with a generated one near them
 
-    They depend on k, N and M: only numbers at equal ones can be compared. Two sets of one distribution with N = M have
-    in expectation density 1 and coverage 1 - 2^-k = 0.97 nearly, while precision and recall depend on the distribution.
-    The numbers are those of the `prdc` package. In float64, where a squared distance of no more than rounding is 0:
-    copies of an item lie at no distance, so not within a radius of 0.
+    They depend on k, N and M: compare values at equal ones only. For equal distributions and N = M the expectations are
+    1 for density and about 1 - 2^-k = 0.97 for coverage; precision and recall depend on the distribution. Values agree
+    with the `prdc` package. In float64, with squared distances below the rounding error set to 0, so that a copy of an
+    item is not within a radius of 0.
 
     References:
         Improved Precision and Recall Metric for Assessing Generative Models, Kynkäänniemi, Karras, Laine, Lehtinen,
@@ -64,8 +64,7 @@ def prdc(reference: Reference, features: Tensor) -> dict[str, Measured]:
 
 def _radii(features: Tensor) -> Tensor:
     """(N,) squared distances from each item to its k-th nearest other one."""
-    # The item itself is at distance 0, so the k-th other one is the (k + 1)-th.
-    count = _NEIGHBOURS + 1
+    count = _NEIGHBOURS + 1  # with the item itself
     nearest = [squares.topk(count, dim=1, largest=False).values for squares in _squares(features, features)]
     return torch.cat(nearest)[:, -1]
 
@@ -73,12 +72,9 @@ def _radii(features: Tensor) -> Tensor:
 def _squares(a: Tensor, b: Tensor) -> Iterator[Tensor]:
     """|a_i - b_j|^2, a block of rows at a time: (N, D), (M, D) => (rows, M).
 
-    Nothing is centred first: float64 has digits to spare for float32 features, and equal distances, as features of
-    whole numbers have them, stay equal.
+    The features are not centred: exactly equal distances, as between integers, must stay equal.
     """
-    blocks = torch.split(
-        b, rows_at_once(b.shape[1])
-    )  # turned into float64 one by one: both sets would be twice as large
+    blocks = torch.split(b, rows_at_once(b.shape[1]))  # converted to float64 one by one, to save memory
     lengths = torch.cat([block.double().square().sum(dim=1) for block in blocks])
     rounding = 1e-12 * lengths
     for part in torch.split(a, rows_at_once(len(b))):

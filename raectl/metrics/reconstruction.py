@@ -1,7 +1,4 @@
-"""How near reconstructions are to their originals, an image at a time; a run's number is the mean over its images.
-
-Computed in float64, so that a number does not depend on the batch size or the device in any digit that is shown.
-"""
+"""Reconstruction metrics of images, in float64; the value of a run is the mean over its images."""
 
 import torch
 from torch.nn.functional import avg_pool2d
@@ -14,60 +11,38 @@ _SMALLEST_MSE = 1e-10  # PSNR 100 dB
 
 
 def mse(x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:
-    """Mean squared error over all values of an item; lower is better.
+    """Mean squared error of each item: x, x_hat (B, *item_shape) in [0, 1] => (B,) float64. Lower is better.
 
         MSE = mean (x - x_hat)^2
 
-    The objective's reconstruction term is this times the number of values.
-
-    Arguments:
-        x: (B, *item_shape), in [0, 1].
-        x_hat: reconstructions of `x`, of the same shape.
-
-    Returns:
-        (B,) float64, in units of squared value.
+    The loss's reconstruction term is this times the number of values.
     """
     squares = (_double(x) - _double(x_hat)).square()
     return squares.mean(dim=tuple(range(1, x.ndim)))
 
 
 def psnr(x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:
-    """Peak signal-to-noise ratio of each item, in decibels; higher is better.
+    """Peak signal-to-noise ratio in dB: x, x_hat (B, *item_shape) in [0, 1] => (B,) float64. Higher is better.
 
         PSNR = 10 log10(1 / MSE)
 
-    An MSE below 1e-10 counts as 1e-10, so an identical item has 100 dB and the mean over items stays finite. The
-    mean of PSNRs is not the PSNR of the mean MSE.
-
-    Arguments:
-        x: (B, *item_shape), in [0, 1].
-        x_hat: reconstructions of `x`, of the same shape.
-
-    Returns:
-        (B,) float64, at most 100.
+    An MSE below 1e-10 counts as 1e-10: identical items have 100 dB.
     """
     return 10 * mse(x, x_hat).clamp_min(_SMALLEST_MSE).reciprocal().log10()
 
 
 def ssim(x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:
-    """Structural similarity of each image; 1 for identical ones, higher is better.
+    """Structural similarity: x, x_hat (B, C, H, W) in [0, 1] => (B,) float64 in [-1, 1]. Higher is better.
 
         SSIM = mean over windows, channels of (2 m m' + C1) (2 s_xx' + C2) / ((m^2 + m'^2 + C1) (s_x^2 + s_x'^2 + C2))
 
     with m, m' the means, s^2 and s_xx' the unbiased variances and covariance of x and x_hat in a uniform 7 x 7 window
-    that lies wholly inside the image, C1 = 0.01^2, C2 = 0.03^2. These are the choices of scikit-image's
-    `structural_similarity(data_range=1, channel_axis=...)`; Gaussian windows give other numbers.
+    inside the image, C1 = 0.01^2, C2 = 0.03^2. As scikit-image's
+    `structural_similarity(data_range=1, channel_axis=...)`; Gaussian windows give other values.
 
     References:
         Image Quality Assessment: From Error Visibility to Structural Similarity, Wang, Bovik, Sheikh, Simoncelli,
         2004, eq. 13.
-
-    Arguments:
-        x: (B, C, H, W), in [0, 1].
-        x_hat: reconstructions of `x`, of the same shape.
-
-    Returns:
-        (B,) float64, in [-1, 1].
 
     Raises:
         RaectlError: the images are smaller than the window.
@@ -88,5 +63,5 @@ def _double(x: torch.Tensor) -> torch.Tensor:
 
 
 def _window_mean(values: torch.Tensor) -> torch.Tensor:
-    """Mean over each window: (B, C, H, W) => (B, C, H - 6, W - 6); rows, then columns, for 14 terms instead of 49."""
+    """Mean over each window: (B, C, H, W) => (B, C, H - 6, W - 6), as a separable filter."""
     return avg_pool2d(avg_pool2d(values, (_WINDOW, 1), stride=1), (1, _WINDOW), stride=1)

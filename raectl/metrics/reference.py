@@ -1,4 +1,4 @@
-"""What every measure of samples is taken against: the features of real items, and what is computed of them once."""
+"""The features of real items, which set metrics compare other items with."""
 
 from collections.abc import Callable
 from copy import copy
@@ -12,52 +12,37 @@ from raectl.errors import RaectlError
 
 T = TypeVar("T")
 
-# Of every number that is measured: whether a lower one is better.
+# Every metric's value: whether a lower one is better.
 LOWER_IS_BETTER = {
-    "frechet": True,
-    "fid": True,
-    "kernel": True,
-    "precision": False,
-    "recall": False,
-    "density": False,
-    "coverage": False,
-    "mse": True,
-    "psnr": False,
-    "ssim": False,
-    "exact-match": False,
-    "production-accuracy": False,
-    "valid": False,
-    "unique": False,
-    "novel": False,
-    "score": True,
-    "score-of-valid": False,
+    **dict.fromkeys(("frechet", "fid", "kernel", "mse", "score"), True),
+    **dict.fromkeys(("precision", "recall", "density", "coverage", "psnr", "ssim"), False),
+    **dict.fromkeys(("exact-match", "production-accuracy", "valid", "unique", "novel", "score-of-valid"), False),
 }
 
-
-NUMBERS = 2**20  # in flight at once where all pairs are looked at: 8 MiB, however many items there are
+NUMBERS = 2**20  # in a block of pairwise distances or kernel values: 8 MiB of float64
 
 
 def rows_at_once(columns: int) -> int:
-    """How many items to compare at a time with so many others, that memory is that of the features and of one block."""
+    """How many rows of a matrix with so many columns to compute at once: about 2^20 numbers."""
     return max(1, NUMBERS // columns)
 
 
 class Measured(NamedTuple):
-    """A measured number and its standard error, None where there is no estimate of it."""
+    """The value of a metric and its standard error, None if there is no estimate of it."""
 
     value: float
     se: float | None = None
 
 
 class Reference:
-    """Features of real items, and a place to keep what is computed of them, for many sets to be measured against.
+    """Features of real items, with a cache of statistics of them.
 
-    A measure is a function `(reference, features) -> {name: Measured}`, registered as one. What it needs of the real
-    features alone it asks for with `once`.
+    A set metric is a registered function `(reference, features) -> {name: Measured}`. Statistics of the real features
+    alone are cached by `once`.
 
     Arguments:
-        features: (N, D), N at least 2; float32 or float64, anything else becomes float32.
-        training: gives the features of the items that the model was trained on, or None where they are gone.
+        features: (N, D), N at least 2; float32 or float64, others are converted to float32.
+        training: returns the features of the training items, or None if these are not available.
 
     Raises:
         RaectlError: fewer than 2 items, or values that are not finite.
@@ -71,28 +56,28 @@ class Reference:
     def __init__(self, features: Tensor, training: Callable[[], Tensor | None] = lambda: None) -> None:
         self.features = _checked(features, "real")
         self.training: Callable[[], Tensor | None] = cache(training)
-        self._known: dict[Callable[[Tensor], Any], Any] = {}
+        self._cache: dict[Callable[[Tensor], Any], Any] = {}
 
     def alone(self) -> "Reference":
-        """The same without the training data, for sets taken from these."""
+        """The same without the training data, for sets that are part of the training data."""
         other = copy(self)
         other.training = lambda: None
         return other
 
     def once(self, statistic: Callable[[Tensor], T]) -> T:
-        """`statistic(features)`, computed the first time that it is asked for."""
-        if statistic not in self._known:
-            self._known[statistic] = statistic(self.features)
-        found: T = self._known[statistic]
-        return found
+        """`statistic(features)`, computed once."""
+        if statistic not in self._cache:
+            self._cache[statistic] = statistic(self.features)
+        result: T = self._cache[statistic]
+        return result
 
-    def check(self, features: Tensor, least: int = 2, why: str = "a measure of samples") -> Tensor:
-        """The features (M, D) of a set to be measured, if it can be.
+    def check(self, features: Tensor, least: int = 2, why: str = "a set metric") -> Tensor:
+        """Check and return the features (M, D) of a set to be compared with the real items.
 
         Arguments:
-            features: as those of the reference.
-            least: how many items the measure needs in each set.
-            why: the measure, for the error's text.
+            features: as for the reference.
+            least: minimal number of items in each set.
+            why: what needs so many, for the error message.
 
         Raises:
             RaectlError: another D, values that are not finite, or too few items in either set.
@@ -111,7 +96,7 @@ def _checked(features: Tensor, kind: str) -> Tensor:
     if features.ndim != 2 or not features.shape[1]:
         raise RaectlError(f"features of {kind} items must have the shape (N, D), not {tuple(features.shape)}")
     if len(features) < 2:
-        raise RaectlError(f"a measure of samples needs at least 2 {kind} items, not {len(features)}")
+        raise RaectlError(f"a set metric needs at least 2 {kind} items, not {len(features)}")
     bad = (~features.isfinite().all(dim=1)).nonzero().flatten().tolist()
     if bad:
         which = f"{len(bad)} of {len(features)} {kind} items, of item {bad[0]} first"

@@ -1,7 +1,7 @@
-"""What is measured of a set of generated strings.
+"""Set metrics of generated strings.
 
-Features have the columns (valid, identity, identity, score): the first is 1 for a string that is good, the next two are
-equal for equal strings, whole numbers below 2^24. The last only expressions and the like have.
+Features have the columns (valid, identity, identity, score): 1 for a valid string, two integers below 2^24 that
+identify the string, and, for extractors with a score, its score.
 """
 
 import math
@@ -15,63 +15,49 @@ _VALID, _SCORE = 0, 3
 
 
 def validity(reference: Reference, features: Tensor) -> dict[str, Measured]:
-    """How many strings are good, different, and new. Higher is better.
+    """Validity, uniqueness and novelty of strings, from features (M, D >= 3). Higher is better.
 
-        valid     share of all that are finished strings of the grammar; of molecules, that chemistry allows
-        unique    share of the valid that are left when each is counted once
-        novel     share of those that are not among the training data; left out where these are gone
+        valid     share of strings that are valid: complete strings of the grammar, or molecules that RDKit can parse
+        unique    number of distinct valid strings / number of valid strings
+        novel     share of the distinct valid strings that are not in the training data; omitted without training data
 
-    Where nothing is valid, the others are 0.
-
-    Arguments:
-        reference: features of real strings, and of those of the training.
-        features: (M, D >= 3).
+    If no string is valid, all are 0.
     """
     features = reference.check(features)
     valid = features[:, _VALID] > 0
-    different = torch.unique(_identities(features))
+    distinct = torch.unique(_identities(features))
     measured = {
         "valid": _share(int(valid.sum()), len(features)),
-        "unique": Measured(len(different) / max(1, int(valid.sum()))),
+        "unique": Measured(len(distinct) / max(1, int(valid.sum()))),
     }
     training = reference.training()
     if training is not None:
-        known = torch.isin(different, _identities(training))
-        measured["novel"] = _share(len(different) - int(known.sum()), len(different))
+        known = torch.isin(distinct, _identities(training))
+        measured["novel"] = _share(len(distinct) - int(known.sum()), len(distinct))
     return measured
 
 
 def score(reference: Reference, features: Tensor) -> dict[str, Measured]:
-    """The mean score of all strings, those included that are not valid and have the worst. Lower is better.
-
-    Arguments:
-        reference: features of real strings.
-        features: (M, 4).
-    """
-    scores = reference.check(features)[:, _SCORE].double()
-    return {"score": Measured(float(scores.mean()), float(scores.std() / math.sqrt(len(scores))))}
+    """The mean score of all strings, from features (M, 4); invalid ones have the worst score. Lower is better."""
+    return {"score": _mean(reference.check(features)[:, _SCORE])}
 
 
 def score_of_valid(reference: Reference, features: Tensor) -> dict[str, Measured]:
-    """The mean score of the valid strings, where one that is not valid has none. Higher is better.
-
-    Left out where fewer than two are valid.
-
-    Arguments:
-        reference: features of real strings.
-        features: (M, 4).
-    """
+    """The mean score of the valid strings, from features (M, 4); omitted if fewer than 2 are. Higher is better."""
     features = reference.check(features)
-    scores = features[features[:, _VALID] > 0, _SCORE].double()
-    if len(scores) < 2:
-        return {}
-    return {"score-of-valid": Measured(float(scores.mean()), float(scores.std() / math.sqrt(len(scores))))}
+    scores = features[features[:, _VALID] > 0, _SCORE]
+    return {"score-of-valid": _mean(scores)} if len(scores) >= 2 else {}
 
 
 def _identities(features: Tensor) -> Tensor:
-    """One whole number for each valid string."""
+    """One integer for each valid string."""
     high, low = features[features[:, _VALID] > 0, 1:3].long().unbind(dim=1)
     return high * 2**24 + low
+
+
+def _mean(scores: Tensor) -> Measured:
+    scores = scores.double()
+    return Measured(float(scores.mean()), float(scores.std() / math.sqrt(len(scores))))
 
 
 def _share(part: int, total: int) -> Measured:

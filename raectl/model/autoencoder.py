@@ -1,4 +1,4 @@
-"""The model: an encoder, a code and a decoder. What it is trained for is the objective's business."""
+"""The model: an encoder, a code and a decoder."""
 
 from collections.abc import Sequence
 
@@ -14,9 +14,9 @@ class Autoencoder(nn.Module):
 
     Arguments:
         pair: encoder and decoder.
-        code: the code between them.
+        code: maps the encoder's features to z.
         latent_dim: d.
-        regularizers: those that reparametrize the decoder do so here, once.
+        regularizers: their `wrap` is called here.
     """
 
     def __init__(self, pair: Pair, code: Code, latent_dim: int, regularizers: Sequence[Regularizer] = ()) -> None:
@@ -25,22 +25,19 @@ class Autoencoder(nn.Module):
         self.code = code
         self.decoder = pair.decoder
         self.latent_dim = latent_dim
-        for layer in self.modules():
-            glorot_uniform(layer)
-        self._regularized = [(r, part) for r in regularizers for part in self._parts(r)]
+        self.apply(glorot_uniform)
+        parts = (self.decoder, self.encoder, self.code)
+        self._regularized = [(r, part) for r in regularizers for part in (parts if r.on_encoder else parts[:1])]
         for regularizer, part in self._regularized:
             regularizer.wrap(part)
 
-    def _parts(self, regularizer: Regularizer) -> list[nn.Module]:
-        return [self.decoder, self.encoder, self.code] if regularizer.on_encoder else [self.decoder]
-
     def converge(self) -> None:
-        """Bring the regularizers' own state up to date with the weights; see `Regularizer.converge`."""
+        """Call `Regularizer.converge` for each regularizer."""
         for regularizer, part in self._regularized:
             regularizer.converge(part)
 
     def encode(self, x: Tensor) -> Tensor:
-        """The point that stands for each item: (B, *item_shape) => (B, d)."""
+        """The mean of each item's code: (B, *item_shape) => (B, d)."""
         return self.code.mean(self.encoder(x))
 
     def decode(self, z: Tensor) -> Tensor:
@@ -50,7 +47,7 @@ class Autoencoder(nn.Module):
 
 
 def glorot_uniform(layer: nn.Module) -> None:
-    """Kernels uniform in +-sqrt(6 / (fan_in + fan_out)), biases zero: Keras's start, which the paper's code uses."""
+    """Weights uniform in +-sqrt(6 / (fan_in + fan_out)), biases zero: Keras's default, as in the paper's code."""
     if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d):
         nn.init.xavier_uniform_(layer.weight)
         if layer.bias is not None:

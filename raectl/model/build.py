@@ -1,4 +1,4 @@
-"""From a resolved configuration to the parts that it names: the model, its penalties, the loss."""
+"""Build the model, its penalties and the loss from a resolved configuration."""
 
 import torch
 
@@ -13,7 +13,7 @@ from raectl.model.table import Model
 
 
 def make_regularizer(name: str, given: dict[str, object]) -> Regularizer:
-    """A regularizer from its name and options, its weight aside."""
+    """A regularizer from its name and options; `weight` among these is ignored."""
     options = {key: value for key, value in given.items() if key != "weight"}
     try:
         regularizer: Regularizer = registry.resolve("regularizer", name)(**options)
@@ -26,10 +26,7 @@ Penalties = dict[str, tuple[Regularizer, float]]
 
 
 def build(config: Config, item_shape: tuple[int, ...]) -> tuple[Autoencoder, Penalties]:
-    """The model, its weights drawn from the configuration's seed, and its penalties with their weights.
-
-    The global random state is left as it was.
-    """
+    """The model, initialized from the configuration's seed, and its penalties with their weights."""
     row: Model = registry.resolve("model", config.model)
     assert config.arch is not None and config.latent_dim is not None, "the configuration must be resolved"
     regularizers = {name: make_regularizer(name, given) for name, given in config.reg.items()}
@@ -45,13 +42,13 @@ def build(config: Config, item_shape: tuple[int, ...]) -> tuple[Autoencoder, Pen
 
 
 def outline(config: Config, item_shape: tuple[int, ...]) -> Autoencoder:
-    """The model without its numbers: shapes of any size, for next to no memory."""
+    """The model on the meta device: shapes without memory for the weights."""
     with torch.device("meta"):
         return build(config, item_shape)[0]
 
 
 def build_loss(config: Config, modality: Modality, penalties: Penalties) -> Loss:
-    """The objective that a resolved configuration asks for."""
+    """The loss of a resolved configuration."""
     row: Model = registry.resolve("model", config.model)
     assert config.beta is not None, "the configuration must be resolved"
     return Loss(modality, row.latent, config.beta, penalties)

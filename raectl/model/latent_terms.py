@@ -1,7 +1,4 @@
-"""Terms of the objective that shape the distribution of the codes, a value an item or a draw, weighted by beta.
-
-A generator gives the noise of a term that draws any.
-"""
+"""Latent terms of the loss, which shape the distribution of the codes; weighted by beta."""
 
 from typing import Protocol
 
@@ -12,7 +9,7 @@ from raectl.model.codes import Codes
 
 
 class LatentTerm(Protocol):
-    """Codes of a batch to a value an item, (B,), or a draw, (K, B)."""
+    """Codes of a batch => a value per item, (B,), or per sample, (K, B). `generator` draws the term's noise, if any."""
 
     def __call__(self, codes: Codes, generator: torch.Generator | None = None) -> Tensor: ...
 
@@ -42,7 +39,7 @@ def kl(codes: Codes, generator: torch.Generator | None = None) -> Tensor:
 def log_ratio(codes: Codes, generator: torch.Generator | None = None) -> Tensor:
     """L_k = log q(z_k | x) - log p(z_k), q = N(mu, sigma^2), p = N(0, I): (K, B), in nats.
 
-    Its mean over draws is the KL divergence. The objective makes IWAE's bound of its values at single draws.
+    Its expectation is the KL divergence. `Loss` combines the values of the K samples into IWAE's bound.
 
     Raises:
         ValueError: the code is deterministic and has no density.
@@ -58,12 +55,12 @@ _SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 def mmd(codes: Codes, generator: torch.Generator | None = None) -> Tensor:
-    """Squared maximum mean discrepancy between the batch's codes and as many draws from N(0, I): (B,), all equal.
+    """Squared maximum mean discrepancy between the batch's codes and as many samples of N(0, I): (B,), all equal.
 
         k(a, b) = sum_s C_s / (C_s + ||a - b||^2),   C_s = 2 d s,   s in {.1, .2, .5, 1, 2, 5, 10}
         MMD^2 = mean_{i != j} k(z_i, z_j) + mean_{i != j} k(p_i, p_j) - 2 mean k(z_i, p_j)
 
-    Unbiased, so it may be negative. A batch of one has no pairs and counts 0.
+    Unbiased, so it may be negative. 0 for a batch of one.
 
     Reference: Tolstikhin, Bousquet, Gelly, Schoelkopf, "Wasserstein Auto-Encoders", ICLR 2018, algorithm 2.
     """

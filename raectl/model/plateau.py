@@ -1,19 +1,16 @@
-"""The learning rate's plateau rule, in numbers that resuming can restore exactly.
-
-It serves the training of the model and of densities that are networks, and so lies above both.
-"""
+"""Reduction of the learning rate on a plateau, for the model and for densities that are networks."""
 
 from dataclasses import dataclass
 
 
 @dataclass
 class Schedule:
-    """Where a learning rate's schedule is.
+    """The state of the learning rate's schedule, which checkpoints store.
 
     Arguments:
-        lr: the learning rate in force.
-        reference: the loss that the next ones are compared with, None before the first.
-        stale: epochs since the loss last improved enough.
+        lr: the current learning rate.
+        reference: the loss at the last improvement, None at the start.
+        stale: epochs since then.
     """
 
     lr: float = 1e-3
@@ -23,13 +20,14 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Plateau:
-    """Lower the rate after some epochs without enough of a gain in held-out loss (Keras's ReduceLROnPlateau).
+    """Lower the rate after some epochs without an improvement of the held-out loss (Keras's ReduceLROnPlateau).
 
     Arguments:
-        gain: how much is enough; a share of the reference if `relative`, else in the loss's units.
-        patience: how many epochs.
+        gain: least improvement; relative to the reference if `relative`, else in the loss's units.
+        patience: number of epochs.
         factor: what the rate is multiplied by.
-        least: rate that it does not fall below.
+        least: smallest rate.
+        relative: see `gain`.
     """
 
     gain: float
@@ -39,7 +37,7 @@ class Plateau:
     relative: bool = False
 
     def update(self, schedule: Schedule, loss: float) -> bool:
-        """Take an epoch's loss into account; whether the rate was lowered, or would have been but for `least`."""
+        """Update the schedule with an epoch's loss; True if the rate was lowered, or is at `least` already."""
         reference = schedule.reference
         if reference is None or loss < reference - self.gain * (abs(reference) if self.relative else 1.0):
             schedule.reference, schedule.stale = loss, 0

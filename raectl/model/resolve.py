@@ -1,4 +1,4 @@
-"""Fill in what a configuration leaves to defaults of the data, the model and the machine."""
+"""Check a configuration, and fill in the defaults that depend on the data, the model and the machine."""
 
 import inspect
 
@@ -15,11 +15,11 @@ from raectl.model.table import Model
 
 
 def resolve(config: Config, dataset: Dataset) -> Config:
-    """Fill in every option left to a default of the data, the model or the machine.
+    """Fill in the options whose defaults depend on the data, the model or the machine.
 
     Raises:
-        UsageError: a regularizer got a weight that it cannot take, or an option it does not have; the device or the
-            precision is not available here; an option of the data is for data of another kind.
+        UsageError: a regularizer does not take its weight or an option; the device or the precision is not available;
+            an option is for data of another kind.
     """
     dataset.refuse_unused(config)
     modality = modality_of(dataset.modality, dataset.options)
@@ -43,7 +43,7 @@ def resolve(config: Config, dataset: Dataset) -> Config:
 
 
 def check(config: Config) -> None:
-    """Raise a `UsageError` for whatever is wrong with the options, before any data are read."""
+    """Raise a `UsageError` if options are wrong, without reading data."""
     resolve_regularizers(config.reg, 1, 1)
     resolve_precision(config.precision, resolve_device(config.device))
     if config.grammar is not None:
@@ -51,7 +51,7 @@ def check(config: Config) -> None:
     row: Model = registry.resolve("model", config.model)
     if config.beta and row.latent is latent_terms.nothing:
         raise UsageError(
-            f"--beta {config.beta:g} has no effect: the model {config.model} has no latent term", "rae has"
+            f"--beta {config.beta:g} has no effect: the model {config.model} has no latent term", "--model rae has one"
         )
     if config.beta == 0 and row.latent is latent_terms.log_ratio:
         raise UsageError(
@@ -61,20 +61,18 @@ def check(config: Config) -> None:
 
 
 def resolve_regularizers(reg: Regularizers, data_dim: int, latent_dim: int) -> Regularizers:
-    """Regularizers with every weight and option filled in that was left to its default.
+    """Regularizers with the defaults of their weights and options filled in.
 
     Raises:
-        UsageError: one got a weight that it cannot take, or an option that it does not have.
+        UsageError: a regularizer does not take its weight or an option.
     """
-    return {name: _resolve_regularizer(name, given, data_dim, latent_dim) for name, given in reg.items()}
-
-
-def _resolve_regularizer(name: str, given: dict[str, object], data_dim: int, latent_dim: int) -> dict[str, object]:
-    kind = registry.resolve("regularizer", name)
-    weight = kind.default_weight(data_dim, latent_dim)
-    make_regularizer(name, given)
-    if weight is None and given.get("weight") is not None:
-        raise UsageError(f"--reg {name} takes no weight: it is a constraint, not a penalty", f"--reg {name}")
-    weights = {} if weight is None else {"weight": weight}
-    options = {key: parameter.default for key, parameter in inspect.signature(kind).parameters.items()}
-    return {**weights, **options, **given}
+    resolved: Regularizers = {}
+    for name, given in reg.items():
+        kind = registry.resolve("regularizer", name)
+        weight = kind.default_weight(data_dim, latent_dim)
+        make_regularizer(name, given)
+        if weight is None and given.get("weight") is not None:
+            raise UsageError(f"--reg {name} takes no weight: it is a constraint, not a penalty", f"--reg {name}")
+        defaults = {key: parameter.default for key, parameter in inspect.signature(kind).parameters.items()}
+        resolved[name] = {**({} if weight is None else {"weight": weight}), **defaults, **given}
+    return resolved

@@ -1,4 +1,4 @@
-"""A module's parameters and buffers as named arrays, and back."""
+"""A module's parameters and buffers as named arrays."""
 
 from collections.abc import Mapping
 
@@ -12,8 +12,8 @@ Arrays = dict[str, np.ndarray]
 
 
 def to_array(tensor: Tensor) -> np.ndarray:
-    """A copy of a tensor on any device, in any memory format, as a contiguous array."""
-    return np.array(tensor.detach().cpu().contiguous().numpy())  # on the CPU `numpy()` shares the tensor's memory
+    """A contiguous copy of a tensor."""
+    return np.array(tensor.detach().cpu().contiguous().numpy())  # `numpy()` shares memory
 
 
 def module_arrays(module: nn.Module) -> Arrays:
@@ -22,11 +22,11 @@ def module_arrays(module: nn.Module) -> Arrays:
 
 
 def require_shapes(module: nn.Module, shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
-    """Raise a `RaectlError` unless these are the names and shapes of a module's parameters and buffers."""
+    """Raise a `RaectlError` unless a module's parameters and buffers have these names and shapes."""
     own = module.state_dict()
     if set(own) != set(shapes):
-        odd = sorted(set(own) ^ set(shapes))[:3]
-        raise RaectlError(f"{where} does not hold this model's weights: {', '.join(odd)} missing or too many")
+        names = ", ".join(sorted(set(own) ^ set(shapes))[:3])
+        raise RaectlError(f"{where} does not hold this model's weights: {names} missing or too many")
     for name, tensor in own.items():
         if tuple(tensor.shape) != shapes[name]:
             raise RaectlError(
@@ -35,7 +35,7 @@ def require_shapes(module: nn.Module, shapes: Mapping[str, tuple[int, ...]], whe
 
 
 def load_module(module: nn.Module, arrays: Mapping[str, np.ndarray], where: str) -> None:
-    """Put arrays into a module, which keeps its device and memory format.
+    """Copy arrays into a module's parameters and buffers.
 
     Raises:
         RaectlError: names, shapes or types are not the module's, or a value is not finite.

@@ -1,1 +1,1 @@
-"""To be described."""
+"""Bayesian optimization of strings in the latent space of a model."""

@@ -1,25 +1,23 @@
-"""Bayesian optimization of an objective in the latent space of strings: what a decoder writes where it promises most.
+"""Bayesian optimization of an objective of strings in the latent space of a model.
 
 Each round fits a sparse Gaussian process (see `surrogate`) to the scores of the data's latents and of all points so
-far, proposes a batch in the box of these latents, and scores the string that each point stands for: the most frequent
-valid one of some draws from the decoder. A round is a function of the checkpoint, the data, the options and the rounds
-before, so that a run that is stopped and goes on proposes the same points.
+far, proposes a batch of points in the bounding box of these latents, and scores the decoded strings: for each point the
+most frequent valid one of several draws. A round is a function of the checkpoint, the data, the options and the rounds
+before it, so a resumed run proposes the same points.
 
     CKPT/optimize/OBJECTIVE-SEED/
-      state.safetensors   the points so far: what a stopped run goes on from; its rename is the transaction
-      trace.jsonl         a line a point: round, string, score, whether it is valid
-      best.txt            score, tab and string, the best first, each once
-      plot.png            the best so far, and all scores
+      state.safetensors   the points so far, which a run resumes from
+      trace.jsonl         a line per point: round, string, score, whether it is valid
+      best.txt            score, tab and string, each once, the best first
+      plot.png            all scores, and the best so far
 
 Reference: Kusner, Paige, Hernández-Lobato, "Grammar Variational Autoencoder", ICML 2017, section 4.4, and its code.
 """
 
 import json
 import math
-from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -29,121 +27,15 @@ from raectl.checkpoint.checkpoint import MODE, Checkpoint
 from raectl.data import Dataset
 from raectl.errors import RaectlError, UsageError
 from raectl.objectives import Objective
+from raectl.optimization.result import OptimizationResult
+from raectl.optimization.settings import FEWEST, Settings
 from raectl.progress import Progress
 from raectl.storage.arrays import read_arrays, write_arrays
-from raectl.storage.atomic import atomic_file, describing_os_errors, remove_temporaries, write_text
+from raectl.storage.atomic import describing_os_errors, remove_temporaries
 from raectl.storage.lock import Lock
 
-_HELD_OUT = 10  # one of so many latents judges the surrogate
-_FEWEST = 20  # latents
-_FINDINGS = ("trace.jsonl", "best.txt", "plot.png")
+_HELD_OUT = 10  # one latent in so many is held out, to evaluate the surrogate
 _NEEDED = ("botorch", "gpytorch", "matplotlib")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How an optimization goes; all but the number of rounds is settled when it begins.
-
-    Arguments:
-        objective: registry name.
-        rounds: in all, also when it goes on.
-        batch: points a round.
-        points: latents of the data that the surrogate sees, at most; chosen by the seed.
-        inducing: points of the surrogate.
-        seed: of everything random.
-
-    Raises:
-        UsageError: a number is out of range, or there is no such objective.
-    """
-
-    objective: str
-    rounds: int = 5
-    batch: int = 50
-    points: int = 5000
-    inducing: int = 200
-    seed: int = 0
-
-    _RANGES: ClassVar[dict[str, tuple[int, int]]] = {
-        "rounds": (1, 10_000),
-        "batch": (1, 10_000),
-        "points": (_FEWEST, 10_000_000),
-        "inducing": (2, 10_000),
-    }
-
-    def __post_init__(self) -> None:
-        registry.check("objective", self.objective)
-        rng.check_seed(self.seed)
-        for name, (low, high) in self._RANGES.items():
-            if not low <= getattr(self, name) <= high:
-                raise UsageError(f"--{name} {getattr(self, name)} is out of range: {low} to {high}")
-
-    def kept(self) -> dict[str, Any]:
-        """What must be as it was for a run to go on."""
-        return {name: value for name, value in asdict(self).items() if name != "rounds"}
-
-
-@dataclass
-class OptimizationResult:
-    """What was found.
-
-    Arguments:
-        path: the directory.
-        settings: as they were asked for.
-        objective: what was sought.
-        worst: what a string that is not valid counts as.
-        data_best: the best score among the data that the surrogate saw.
-        z: (P, d) float64, the points proposed, in their order.
-        strings: P of them, empty where no draw was valid.
-        scores: (P,) float64, NaN where the string is not valid.
-    """
-
-    path: Path
-    settings: Settings
-    objective: Objective
-    worst: float
-    data_best: float
-    z: np.ndarray
-    strings: list[str]
-    scores: np.ndarray
-
-    @property
-    def valid(self) -> float:
-        """Share of the points whose string is valid."""
-        return float(np.isfinite(self.scores).mean())
-
-    @property
-    def counted(self) -> np.ndarray:
-        """(P,): the scores, the worst for what is not valid."""
-        return np.where(np.isnan(self.scores), self.worst, self.scores)
-
-    @property
-    def mean(self) -> float:
-        """Of all points."""
-        return float(self.counted.mean())
-
-    @property
-    def mean_of_others(self) -> float | None:
-        """Of the points that do not score the worst, which is the published average."""
-        others = self.counted[self.counted != self.worst]
-        return float(others.mean()) if len(others) else None
-
-    @property
-    def best_so_far(self) -> np.ndarray:
-        """(P,): the best score of each point and those before it."""
-        best = np.minimum if self.objective.lower_is_better else np.maximum
-        return best.accumulate(self.counted)
-
-    @property
-    def beats_the_data(self) -> bool:
-        """Whether a point has a better score than all of the data that the surrogate saw."""
-        last = self.best_so_far[-1]
-        return bool(last < self.data_best if self.objective.lower_is_better else last > self.data_best)
-
-    def best(self) -> list[tuple[float, str]]:
-        """Scores and strings, the best first, each string once."""
-        found = {text: float(y) for text, y in zip(self.strings, self.scores, strict=True) if np.isfinite(y)}
-        pairs = [(score, text) for text, score in found.items()]
-        return sorted(pairs, key=lambda pair: pair[0], reverse=not self.objective.lower_is_better)
 
 
 def optimize(
@@ -155,18 +47,18 @@ def optimize(
     max_bad: float | None = None,
     progress: Progress | None = None,
 ) -> OptimizationResult:
-    """Look for strings of a good score, or go on looking, and keep them in the checkpoint's directory.
+    """Search for strings with a good score, or resume a search, and store them in the checkpoint's directory.
 
     Arguments:
-        source: data whose latents are scored to begin with; None for the training data.
-        overwrite: begin again where there is something already.
-        max_bad: as `Checkpoint.open_data` takes it.
+        source: data that the surrogate is first fitted to; None for the training data.
+        overwrite: discard an earlier run instead of resuming it.
+        max_bad: as for `Checkpoint.open_data`.
         progress: receives progress.
 
     Raises:
-        UsageError: this was begun with other options.
-        RaectlError: the checkpoint is none of strings, a package is missing, nothing of the data is valid, the state
-            is damaged, or another process writes here.
+        UsageError: the earlier run has other options.
+        RaectlError: the model is not one of strings, a package is missing, too few of the data are valid, the state is
+            damaged, or another process is writing to the checkpoint.
     """
     progress = progress or Progress()
     if not checkpoint.modality.is_drawn:
@@ -180,7 +72,7 @@ def optimize(
         lock.acquire()
         run = _Run(checkpoint, settings, objective, checkpoint.open_data(source, progress, max_bad), progress)
         if not overwrite:
-            run.take_up()
+            run.resume()
         run.score_the_data()
         run.begin(overwrite=overwrite)
         run.go()
@@ -188,14 +80,13 @@ def optimize(
 
 
 class _Run:
-    """One optimization: the scored data, and the points so far."""
+    """An optimization: the scored data, and the points so far."""
 
     def __init__(
         self, checkpoint: Checkpoint, settings: Settings, objective: Objective, dataset: Dataset, progress: Progress
     ) -> None:
         self.checkpoint, self.settings, self.objective, self.progress = checkpoint, settings, objective, progress
-        self.modality = checkpoint.modality
-        self.dataset = dataset
+        self.modality, self.dataset = checkpoint.modality, dataset
         self.identity = {
             "settings": json.dumps(settings.kept(), sort_keys=True),
             "weights": checkpoint.weights,
@@ -206,21 +97,17 @@ class _Run:
         self.result = OptimizationResult(path, settings, objective, math.nan, math.nan, none, [], np.empty(0))
 
     def score_the_data(self) -> None:
-        """What the surrogate knows to begin with."""
-        rows = np.sort(
-            rng.permutation(self.settings.seed, "optimization data", len(self.dataset))[: self.settings.points]
-        )
-        items = np.asarray(self.dataset.items[rows])
+        """Encode and score a random subset of the data, which the surrogate is fitted to."""
+        order = rng.permutation(self.settings.seed, "optimization data", len(self.dataset))
+        items = np.asarray(self.dataset.items[np.sort(order[: self.settings.points])])
         self.progress.note(f"scoring {len(items):,} of {len(self.dataset):,} strings of the data, and encoding them")
-        # Encoded here and not kept: of a million strings, only these few thousand are looked at.
         scores = self.objective(self.modality.shown(items).tolist())
         z = self.checkpoint.encode(items).double().cpu().numpy()
         known = np.isfinite(scores)
-        if known.sum() < _FEWEST:
+        if known.sum() < FEWEST:
             message = f"{int(known.sum())} of {len(z)} strings of the data have a score: too few to learn from"
-            raise RaectlError(
-                message, f"other --data, or another --objective: {', '.join(registry.names('objective'))}"
-            )
+            hint = f"other --data, or another --objective: {', '.join(registry.names('objective'))}"
+            raise RaectlError(message, hint)
         self.low, self.high = z.min(axis=0), z.max(axis=0)
         if not (self.high > self.low).any() or not np.isfinite(z).all():
             message = f"{self.checkpoint.directory.path} encodes all these strings alike: there is nothing to search"
@@ -232,11 +119,11 @@ class _Run:
 
     @property
     def state(self) -> Path:
-        """The file of the points so far."""
+        """The file that a run resumes from."""
         return self.result.path / "state.safetensors"
 
-    def take_up(self) -> None:
-        """The points of a run that was stopped, if there is one."""
+    def resume(self) -> None:
+        """Read the points of an earlier run, if there is one."""
         self.checkpoint.directory.require_own()
         if not self.state.exists():
             return
@@ -245,24 +132,24 @@ class _Run:
         except RaectlError as error:
             raise RaectlError(error.message, "begin again: --overwrite") from error
         if metadata != self.identity:
-            parts = [name for name in self.identity if metadata.get(name) != self.identity[name]]
-            message = f"{self.result.path} was begun with other {', '.join(parts)}"
+            changed = [name for name in self.identity if metadata.get(name) != self.identity[name]]
+            message = f"{self.result.path} was begun with other {', '.join(changed)}"
             raise UsageError(message, "begin again: --overwrite; or keep it and choose another --seed")
-        self._take_up(arrays)
+        self._read_state(arrays)
         done = len(self.result.strings) // self.settings.batch
         self.progress.note(f"going on after round {done} of {max(done, self.settings.rounds)}")
 
     def begin(self, *, overwrite: bool) -> None:
-        """Make the directory, or clear it."""
+        """Create the directory; with `overwrite`, delete the files of an earlier run."""
         self.checkpoint.directory.require_own()
         path = self.result.path
         with describing_os_errors(path):
             path.mkdir(parents=True, exist_ok=True)
             remove_temporaries(path)
-            for name in (self.state.name, *_FINDINGS) if overwrite else ():
+            for name in (self.state.name, *OptimizationResult.FILES) if overwrite else ():
                 (path / name).unlink(missing_ok=True)
 
-    def _take_up(self, arrays: dict[str, np.ndarray]) -> None:
+    def _read_state(self, arrays: dict[str, np.ndarray]) -> None:
         try:
             z, scores, text = arrays["z"], arrays["scores"], arrays["strings"]
             strings = json.loads(text.tobytes())
@@ -271,29 +158,26 @@ class _Run:
                 raise ValueError("sizes differ")
             if type(strings) is not list or not all(isinstance(t, str) for t in strings):
                 raise ValueError("strings are expected")
-            if (
-                scores.dtype != np.float64
-                or z.dtype != np.float64
-                or np.isinf(scores).any()
-                or not np.isfinite(z).all()
-            ):
+            if {scores.dtype, z.dtype} != {np.dtype(np.float64)} or np.isinf(scores).any() or not np.isfinite(z).all():
                 raise ValueError("finite numbers are expected")
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise RaectlError(f"{self.state} is damaged: {error}", "begin again: --overwrite") from error
         self.result.z, self.result.strings, self.result.scores = z, strings, scores
 
     def go(self) -> None:
-        """All rounds that are left."""
+        """Run the remaining rounds."""
         batch = self.settings.batch
         for number in range(len(self.result.strings) // batch + 1, self.settings.rounds + 1):
             self._round(number)
-            self._write_state()
-            self._write_findings()
+            text = np.frombuffer(json.dumps(self.result.strings).encode(), np.uint8)
+            arrays = {"z": self.result.z, "scores": self.result.scores, "strings": text}
+            write_arrays(self.state, arrays, self.identity)
+            self.result.write_files()
             recent = self.result.scores[-batch:]
             valid, best = np.isfinite(recent).mean(), self.result.best()
             shown = f"best {best[0][0]:.4g}  {best[0][1]}" if best else "none is valid"
             self.progress.note(f"round {number}/{self.settings.rounds}  valid {valid:.2f}  {shown}")
-        self._write_findings()  # also where a killed process wrote its state and no more
+        self.result.write_files()  # an interrupted process may have written its state only
 
     def _round(self, number: int) -> None:
         from raectl.optimization.surrogate import SparseGP, propose
@@ -304,15 +188,13 @@ class _Run:
         scores = np.concatenate([self.data_scores, result.counted])
         center, scale = scores.mean(), scores.std() or 1.0
         y = torch.from_numpy((scores - center) / scale * (-1 if self.objective.lower_is_better else 1))
-        kept = torch.arange(len(z)) % _HELD_OUT != 0
-        kept[len(self.data_z) :] = True
+        train = torch.arange(len(z)) % _HELD_OUT != 0
+        train[len(self.data_z) :] = True
         self.progress.update(f"round {number}: fitting", number - 1, settings.rounds)
-        model = SparseGP(z[kept], y[kept], min(settings.inducing, int(kept.sum())), settings.seed)
-        error = float((model.mean(z[~kept]) - y[~kept]).square().mean().sqrt())
-        spread = float(y[~kept].std())
-        self.progress.note(
-            f"held-out scores are predicted to {error * scale:.3g}; their deviation is {spread * scale:.3g}"
-        )
+        model = SparseGP(z[train], y[train], min(settings.inducing, int(train.sum())), settings.seed)
+        error = scale * float((model.mean(z[~train]) - y[~train]).square().mean().sqrt())
+        deviation = scale * float(y[~train].std())
+        self.progress.note(f"held-out scores: root mean square error {error:.3g}, standard deviation {deviation:.3g}")
         self.progress.update(f"round {number}: proposing", number - 1, settings.rounds)
         found = propose(model, settings.batch, settings.seed, len(result.strings)).numpy() * span + self.low
         strings = self._decode(found, len(result.strings))
@@ -322,7 +204,7 @@ class _Run:
         result.scores = np.concatenate([result.scores, np.where(np.isinf(scores), np.nan, scores)])
 
     def _decode(self, z: np.ndarray, start: int) -> list[str]:
-        """The string that each latent stands for: the most frequent valid one of some draws, or an empty one."""
+        """The most frequent valid string of several draws from each latent's decoding; empty if no draw is valid."""
         seed, objective = self.settings.seed, self.objective
         modes = [
             self.modality.mode(x_hat, objective.draws, rng.torch_generator(seed, MODE, index), objective.is_valid)
@@ -330,43 +212,3 @@ class _Run:
         ]
         strings: list[str] = self.modality.shown(np.stack(modes)).tolist()
         return strings
-
-    def _write_state(self) -> None:
-        result = self.result
-        text = np.frombuffer(json.dumps(result.strings).encode(), np.uint8)
-        write_arrays(self.state, {"z": result.z, "scores": result.scores, "strings": text}, self.identity)
-
-    def _write_findings(self) -> None:
-        result = self.result
-        lines = [
-            {
-                "round": index // self.settings.batch + 1,
-                "string": text,
-                "score": None if np.isnan(score) else float(score),
-                "valid": bool(np.isfinite(score)),
-            }
-            for index, (text, score) in enumerate(zip(result.strings, result.scores, strict=True))
-        ]
-        write_text(result.path / "trace.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-        write_text(result.path / "best.txt", "".join(f"{score:.6f}\t{text}\n" for score, text in result.best()))
-        _plot(result, result.path / "plot.png")
-
-
-def _plot(result: OptimizationResult, path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot(
-        xlabel="points proposed", ylabel=f"{result.settings.objective}, {_direction(result.objective)} is better"
-    )
-    numbers = np.arange(1, len(result.strings) + 1)
-    axes.scatter(numbers, result.scores, s=8, color="0.7", label="each")
-    axes.plot(numbers, result.best_so_far, color="tab:blue", drawstyle="steps-post", label="best so far")
-    axes.axhline(result.data_best, color="tab:orange", linestyle=":", label="best of the data")
-    axes.legend()
-    with atomic_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
-
-
-def _direction(objective: Objective) -> str:
-    return "lower" if objective.lower_is_better else "higher"

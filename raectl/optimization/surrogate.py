@@ -1,17 +1,17 @@
-"""A sparse Gaussian process of scores over latents, and batches of latents that promise an improvement on it.
+"""A sparse Gaussian process (GP) of scores over latents, and batches of points of high expected improvement.
 
     y = f(z) + noise,   f ~ GP(0, s^2 exp(-1/2 sum_j (z_j - z'_j)^2 / l_j^2)),   noise ~ N(0, sigma^2)
 
-f is known through its values at M inducing points. The variational posterior of these is the optimal one in closed
-form, so that only l, s, sigma and the points themselves are learned, by L-BFGS on the bound
+f is approximated by its values at M inducing points, whose optimal variational posterior is known in closed form.
+l, s, sigma and the inducing points are optimized by L-BFGS on the bound
 
     log N(y | 0, Q + sigma^2 I) - tr(K - Q) / (2 sigma^2),   Q = K_xm K_mm^-1 K_mx
 
-A batch is chosen one point after the other, by the logarithm of the expected improvement on the largest mean at a
-point already seen. A chosen point is taken to score its mean, which leaves the mean as it is and lowers the variance.
+The points of a batch are chosen one after the other, by the logarithm of the expected improvement on the largest mean
+at a training point. A chosen point is assumed to score its mean ("kriging believer"), which reduces the variance
+around it.
 
-gpytorch has the same bound (`InducingPointKernel`), but takes many times as long to maximize it, so it serves with its
-distributions, and its kernel as the tests' oracle; botorch with the improvement and its maximization.
+gpytorch's `InducingPointKernel` has the same bound, but is many times slower; the tests compare with it.
 
 References: Titsias, "Variational Learning of Inducing Variables in Sparse Gaussian Processes", AISTATS 2009, equation
 9; Ament, Daulton, Eriksson, Balandat, Bakshy, "Unexpected Improvements to Expected Improvement for Bayesian
@@ -35,21 +35,21 @@ from raectl import rng
 
 _JITTER = 1e-6  # share of s^2 added to K_mm's diagonal
 _ITERATIONS = 50  # of L-BFGS on the bound
-_TRIED = 2000  # points that are tried before the best is refined
-_BEST, _REACH = 20, 0.1  # of the points seen, and how far around them half of the batch is sought, in sides of the box
+_CANDIDATES = 2000  # random points, of which the best is refined by gradient ascent
+_BEST, _REACH = 20, 0.1  # half of the points are near one of so many best points: at most so far, in sides of the cube
 _REFINEMENTS = 150  # iterations
-_LEAST = 1e-10  # variance, below which gpytorch warns
-_START = -1.0  # log sigma
+_MIN_VARIANCE = 1e-10  # gpytorch warns below
+_INITIAL_LOG_SIGMA = -1.0
 
 
 class SparseGP(Model):
-    """The process, fitted.
+    """The GP, fitted to training points.
 
     Arguments:
         z: (N, d) float64, in the unit cube or near it.
         y: (N,) float64, standardized; more is better.
         inducing: M; at most N.
-        seed: of the choice of the first inducing points among z.
+        seed: of the choice of the initial inducing points among z.
     """
 
     def __init__(self, z: Tensor, y: Tensor, inducing: int, seed: int = 0) -> None:
@@ -57,17 +57,15 @@ class SparseGP(Model):
         self.z, self.y = z, y
         rows = rng.permutation(seed, "inducing points", len(z))[:inducing]
         d = z.shape[1]
-        # A length at which neighbours at a typical distance within the cube are related, whatever d is.
-        start = (z.std(dim=0).mean() * math.sqrt(d)).log()
-        self.log_length = torch.full((d,), float(start), dtype=z.dtype).requires_grad_()
+        log_length = (z.std(dim=0).mean() * math.sqrt(d)).log()  # typical distances scale with sqrt(d)
+        self.log_length = torch.full((d,), float(log_length), dtype=z.dtype).requires_grad_()
         self.log_scale = torch.zeros((), dtype=z.dtype).requires_grad_()
-        self.log_sigma = torch.full((), _START, dtype=z.dtype).requires_grad_()
+        self.log_sigma = torch.full((), _INITIAL_LOG_SIGMA, dtype=z.dtype).requires_grad_()
         self.inducing = z[rows].clone().requires_grad_()
         self._fit()
         with torch.no_grad():
             self._l, a, self._lb = self._factors()
-            sigma = self.log_sigma.exp()
-            self._c = torch.linalg.solve_triangular(self._lb, (a @ y)[:, None] / sigma, upper=False)
+            self._c = self._solve(self._lb, a)
         self.pending = z.new_empty(0, d)
 
     @property
@@ -77,7 +75,7 @@ class SparseGP(Model):
 
     @property
     def batch_shape(self) -> torch.Size:
-        """That of one process."""
+        """Empty: a single GP."""
         return torch.Size()
 
     def kernel(self, a: Tensor, b: Tensor) -> Tensor:
@@ -87,7 +85,7 @@ class SparseGP(Model):
         return (2 * self.log_scale - squares.clamp_min(0) / 2).exp()
 
     def _factors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """L, A and the root of B, with K_mm = L L^T, A = L^-1 K_mx / sigma and B = I + A A^T."""
+        """L, A and L_B, with K_mm = L L^T, A = L^-1 K_mx / sigma and I + A A^T = L_B L_B^T."""
         eye = torch.eye(len(self.inducing), dtype=self.z.dtype)
         jitter = _JITTER * (2 * self.log_scale).exp() * eye
         l = torch.linalg.cholesky(self.kernel(self.inducing, self.inducing) + jitter)  # noqa: E741
@@ -95,11 +93,15 @@ class SparseGP(Model):
         a = torch.linalg.solve_triangular(l, k, upper=False) / self.log_sigma.exp()
         return l, a, torch.linalg.cholesky(eye + a @ a.T)
 
+    def _solve(self, lb: Tensor, a: Tensor) -> Tensor:
+        """L_B^-1 A y / sigma: (M, 1)."""
+        solution: Tensor = torch.linalg.solve_triangular(lb, (a @ self.y)[:, None] / self.log_sigma.exp(), upper=False)
+        return solution
+
     def bound(self) -> Tensor:
         """The bound on log p(y): (), in nats."""
         _, a, lb = self._factors()
-        n, sigma = len(self.y), self.log_sigma.exp()
-        c = torch.linalg.solve_triangular(lb, (a @ self.y)[:, None] / sigma, upper=False)
+        n, sigma, c = len(self.y), self.log_sigma.exp(), self._solve(lb, a)
         likelihood = -n / 2 * math.log(2 * math.pi) - n * self.log_sigma - lb.diagonal().log().sum()
         likelihood = likelihood - (self.y @ self.y) / (2 * sigma**2) + (c * c).sum() / 2
         bound: Tensor = likelihood - (n * (2 * self.log_scale).exp() / sigma**2 - (a * a).sum()) / 2
@@ -115,7 +117,7 @@ class SparseGP(Model):
             optimizer.zero_grad()
             try:
                 value = -self.bound() / len(self.y)
-            except torch.linalg.LinAlgError:  # type: ignore[attr-defined] # too long a step
+            except torch.linalg.LinAlgError:  # type: ignore[attr-defined] # the step was too long
                 return torch.full((), math.inf, dtype=self.z.dtype)
             if value.item() < least:
                 least, best = value.item(), [v.detach().clone() for v in learned]
@@ -123,22 +125,22 @@ class SparseGP(Model):
             return value
 
         optimizer.step(loss)  # type: ignore[no-untyped-call]
-        for value, kept in zip(learned, best, strict=True):
-            value.requires_grad_(False).copy_(kept)
+        for value, optimum in zip(learned, best, strict=True):
+            value.requires_grad_(False).copy_(optimum)
 
     def mean(self, z: Tensor) -> Tensor:
-        """The mean at latents: (..., N, d) => (..., N)."""
+        """The posterior mean of f: (..., N, d) => (..., N)."""
         mean: Tensor = (self._projected(z)[1] @ self._c)[..., 0]
         return mean
 
     def _projected(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The rows v and w with which cov(z, z') = k(z, z') - v v' + w w': twice (..., N, M)."""
+        """v and w, (..., N, M) each, for which the posterior covariance is k(z, z') - v v'^T + w w'^T."""
         k = self.kernel(z, self.inducing)
         v = torch.linalg.solve_triangular(self._l.T, k, upper=True, left=False)
         return v, torch.linalg.solve_triangular(self._lb.T, v, upper=True, left=False)
 
     def posterior(self, X: Tensor, *_: object, **__: object) -> GPyTorchPosterior:
-        """Of f at single points, the pending ones taken for seen: (B, 1, d)."""
+        """The posterior of f at single points X: (B, 1, d), given that each pending point scores its mean."""
         x = X.squeeze(-2)
         v, w = self._projected(x)
         variance = (2 * self.log_scale).exp() - (v * v).sum(-1) + (w * w).sum(-1)
@@ -150,17 +152,17 @@ class SparseGP(Model):
             root = torch.linalg.solve_triangular(torch.linalg.cholesky(among).T, across, upper=True, left=False)
             variance = variance - (root * root).sum(-1)
         mean = w @ self._c
-        return GPyTorchPosterior(MultivariateNormal(mean, variance.clamp_min(_LEAST)[..., None, None]))
+        return GPyTorchPosterior(MultivariateNormal(mean, variance.clamp_min(_MIN_VARIANCE)[..., None, None]))
 
 
 def propose(model: SparseGP, batch: int, seed: int, start: int) -> Tensor:
-    """Points of the unit cube to look at next: (batch, d), a function of the model, the seed and `start`.
+    """A batch of points of the unit cube: (batch, d), a function of the model, the seed and `start`.
 
-    Every other point is sought in all of the cube, the rest near the best points seen: nearly all of a cube of many
-    dimensions is far from any data, where a decoder writes little of use, and the process knows nothing.
+    Every other point is searched for near one of the best training points, the others in the whole cube, which in many
+    dimensions is mostly far from any data.
 
     Arguments:
-        start: how many points were proposed before.
+        start: number of points proposed before.
     """
     best = model.mean(model.z).max()
     top = model.z[model.y.topk(min(_BEST, len(model.y))).indices]
@@ -169,12 +171,12 @@ def propose(model: SparseGP, batch: int, seed: int, start: int) -> Tensor:
         if index % 2:
             center = top[index // 2 % len(top)]
             low, high = (center - _REACH).clamp(0, 1), (center + _REACH).clamp(0, 1)
-        uniform = torch.from_numpy(np.ascontiguousarray(rng.uniforms(seed, index * _TRIED, _TRIED, len(low))))
-        tried = (low + (high - low) * uniform)[:, None]
+        u = rng.uniforms(seed, index * _CANDIDATES, _CANDIDATES, len(low))
+        candidates = (low + (high - low) * torch.from_numpy(np.ascontiguousarray(u)))[:, None]
         improvement = LogExpectedImprovement(model, best)
         with torch.no_grad():
-            first = tried[improvement(tried).argmax()][None]
-        with warnings.catch_warnings(record=True):  # a search that ended early: any point will do
+            first = candidates[improvement(candidates).argmax()][None]
+        with warnings.catch_warnings(record=True):  # ignore warnings that the maximization ended early
             warnings.simplefilter("always", BotorchWarning)  # as botorch sets it itself
             found, _ = gen_candidates_scipy(first, improvement, low, high, options={"maxiter": _REFINEMENTS})
         model.pending = torch.cat([model.pending, found[0].detach()])

@@ -78,7 +78,7 @@ def test_log_prob_is_the_change_of_variables(fitted):
     q = torch.distributions.MultivariateNormal(mean, covariance)
 
     def normalised(row):
-        return fitted._carry(fitted._whiten(row[None]))[0, :-1]
+        return fitted._transform(fitted._whiten(row[None]))[0, :-1]
 
     for row, log_prob in zip(z, fitted.log_prob(z), strict=True):
         log_det = torch.linalg.slogdet(torch.autograd.functional.jacobian(normalised, row)).logabsdet
@@ -88,7 +88,7 @@ def test_log_prob_is_the_change_of_variables(fitted):
 
 def test_sampling_inverts_the_map(fitted):
     z = fitted.sample(300, seed=4)
-    back = fitted._carry(fitted._whiten(z))[:, :-1].detach()
+    back = fitted._transform(fitted._whiten(z))[:, :-1].detach()
     torch.testing.assert_close(back, torch.from_numpy(fitted._base.draw(4, 0, 300)), rtol=0, atol=2e-3)
 
 

@@ -40,8 +40,8 @@ def demo(
     say("  " + command("raectl", "train", "--data", _SOURCE, *shape, "--epochs", EPOCHS, "--out", out))
     with TerminalProgress() as progress:
         checkpoint = train(config, _SOURCE, out, overwrite=former, progress=progress)
-        say("  " + command("raectl", "fit-density", out, "--components", 10))
-        fit = checkpoint.fit_density("gmm", components=10, seed=seed)
+        say("  " + command("raectl", "fit-density", out))
+        fit = checkpoint.fit_density(seed=seed, progress=progress)
         samples, pairs = out / "samples.png", out / "reconstructions.png"
         say("  " + command("raectl", "sample", out, "-n", 64, "-o", samples))
         write_samples(out, samples, 64, seed=seed)

@@ -1,1 +1,1 @@
-"""To be described."""
+"""Mixtures of normal and of Student's t densities, fitted by expectation maximization."""

@@ -1,20 +1,32 @@
-"""What every mixture of normal densities shares, however it is fitted: options, arrays, sampling and density."""
+"""Base class of mixture densities: options, arrays, sampling and log-density."""
+
+import math
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from raectl.densities.base import Arrays, Density, check_integer, check_positive
 from raectl.densities.covariance import COVARIANCES
+from raectl.densities.mixtures.em import EMResult
 from raectl.densities.mixtures.parameters import MixtureParameters
 from raectl.errors import RaectlError, UsageError
 
 
 class Mixture(Density):
-    """p(z) = sum_k w_k N(z; mu_k, Sigma_k). A subclass writes `_fit`, which sets `_mixture`."""
+    """p(z) = sum_k w_k N(z; mu_k, Sigma_k). A subclass defines `_fit`, which sets `_mixture`."""
 
     _mixture: MixtureParameters
 
-    def __init__(self, components: int, covariance: str, max_iter: int, tol: float, reg_covar: float) -> None:
+    def __init__(
+        self,
+        *,
+        components: int = 10,
+        covariance: str = "full",
+        max_iter: int = 200,
+        tol: float = 1e-3,
+        reg_covar: float = 1e-6,
+    ) -> None:
         super().__init__()
         self.components = check_integer("components", components, 1)
         if not isinstance(covariance, str) or covariance not in COVARIANCES:
@@ -27,17 +39,25 @@ class Mixture(Density):
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         shape = self._kind.file_shape(self.components, self.dim)
-        mixture = self._mixture
         return {
-            "weights": mixture.weights.numpy().copy(),
-            "means": mixture.means.numpy().copy(),
-            "covariances": mixture.covariances.numpy().reshape(shape).copy(),
+            "weights": self._mixture.weights.numpy().copy(),
+            "means": self._mixture.means.numpy().copy(),
+            "covariances": self._mixture.covariances.numpy().reshape(shape).copy(),
         }
 
     def _check_enough(self, n: int) -> None:
         if n < self.components:
             hint = f"use --components {n} or fewer"
             raise RaectlError(f"--components {self.components} is more than the {n} latents", hint)
+
+    def _report(self, result: EMResult[Any], n: int, d: int, extra: int = 0) -> None:
+        """Set `stats`, with `extra` parameters per component, and add a notice if EM did not converge."""
+        k = self.components
+        parameters = k * d + k - 1 + self._kind.parameters(k, d) + k * extra
+        bic = parameters * math.log(n) - 2 * n * result.history[-1]
+        self.stats = result.stats | {"parameters": parameters, "bic": bic}
+        if not result.converged:
+            self.notices.append(f"EM did not converge in {self.max_iter} iterations: raise max_iter, or tol")
 
     def _width(self) -> int:
         return self.components * self.dim

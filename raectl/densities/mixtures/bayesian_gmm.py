@@ -1,4 +1,4 @@
-"""A mixture of normal densities under a Dirichlet process, which leaves components empty that it does not need."""
+"""A Bayesian Gaussian mixture: a Dirichlet process prior leaves superfluous components empty."""
 
 import warnings
 
@@ -10,18 +10,18 @@ from raectl.errors import RaectlError
 
 
 class BayesianGMM(Mixture):
-    """p(z) = sum_k E[w_k] N(z; E[mu_k], E[Sigma_k]), the expectations those of a variational posterior.
+    """p(z) = sum_k E[w_k] N(z; E[mu_k], E[Sigma_k]), expectations under a variational posterior.
 
-    The prior of the weights is a Dirichlet process of concentration 1 / K; scikit-learn's `BayesianGaussianMixture`
-    fits it, with its other priors at their defaults. The paper's code calls this GMM_Dirichlet.
+    The prior of the weights is a Dirichlet process of concentration 1 / K. Fitted by scikit-learn's
+    `BayesianGaussianMixture` with its default priors otherwise; GMM_Dirichlet in the paper's code.
 
     Reference: Blei, Jordan, "Variational Inference for Dirichlet Process Mixtures", Bayesian Analysis 1, 2006.
 
     Arguments:
-        components: K, the most there can be.
+        components: K, an upper bound on the components in use.
         covariance: full, tied, diag or spherical.
         max_iter: at most this many iterations.
-        tol: converged when an iteration gains less on the variational bound per latent, in nats.
+        tol: converged when an iteration raises the variational bound per latent by less, in nats.
         reg_covar: added to the variances, in the latents' units squared.
 
     Example:
@@ -41,7 +41,7 @@ class BayesianGMM(Mixture):
         tol: float = 1e-3,
         reg_covar: float = 1e-6,
     ) -> None:
-        super().__init__(components, covariance, max_iter, tol, reg_covar)
+        super().__init__(components=components, covariance=covariance, max_iter=max_iter, tol=tol, reg_covar=reg_covar)
 
     def _fit(self, z: Tensor, seed: int) -> None:
         from sklearn.exceptions import ConvergenceWarning
@@ -60,9 +60,9 @@ class BayesianGMM(Mixture):
             weight_concentration_prior=1 / self.components,
             random_state=seed & 0xFFFFFFFF,  # NumPy's legacy generator takes 32 bits
         )
-        # One thread for k-means, whose threads would add their partial sums in whatever order they finish.
+        # One thread: k-means adds the partial sums of its threads in the order in which they finish.
         with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
-            warnings.simplefilter("ignore", ConvergenceWarning)  # said by a notice, below
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a notice says so, below
             fitted.fit(z.double().numpy())
         self._mixture = MixtureParameters.from_arrays(self._kind, fitted.weights_, fitted.means_, fitted.covariances_)
         self.stats = {

@@ -1,4 +1,4 @@
-"""How many components? The number under which latents that were not fitted are likeliest."""
+"""Choice of the number of mixture components by held-out log-likelihood."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from raectl.densities.mixtures.gmm import GMM
 from raectl.errors import RaectlError
 
 CANDIDATES = (1, 2, 5, 10, 20, 50, 100, 200)
-_PATIENCE = 2  # worse candidates in a row before larger ones are given up
+_PATIENCE = 2  # worse candidates in a row that end the search
 
 
 def choose_components(
@@ -20,7 +20,7 @@ def choose_components(
     kind: type[Mixture] = GMM,
     **options: Any,
 ) -> tuple[Mixture, list[dict[str, float]]]:
-    """Fit mixtures of growing size and keep the one with the highest log-likelihood of the held-out latents.
+    """Fit mixtures of increasing size and return the one with the highest held-out log-likelihood.
 
     Candidates above the number of training latents are skipped; two worse ones in a row end the search.
 
@@ -28,18 +28,18 @@ def choose_components(
     Computing 10, 2000 (there with many splits; here one).
 
     Arguments:
-        train_z: (N, d), fitted to.
-        val_z: (M, d), disjoint from them.
+        train_z: (N, d), training latents.
+        val_z: (M, d), held-out latents.
         seed: as for `GMM.fit`.
         candidates: numbers of components, increasing.
-        kind: the mixture to fit.
+        kind: the mixture's class.
         options: its other options.
 
     Returns:
-        The chosen mixture, and a row for each one tried: components, train and heldout (nats per dimension), bic.
+        The mixture, and a row for each candidate tried: components, train and heldout (nats per dimension), bic.
 
     Raises:
-        RaectlError: no candidate is within the number of latents, or the latents cannot be used.
+        RaectlError: all candidates exceed the number of latents, or the latents are invalid.
 
     Example:
         >>> gmm, table = choose_components([[0.0], [0.1], [9.0], [9.1]], [[0.05], [9.05]], candidates=(1, 2))

@@ -1,21 +1,21 @@
-"""Expectation maximization for mixtures of normals, in one pass over the data per iteration.
+"""Expectation maximization (EM) for Gaussian mixtures, in one pass over the data per iteration.
 
     E:  r_nk = w_k N(x_n; mu_k, Sigma_k) / sum_j w_j N(x_n; mu_j, Sigma_j)
     M:  n_k = sum_n r_nk     mu_k = sum_n r_nk x_n / n_k     Sigma_k = sum_n r_nk (x_n - mu_k)(x_n - mu_k)^T / n_k
 
 References: Bishop, "Pattern Recognition and Machine Learning", 2006, equations 9.23 to 9.26. Bradley, Fayyad, Reina,
-"Scaling EM Clustering to Large Databases", Microsoft Research MSR-TR-98-35, 1998 (parts of the data before all).
+"Scaling EM Clustering to Large Databases", Microsoft Research MSR-TR-98-35, 1998 (subsets of the data first).
 
-The sums of the M-step are taken over the whitened residuals y = L^-1 (x - mu) that the E-step has just computed for a
-chunk of rows, so neither responsibilities nor a second copy of the data are ever held:
+The M-step sums over the whitened residuals y = L^-1 (x - mu) of the E-step, chunk by chunk, so neither the N x K
+responsibilities nor a copy of the data are in memory:
 
     m_k = sum_n r_nk y_nk / n_k     mu_k += L_k m_k     Sigma_k = L_k (sum_n r_nk y_nk y_nk^T / n_k - m_k m_k^T) L_k^T
 
-Products run in the data's type (float32 for latents), sums over chunks and everything of size K in float64.
-Each dimension is first shifted and scaled to mean 0 and standard deviation 1 (spherical: one scale for all).
+Products are taken in the data's type (float32 for latents), sums over chunks and tensors of size K in float64.
+Dimensions are standardized first: mean 0 and standard deviation 1 (spherical: one scale for all).
 
-Most iterations run on a part of the rows, as many as fix the parameters roughly, then on four times as many, and so on;
-the last ones, to the same tolerance, on all rows. What is found is a fixed point of EM on all of them.
+EM first converges on a subset of the rows, then on subsets four times as large each, last on all rows, each time to
+the same tolerance. The result is a fixed point of EM on all rows.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,17 +32,18 @@ from raectl.densities.mixtures.parameters import MixtureParameters
 from raectl.densities.standardizer import Standardizer
 from raectl.rng import torch_generator
 
-_NEGLIGIBLE = -40.0  # log of a responsibility taken as 0: products of float32's subnormal numbers are many times slower
-_KMEANS_ROWS = 2**13  # at least; and 64 for each component, 256 for each dimension
-_PART_ROWS = 2**12  # of the first part at least; and 8 for each of the K d numbers in the means
-_PART_NUMBERS = 2**22  # in a part at most, as it is a copy: 16 MiB of float32
+_NEGLIGIBLE = -40.0  # log responsibilities below count as -inf: products of subnormal numbers are very slow
+_KMEANS_ROWS = 2**13  # at least; and at least 64 per component, 256 per dimension
+_PART_ROWS = 2**12  # size of the first subset at least; and at least 8 K d
+TINY_COUNT = 10 * torch.finfo(torch.float64).eps  # added to counts, so that an empty component keeps its mean
+_PART_NUMBERS = 2**22  # in a subset at most, since it is a copy: 16 MiB of float32
 
 State = TypeVar("State")
 
 
 @dataclass(frozen=True)
 class Sums:
-    """What one pass over the data leaves: log-likelihood, sum r (K,), sum r y (K, d), sum r y y^T (as `Covariance`)."""
+    """Sums of an E-step over rows: log-likelihood, r (K,), r y (K, d), r y y^T (stored shape of the covariance)."""
 
     log_likelihood: float
     counts: Tensor
@@ -52,9 +53,9 @@ class Sums:
 
 @dataclass(frozen=True)
 class EMResult(Generic[State]):
-    """Where EM ended, the mean log-likelihood per row of its start and after each M-step on all rows.
+    """The final state, and the mean log-likelihood per row at the start and after each M-step on all rows.
 
-    `on_parts` counts the M-steps on parts of the rows before.
+    `on_parts` counts the M-steps on subsets of the rows.
     """
 
     state: State
@@ -64,7 +65,7 @@ class EMResult(Generic[State]):
 
     @property
     def stats(self) -> dict[str, float | int | bool | str]:
-        """Iterations, convergence and log-likelihood, as a density's report holds them."""
+        """Iterations, convergence and log-likelihood, for `Density.stats`."""
         return {
             "iterations": len(self.history) - 1,
             "iterations_on_parts": self.on_parts,
@@ -74,13 +75,13 @@ class EMResult(Generic[State]):
 
 
 def e_step(z: Tensor, standardizer: Standardizer, mixture: MixtureParameters, *, hard: bool = False) -> Sums:
-    """One pass over the data: E-step and the sums of the M-step, chunk by chunk.
+    """The E-step and the sums that the M-step needs, in one pass over the data.
 
     Arguments:
         z: (N, d).
-        standardizer: the units in which `mixture` is given.
-        mixture: the current one.
-        hard: give each row wholly to its likeliest component, as k-means does.
+        standardizer: of z.
+        mixture: the current parameters, in standardized units.
+        hard: assign each row to its likeliest component, as k-means does.
     """
     k, d = mixture.means.shape
     whiten = mixture.kind.whitener(mixture.means, mixture.factors, z.dtype)
@@ -103,27 +104,28 @@ def e_step(z: Tensor, standardizer: Standardizer, mixture: MixtureParameters, *,
 
 
 def root_responsibilities(joint: Tensor, total: Tensor) -> Tensor:
-    """sqrt(r) from the log of the joint density (n, K) and of its sum (n, 1), 0 where it is negligible."""
+    """sqrt(r) from log p(x, k) (n, K) and log p(x) (n, 1); 0 where it is negligible. (n, K)."""
     return threshold((joint - total).mul_(0.5), _NEGLIGIBLE / 2, -torch.inf, inplace=True).exp_()
 
 
-def m_step(mixture: MixtureParameters, sums: Sums, ridge: float) -> MixtureParameters:
-    """The M-step: the mixture that fits the responsibilities behind `sums`, with `ridge` added to the variances."""
+def m_step(mixture: MixtureParameters, sums: Sums, ridge: float, members: Tensor | None = None) -> MixtureParameters:
+    """The M-step, with `ridge` added to the variances; weights proportional to `members` (K,), or to the counts."""
     kind = mixture.kind
     k, d = mixture.means.shape
-    counts = sums.counts + 10 * torch.finfo(torch.float64).eps  # an empty component keeps its mean
+    counts = sums.counts + TINY_COUNT
     covariances = kind.refit(mixture.factors, counts, sums.first, sums.scatter)
     covariances = covariances + kind.diagonal(torch.full((d,), ridge, dtype=torch.float64), k)
     means = mixture.means + kind.shift(mixture.factors, sums.first / counts[:, None])
-    weights = counts / counts.sum()
+    weights = counts if members is None else members + TINY_COUNT
+    weights = weights / weights.sum()
     try:
         return MixtureParameters(kind, weights, means, covariances)
-    except SingularError:  # a component that collapsed within one step, by float32's rounding
+    except SingularError:  # a component collapsed within one step, by float32's rounding
         return MixtureParameters(kind, weights, means, kind.floor(covariances, ridge))
 
 
 def some_rows(z: Tensor, rows: int, seed: int) -> Tensor:
-    """Rows of z in their order, one drawn from each of that many equal stretches; all of them if there are no more.
+    """A random subset of z's rows in their order, one from each of `rows` equal intervals; all if there are no more.
 
     Example:
         >>> (some_rows(torch.arange(6), 3, seed=0) // 2).tolist()
@@ -137,15 +139,14 @@ def some_rows(z: Tensor, rows: int, seed: int) -> Tensor:
 
 
 def kmeans_start(z: Tensor, standardizer: Standardizer, kind: Covariance, k: int, seed: int) -> MixtureParameters:
-    """K-means on standardized rows: its centres at equal weights, with the identity in the data's units as covariances.
+    """K-means centres at equal weights, in standardized units, with covariances that are spherical in z's units.
 
-    The centres are those of at most max(8192, 64 K, 256 d) rows chosen by the seed: they only start EM, which sees all
-    rows, but a poor start ends in a poor mixture.
+    K-means runs on a random subset of max(8192, 64 K, 256 d) rows at most.
     """
-    chosen = some_rows(z, max(_KMEANS_ROWS, 64 * k, 256 * z.shape[1]), seed)
-    # One scale for all dimensions changes no distance's rank; it keeps squares within float32.
+    subset = some_rows(z, max(_KMEANS_ROWS, 64 * k, 256 * z.shape[1]), seed)
+    # One scale for all dimensions preserves the order of distances and keeps squares within float32.
     usual = standardizer.scale.square().mean().sqrt()
-    x = (chosen.clone() if chosen is z else chosen).sub_(standardizer.centre.to(z.dtype)).div_(usual.to(z.dtype))
+    x = (subset.clone() if subset is z else subset).sub_(standardizer.centre.to(z.dtype)).div_(usual.to(z.dtype))
     centres = kmeans(x, k, torch_generator(seed, "k-means", 0))
     ratio = standardizer.scale / usual
     weights = torch.full((k,), 1 / k, dtype=torch.float64)
@@ -153,7 +154,7 @@ def kmeans_start(z: Tensor, standardizer: Standardizer, kind: Covariance, k: int
 
 
 def parts(z: Tensor, numbers: int, seed: int) -> Iterator[Tensor]:
-    """Ever more rows of z: (N, d), at first as many as fix this many numbers in the means, at last all."""
+    """Random subsets of z's rows, growing by factors of four, then z; the first has 8 `numbers` rows or more."""
     rows = max(_PART_ROWS, 8 * numbers)
     while 2 * rows < len(z) and rows * z.shape[1] <= _PART_NUMBERS:
         yield some_rows(z, rows, seed)
@@ -164,21 +165,21 @@ def parts(z: Tensor, numbers: int, seed: int) -> Iterator[Tensor]:
 def run_em(
     z: Tensor, step: Callable[[Tensor, State], tuple[float, State]], state: State, *, max_iter: int, tol: float
 ) -> EMResult[State]:
-    """EM until it has converged on z.
+    """EM on z until it converges.
 
     Arguments:
-        step: rows and a state => the rows' mean log-likelihood under it, and what an iteration makes of it.
+        step: an iteration: rows, state => the rows' mean log-likelihood under the state, and the next state.
         max_iter: at most this many iterations.
         tol: stop when an iteration changes the mean log-likelihood per row by less (nats).
     """
     history: list[float] = []
     while True:
-        log_likelihood, following = step(z, state)
+        log_likelihood, next_state = step(z, state)
         history.append(log_likelihood)
         converged = len(history) > 1 and abs(history[-1] - history[-2]) < tol
         if converged or len(history) > max_iter:
             return EMResult(state, history, converged)
-        state = following
+        state = next_state
 
 
 def run_em_on_parts(
@@ -191,7 +192,7 @@ def run_em_on_parts(
     max_iter: int,
     tol: float,
 ) -> EMResult[State]:
-    """`run_em` on each of the `parts` in turn, from where the one before ended; `max_iter` holds for each."""
+    """`run_em` on each of the `parts` in turn, from the state at the end of the one before; `max_iter` is per part."""
     on_parts = 0
     for part in parts(z, numbers, seed):
         result = run_em(part, step, state, max_iter=max_iter, tol=tol)
@@ -211,7 +212,7 @@ def fit_mixture(
     tol: float,
     ridge: float,
 ) -> EMResult[MixtureParameters]:
-    """Fit a mixture of K normals to z: (N, d), in the standardizer's units, by EM from a k-means start.
+    """Fit a mixture of K Gaussians to z: (N, d) by EM from a k-means start; the result is in standardized units.
 
     Arguments:
         max_iter: at most this many M-steps on all rows.
@@ -230,10 +231,8 @@ def fit_mixture(
 
 
 def in_units(mixture: MixtureParameters, standardizer: Standardizer, dtype: torch.dtype) -> MixtureParameters:
-    """A mixture given in the standardizer, in the units of data of this type."""
-    means = mixture.means * standardizer.scale + standardizer.centre.to(
-        dtype
-    )  # the centre as it was taken off, rounded
-    return MixtureParameters(
-        mixture.kind, mixture.weights, means, mixture.kind.rescale(mixture.covariances, standardizer.scale)
-    )
+    """A mixture in standardized units, converted to the units of the data, which have this type."""
+    centre = standardizer.centre.to(dtype)  # rounded, as it was when it was subtracted
+    means = mixture.means * standardizer.scale + centre
+    covariances = mixture.kind.rescale(mixture.covariances, standardizer.scale)
+    return MixtureParameters(mixture.kind, mixture.weights, means, covariances)

@@ -1,6 +1,4 @@
-"""A mixture of normal densities, fitted by expectation maximization."""
-
-import math
+"""A Gaussian mixture, fitted by expectation maximization."""
 
 from torch import Tensor
 
@@ -10,7 +8,7 @@ from raectl.densities.standardizer import Standardizer
 
 
 class GMM(Mixture):
-    """p(z) = sum_k w_k N(z; mu_k, Sigma_k), by EM from a k-means start; the mathematics is in `em`.
+    """p(z) = sum_k w_k N(z; mu_k, Sigma_k), by EM from a k-means start; the formulas are in `em`.
 
     References: Ghosh et al., "From Variational to Deterministic Autoencoders", ICLR 2020, section 4 (10 components,
     full covariances). Schwarz, "Estimating the Dimension of a Model", Annals of Statistics 6, 1978 (`bic`).
@@ -20,8 +18,8 @@ class GMM(Mixture):
         covariance: full, tied (one for all components), diag or spherical.
         max_iter: at most this many iterations over all latents.
         tol: converged when an iteration changes the mean log-likelihood per latent by less, in nats.
-        reg_covar: added to the variances in units of each dimension's variance over all latents (spherical: of their
-            mean), so that rescaling latents rescales the density and nothing else.
+        reg_covar: added to the variances, relative to each dimension's variance over all latents (spherical: to the
+            mean of these).
 
     Raises:
         UsageError: an option is out of range.
@@ -35,32 +33,15 @@ class GMM(Mixture):
     name = "gmm"
     chooses_components = True
 
-    def __init__(
-        self,
-        *,
-        components: int = 10,
-        covariance: str = "full",
-        max_iter: int = 200,
-        tol: float = 1e-3,
-        reg_covar: float = 1e-6,
-    ) -> None:
-        super().__init__(components, covariance, max_iter, tol, reg_covar)
-
     def _fit(self, z: Tensor, seed: int) -> None:
-        (n, d), k = z.shape, self.components
+        n, d = z.shape
         self._check_enough(n)
         standardizer = Standardizer.fit(z)
-        # A spherical covariance keeps its meaning only if all dimensions are scaled alike.
+        # Spherical covariances stay spherical only if all dimensions are scaled alike.
         units = standardizer.isotropic() if self.covariance == "spherical" else standardizer
         result = fit_mixture(
-            z, units, self._kind, k, seed=seed, max_iter=self.max_iter, tol=self.tol, ridge=self.reg_covar
+            z, units, self._kind, self.components, seed=seed, max_iter=self.max_iter, tol=self.tol, ridge=self.reg_covar
         )
         self._mixture = in_units(result.state, units, z.dtype)
-        parameters = k * d + k - 1 + self._kind.parameters(k, d)
-        self.stats = result.stats | {
-            "parameters": parameters,
-            "bic": parameters * math.log(n) - 2 * n * result.history[-1],
-        }
-        self.notices = standardizer.notices(n, k * d if self.covariance == "full" else k)
-        if not result.converged:
-            self.notices.append(f"EM did not converge in {self.max_iter} iterations: raise max_iter, or tol")
+        self.notices = standardizer.notices(n, self.components * (d if self.covariance == "full" else 1))
+        self._report(result, n, d)

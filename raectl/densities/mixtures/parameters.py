@@ -1,4 +1,4 @@
-"""Weighted normal densities, p(z) = sum_k w_k N(z; mu_k, Sigma_k): what `Gaussian` (K = 1) and `GMM` become."""
+"""Parameters of a Gaussian mixture, p(z) = sum_k w_k N(z; mu_k, Sigma_k), with its log-density and sampling."""
 
 from dataclasses import dataclass, field
 from typing import Self
@@ -14,7 +14,7 @@ from raectl.rng import to_normal, uniforms
 
 @dataclass(frozen=True)
 class MixtureParameters:
-    """Weights (K,), means (K, d), covariances as `kind` holds them, and their Cholesky factors; all float64.
+    """Weights (K,), means (K, d), covariances in the stored shape of `kind`, and their Cholesky factors; all float64.
 
     Raises:
         SingularError: a covariance is not positive definite.
@@ -31,18 +31,18 @@ class MixtureParameters:
 
     @classmethod
     def from_arrays(cls, kind: Covariance, weights: np.ndarray, means: np.ndarray, covariances: np.ndarray) -> Self:
-        """From arrays in their shapes in files."""
-        held = covariances.reshape(kind.stored_shape(*means.shape))
-        return cls(kind, *(torch.from_numpy(np.array(array)) for array in (weights, means, held)))
+        """From arrays in the shapes of files."""
+        covariances = covariances.reshape(kind.stored_shape(*means.shape))
+        return cls(kind, *(torch.from_numpy(np.array(array)) for array in (weights, means, covariances)))
 
     @classmethod
     def adopt(
         cls, arrays: Arrays, kind: Covariance, weights: np.ndarray, means: np.ndarray, covariances: np.ndarray
     ) -> Self:
-        """As `from_arrays`, for numbers that nobody vouches for.
+        """As `from_arrays`, with checks; `arrays` is the untrusted file that they come from.
 
         Raises:
-            RaectlError: the weights are no distribution, or a covariance is not symmetric and positive definite.
+            RaectlError: the weights are not a distribution, or a covariance is not symmetric and positive definite.
         """
         if not (weights >= 0).all() or abs(weights.sum() - 1) > 1e-6:
             arrays.refuse("the weights are not positive numbers that sum to 1")
@@ -57,21 +57,24 @@ class MixtureParameters:
 
     def log_prob(self, z: Tensor) -> Tensor:
         """(n, d) float64 => (n,) float64, nats per row."""
-        centre = self.weights @ self.means  # the product z P - mu P would cancel if all of it lay far from the origin
+        return torch.logsumexp(self.log_constants() - 0.5 * self.squared_distances(z), dim=1)
+
+    def squared_distances(self, z: Tensor) -> Tensor:
+        """|L_k^-1 (z_n - mu_k)|^2: (n, d) float64 => (n, K)."""
+        centre = self.weights @ self.means  # subtracted, since z P - mu P would cancel far from the origin
         y = self.kind.whitener(self.means - centre, self.factors, torch.float64)(z - centre)  # (n, K, d)
-        distances = torch.linalg.vector_norm(y, dim=2).square()
-        return torch.logsumexp(self.log_constants() - 0.5 * distances, dim=1)
+        squares: Tensor = torch.linalg.vector_norm(y, dim=2).square()
+        return squares
 
     def log_constants(self) -> Tensor:
-        """log w_k - log det L_k - d/2 log 2 pi: (K,) float64; what the log of a joint density holds besides |y|^2/2."""
+        """log w_k - log det L_k - d/2 log 2 pi: (K,) float64, the terms of log w_k N(z; mu_k, Sigma_k) without z."""
         d = self.means.shape[1]
         return self.weights.log() - self.kind.log_det(self.factors, d) - 0.5 * d * LOG_2PI
 
     def draw(self, seed: int, start: int, n: int) -> np.ndarray:
         """Rows start, ..., start + n - 1 of the samples of `seed`: (n, d) float64.
 
-        The first uniform number of a row chooses its component by the inverse of the cumulative weights, the other d
-        become normal numbers.
+        Of the 1 + d uniform numbers of a row, the first chooses the component and the others become normal noise.
         """
         u = uniforms(seed, start, n, 1 + self.means.shape[1])
         component = self.choose(u[:, 0])
@@ -80,8 +83,8 @@ class MixtureParameters:
         return z
 
     def choose(self, u: np.ndarray) -> np.ndarray:
-        """Components drawn by uniform numbers, (n,) => (n,): the inverse of the cumulative weights."""
+        """Components sampled by inverse transform from uniform numbers: (n,) => (n,)."""
         cumulative = np.cumsum(self.weights.numpy())
-        # `right` passes over components of weight 0; the scale keeps a rounded sum below 1 from running off the end.
+        # `right` skips components of weight 0; scaling u allows for a rounded sum below 1.
         chosen: np.ndarray = np.searchsorted(cumulative, u * cumulative[-1], side="right")
         return chosen.clip(max=len(cumulative) - 1)

@@ -1,4 +1,4 @@
-"""Encoder and decoder pairs. A new one is a file here and a registry line."""
+"""Pairs of an encoder and a decoder. A new one is a file here and a line in the registry."""
 
 from raectl.model.architectures.pair import Pair
 

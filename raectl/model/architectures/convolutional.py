@@ -1,11 +1,11 @@
-"""The paper's two convolutional nets, at any width and image size (Ghosh et al. 2020, appendix; its released code).
+"""The paper's two convolutional networks, for any width and image size (Ghosh et al. 2020, appendix and code).
 
     net     kernel  input    encoder (stride 2, BN, ReLU)   decoder: dense to 8F, then (stride 2, BN, ReLU) ...
     conv32  4       2x - 1   F, 2F, 4F, 8F                  4F, 2F       then stride 1 to C, sigmoid
     conv64  5       x        F, 2F, 4F, 8F                  4F, 2F, F    then stride 1 to C, sigmoid
 
-Padding is 'same' in TensorFlow's sense, exactly: where it is odd, the extra pixel is after. The decoder's dense layer
-is linear, of side s / 2^stages rounded up; where s does not divide, the last layer's output is cropped at the end.
+Padding is TensorFlow's 'same': an odd pixel is added at the end. The decoder's dense layer is linear, its output has
+side s / 2^stages, rounded up, and the image is cropped to side s at the end.
 """
 
 import math
@@ -20,10 +20,9 @@ _BN_EPS = 1e-3
 
 
 class Rescale(nn.Module):
-    """x in [0, 1] to 2x - 1."""
+    """x => 2x - 1."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) => (B, C, H, W)."""
         return 2 * x - 1
 
 
@@ -37,15 +36,12 @@ def same_conv(cin: int, cout: int, kernel: int, side: int) -> Iterator[nn.Module
 
 
 def same_conv_transpose(cin: int, cout: int, kernel: int, side: int, stride: int) -> Iterator[nn.Module]:
-    """A transposed convolution with 'same' padding; the output's side is `side` * stride.
-
-    It is the gradient of the forward convolution from that side to this one, whose padding is kernel - stride.
-    """
-    total = kernel - stride
+    """A transposed convolution with 'same' padding; the output's side is `side` * stride."""
+    total = kernel - stride  # padding of the convolution whose gradient this is
     before, after = total // 2, total - total // 2
     yield nn.ConvTranspose2d(cin, cout, kernel, stride=stride, padding=before)
     if before != after:
-        yield nn.ZeroPad2d((0, -1, 0, -1))  # one more pixel is cut after than before
+        yield nn.ZeroPad2d((0, -1, 0, -1))  # crops a pixel at the end
 
 
 def convolutional(
@@ -58,7 +54,7 @@ def convolutional(
     decoder_widths: tuple[int, ...],
     rescale: bool,
 ) -> Pair:
-    """One of the two nets for images (C, S, S); decoder widths are in multiples of F."""
+    """Encoder and decoder for images (C, S, S); `decoder_widths` are multiples of F = `width`."""
     channels, side, _ = unpacked(item_shape, ("C", "S", "S"))
     batch_norm = partial(nn.BatchNorm2d, eps=_BN_EPS, momentum=bn_momentum)
 

@@ -10,16 +10,9 @@ _HIDDEN = 16  # hidden units per unit of width: 512 at the default of 32
 
 
 def MLP(item_shape: tuple[int, ...], latent_dim: int, width: int, bn_momentum: float) -> Pair:  # noqa: N802
-    """Two hidden layers of 16 * width ReLU units on each side, sigmoid at the end. It has no batch norm."""
+    """Encoder and decoder with two hidden layers of 16 * width ReLU units each, no batch norm, a sigmoid at the end."""
     values, hidden = math.prod(item_shape), _HIDDEN * width
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(values, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
-    decoder = nn.Sequential(
-        nn.Linear(latent_dim, hidden),
-        nn.ReLU(),
-        nn.Linear(hidden, hidden),
-        nn.ReLU(),
-        nn.Linear(hidden, values),
-        nn.Unflatten(1, item_shape),
-        Sigmoid(),
-    )
+    layers = (nn.Linear(latent_dim, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
+    decoder = nn.Sequential(*layers, nn.Linear(hidden, values), nn.Unflatten(1, item_shape), Sigmoid())
     return Pair(encoder, hidden, decoder)

@@ -1,4 +1,4 @@
-"""What an architecture makes: an encoder to features and a decoder from codes, and the layer both kinds end with."""
+"""The result of an architecture: an encoder and a decoder."""
 
 from typing import NamedTuple
 
@@ -13,8 +13,8 @@ class Pair(NamedTuple):
 
     Arguments:
         encoder: (B, *item_shape) => (B, features).
-        features: F, the width of the encoder's output, which the code reads.
-        decoder: (B, d) => (B, *item_shape). As an `nn.Sequential` it gets the fast gradient penalty.
+        features: F, the number of features.
+        decoder: (B, d) => (B, *item_shape); an `nn.Sequential` if possible, for a fast gradient penalty.
     """
 
     encoder: nn.Module
@@ -23,20 +23,15 @@ class Pair(NamedTuple):
 
 
 def unpacked(item_shape: tuple[int, ...], axes: tuple[str, ...]) -> tuple[int, ...]:
-    """The shape of an item, if it has the axes that an architecture is for.
-
-    Raises:
-        UsageError: it has more or fewer.
-    """
+    """`item_shape`, or a `UsageError` if it does not have the axes that an architecture is for."""
     if len(item_shape) != len(axes):
         wanted = f"({', '.join(axes)})"
-        raise UsageError(f"this --arch is for items of shape {wanted}, not {item_shape}", "leave --arch to the default")
+        raise UsageError(f"this --arch is for items of shape {wanted}, not {item_shape}", "omit --arch")
     return item_shape
 
 
 class Sigmoid(nn.Sigmoid):
-    """The sigmoid in float32: in bfloat16 values near 1 would lie 1/256 apart, as far as grey levels."""
+    """The sigmoid in float32: bfloat16 resolves only 1/256 near 1."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, ...) => (B, ...) float32 in [0, 1]."""
         return torch.sigmoid(x.float())

@@ -1,13 +1,13 @@
-"""The Grammar VAE's nets for derivations (T, D): convolutions over time, and a recurrent decoder without its own past.
+"""The Grammar VAE's networks for derivations (T, D): a convolutional encoder and a recurrent decoder.
 
     net              encoder: filters of kernel, 'valid'     dense  d   decoder: dense to d, repeated T times
     conv-gru         (2, 2) (3, 3) (4, 4), BN after each     100    25  BN before it; 3 GRU of 100, dense to D
     conv-gru-large   (9, 9) (9, 9) (10, 11)                  435    56  3 GRU of 501, dense to D
-    conv-gru-medium  the same                                222    56  3 GRU of 256, dense to D: ours, for a CPU
+    conv-gru-medium  the same                                222    56  3 GRU of 256, dense to D: raectl's, for a CPU
 
-These sizes are those of width 32; dense layers and GRUs grow with the width, filters do not. A derivation shorter than
-the kernels take is padded at its end. The decoder ends with a softmax over all D rules; those that do not apply are
-left out by the modality, which gives the same as leaving them out of the softmax.
+A derivation is a sequence of T productions of a grammar, one-hot. The sizes are at width 32; dense layers and GRUs
+scale with the width, filters do not. A derivation shorter than the kernels require is padded at its end. The decoder
+is not autoregressive and ends with a softmax over all D productions; the modality masks those that do not apply.
 
 PyTorch's GRU has sigmoid gates, where Keras 1 had piecewise linear ones, and a bias inside the reset gate's product.
 
@@ -23,34 +23,32 @@ from torch.nn.utils import parametrize
 from raectl.model.architectures.pair import Pair, unpacked
 
 _BN_EPS = 1e-3
-_WIDTH = 32  # at which the sizes are the reference's
+_WIDTH = 32  # width at which the sizes are the reference's
 _LAYERS = 3
 
 
 class ToChannels(nn.Module):
-    """Rules as the channels of a series: (B, T, D) => (B, D, T)."""
+    """(B, T, D) => (B, D, T)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) => (B, D, T)."""
         return x.transpose(1, 2)
 
 
 class Repeat(nn.Module):
-    """The same at every step: (B, d) => (B, T, d)."""
+    """Repeat a vector at every step: (B, d) => (B, T, d)."""
 
     def __init__(self, length: int) -> None:
         super().__init__()
         self.length = length
 
     def forward(self, z: Tensor) -> Tensor:
-        """(B, d) => (B, T, d)."""
         return z[:, None].expand(-1, self.length, -1)
 
 
 class Recurrent(nn.Module):
     """Layers of GRUs, in float32: (B, T, d) => (B, T, units).
 
-    They start as Keras's do: input kernels of each gate Glorot uniform, recurrent ones orthogonal, biases zero.
+    Initialized as in Keras: for each gate, input weights Glorot uniform, recurrent weights orthogonal, biases zero.
     """
 
     def __init__(self, features: int, units: int) -> None:
@@ -58,24 +56,21 @@ class Recurrent(nn.Module):
         self.gru = nn.GRU(features, units, _LAYERS, batch_first=True)
         for name, parameter in self.gru.named_parameters():
             for gate in parameter.detach().chunk(3):
-                start = nn.init.xavier_uniform_ if "weight_ih" in name else nn.init.orthogonal_
-                (start if gate.dim() > 1 else nn.init.zeros_)(gate)
+                initialize = nn.init.xavier_uniform_ if "weight_ih" in name else nn.init.orthogonal_
+                (initialize if gate.dim() > 1 else nn.init.zeros_)(gate)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, d) => (B, T, units)."""
-        if parametrize.is_parametrized(self.gru):  # nn.GRU keeps references to its weights, made before they were
-            names = self.gru._flat_weights_names
-            self.gru._flat_weights = [getattr(self.gru, name) for name in names]
+        if parametrize.is_parametrized(self.gru):  # nn.GRU keeps references to the weights before parametrization
+            self.gru._flat_weights = [getattr(self.gru, name) for name in self.gru._flat_weights_names]
         with torch.autocast(x.device.type, enabled=False):
             outputs: Tensor = self.gru(x.float())[0]
         return outputs
 
 
 class Softmax(nn.Module):
-    """Probabilities of the rules at each step, in float32."""
+    """Probabilities of the productions at each step: (B, T, D) => (B, T, D) float32."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) => (B, T, D) float32 in [0, 1]."""
         return torch.softmax(x.float(), dim=2)
 
 
@@ -90,7 +85,7 @@ def recurrent(
     units: int,
     batch_norm: bool,
 ) -> Pair:
-    """One of the two nets for derivations (T, D); `convolutions` are (filters, kernel)."""
+    """Encoder and decoder for derivations (T, D); `convolutions` are (filters, kernel)."""
     length, size = unpacked(item_shape, ("T", "D"))
     dense, units = (max(1, round(n * width / _WIDTH)) for n in (dense, units))
 

@@ -1,4 +1,4 @@
-"""Regularizers of the decoder: what stands where a VAE injects noise. A new one is a file here and a registry line."""
+"""Regularizers of the decoder, the RAE's substitute for noise. A new one is a file here and a line in the registry."""
 
 from raectl.model.regularizers.base import Regularizer, kernels
 

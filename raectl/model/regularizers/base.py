@@ -1,50 +1,50 @@
-"""What a regularizer is: something done once to the decoder, a penalty at each step, or both."""
+"""The interface of a regularizer: a reparametrization of the decoder, a penalty, or both."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 
-class Regularizer(ABC):
+class Regularizer:
     """A smoothness constraint on the decoder (Ghosh et al. 2020, section 3.1). Options are keyword arguments.
 
-    `on_encoder` asks for `wrap` to be called on the encoder as well.
+    A method that is not overridden does nothing. If `on_encoder`, `wrap` and `converge` get the encoder as well.
     """
 
     on_encoder = False
 
     @staticmethod
-    @abstractmethod
     def default_weight(data_dim: int, latent_dim: int) -> float | None:
-        """lam's default from D and d, or None for a regularizer that has no penalty and takes no weight."""
+        """The default of lam, given D and d; None for a regularizer without a penalty, which takes no weight."""
+        return None
 
     def wrap(self, decoder: nn.Module) -> None:
-        """Prepare the decoder, once, at build."""
-        return
+        """Prepare the decoder, once, when the model is built."""
 
     def converge(self, decoder: nn.Module) -> None:
-        """Bring what `wrap` added up to date with the weights, at an epoch's end, before they are judged and kept."""
-        return
+        """Update the state that `wrap` added to the current weights, at the end of an epoch, before validation."""
 
-    @abstractmethod
     def penalty(self, decoder: nn.Module, z: Tensor, x_hat: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The penalty of each item, (B,).
 
         Arguments:
-            decoder: the decoder that `wrap` has seen.
+            decoder: the decoder that `wrap` was called with.
             z: (B, d), the decoder's input.
             x_hat: (B, *item_shape), its output for z, with its graph.
-            generator: gives the random directions of an estimate.
+            generator: draws random directions.
         """
+        return z.new_zeros(len(z))
+
+
+class NoRegularizer(Regularizer):
+    """`--reg none`."""
 
 
 def kernels(module: nn.Module) -> Iterator[tuple[nn.Module, str]]:
-    """Every convolution and linear kernel below `module`, as (layer, attribute): parameters of two axes or more.
+    """The kernels of convolutions and linear layers in `module`, as (layer, attribute): parameters of two axes or more.
 
-    Biases and batch norm have one axis. A reparametrized kernel is found under its own name, so that reading the
-    attribute gives the effective one.
+    For a reparametrized kernel, the attribute is the effective kernel.
     """
     for layer in module.modules():
         if isinstance(layer, nn.utils.parametrize.ParametrizationList):

@@ -1,4 +1,4 @@
-"""The gradient penalty: how much the decoder's output moves with its input."""
+"""The gradient penalty: the squared norm of the decoder's Jacobian."""
 
 import math
 
@@ -15,13 +15,12 @@ class GradientPenalty(Regularizer):
     """L = ||J||_F^2 with J = dD/dz at the item's code (RAE-GP; Ghosh et al. 2020, section 3).
 
     Arguments:
-        form: `exact` estimates it without bias by E ||J v||^2 over random signs v in latent space (Hutchinson 1990),
-            with one tangent carried through the decoder; batch norm's statistics are constants.
-        part: how much of a training batch the exact form looks at, in (0, 1]. The items are in a random order, so the
-            first of them, each counted the more, leave it without bias; see benchmarks/README.md for what a quarter
-            costs and loses. What is not trained on (validation) is looked at in full.
-            `released` is the released code's quantity, mean_j (d/dz_j sum D(z)^2)^2 = 4/d ||J^T D(z)||^2, which is
-            not the paper's and vanishes where the output is black; it differentiates through batch norm too.
+        form: `exact` is the unbiased estimate ||J v||^2 with random signs v (Hutchinson 1990), computed by forward-mode
+            differentiation, with batch norm's statistics as constants. `released` is the quantity of the paper's code,
+            mean_j (d/dz_j sum D(z)^2)^2 = 4/d ||J^T D(z)||^2, which differentiates through these statistics
+            and, unlike the paper's penalty, vanishes where the output is black.
+        part: share of a training batch that the exact form is computed for, in (0, 1], scaled so that it stays
+            unbiased; see benchmarks/README.md for its cost. Without gradients (validation), all items are.
     """
 
     def __init__(self, form: str = "exact", part: float = 0.25) -> None:
@@ -36,16 +35,16 @@ class GradientPenalty(Regularizer):
 
     @staticmethod
     def default_weight(data_dim: int, latent_dim: int) -> float:
-        """The largest weight that cost neither reconstructions nor samples in the sweep of benchmarks/README.md."""
+        """The largest weight that worsened neither reconstructions nor samples; see benchmarks/README.md."""
         return 1e-2
 
     def wrap(self, decoder: nn.Module) -> None:
-        """Remember what the decoder's layers see, for the exact form."""
+        """Record the layers' inputs and outputs in forward passes, for the exact form."""
         if self.form == "exact":
             self._trace = Trace(decoder)
 
     def penalty(self, decoder: nn.Module, z: Tensor, x_hat: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The penalty of each item, (B,); 0 for those that are not looked at."""
+        """The penalty of each item, (B,); 0 for items outside `part`."""
         return self._penalty(decoder, z, x_hat, generator)
 
     def _exact(self, decoder: nn.Module, z: Tensor, x_hat: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -55,9 +54,9 @@ class GradientPenalty(Regularizer):
         return F.pad(values, (0, len(z) - count))
 
     def directional(self, decoder: nn.Module, z: Tensor, x_hat: Tensor, direction: Tensor) -> Tensor:
-        """||J v||^2 for one direction v an item, of the first b: (b, d) => (b,). Over the d unit vectors, ||J||_F^2."""
+        """||J v||^2 of the first b items, for one direction v each: (b, d) => (b,)."""
         trace = self._trace or Trace(decoder)
-        if not trace.saw(x_hat):  # not the pass that was recorded: validation, or a decoder that was not wrapped
+        if not trace.saw(x_hat):  # validation, or a decoder that was not wrapped
             trace.replay(decoder, z)
         if trace is not self._trace:
             trace.remove()

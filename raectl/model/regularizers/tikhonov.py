@@ -7,14 +7,14 @@ from raectl.model.regularizers.base import Regularizer, kernels
 
 
 class Tikhonov(Regularizer):
-    """L = sum of squares of every convolution and linear kernel of the decoder (RAE-L2; Ghosh et al. 2020, section 3).
+    """L = sum of squares of the decoder's convolution and linear kernels (RAE-L2; Ghosh et al. 2020, section 3).
 
-    Effective kernels where they are reparametrized; no biases, no batch norm.
+    Biases and batch norm are not included; for reparametrized kernels, the effective kernel is.
     """
 
     @staticmethod
     def default_weight(data_dim: int, latent_dim: int) -> float:
-        """1e-7 D: the released code's 1e-7 on a mean of squares over D values."""
+        """1e-7 D, which is 1e-7 in the paper's code (see `loss`)."""
         return 1e-7 * data_dim
 
     def penalty(self, decoder: nn.Module, z: Tensor, x_hat: Tensor, generator: torch.Generator | None = None) -> Tensor:
