@@ -11,7 +11,7 @@ class Progress:
         """A message for the user."""
 
     def update(self, description: str, done: int, total: int) -> None:
-        """`done` of `total` units of an operation are complete, such as packing images."""
+        """Progress of an operation, such as "packing images": `done` of `total` units are complete."""
 
     def step(self, epoch: int, batch: int, batches: int, terms: Mapping[str, float], rate: float, left: float) -> None:
         """Within an epoch: mean terms of the loss so far, items per second, and seconds left to the end of the run."""

@@ -1,6 +1,6 @@
 """A trained autoencoder, opened from its directory: encode, decode, fit a density to its latents, sample."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from raectl import rng
+from raectl._version import __version__
 from raectl.checkpoint.densities import find, list_fitted, save
 from raectl.checkpoint.densities import load as load_density
 from raectl.checkpoint.directory import Directory
@@ -18,6 +19,7 @@ from raectl.checkpoint.shapes import ModelShapes
 from raectl.checkpoint.summary import DataSummary
 from raectl.config import Config
 from raectl.data import IN_MEMORY, Dataset, open_dataset, split
+from raectl.data.dataset import fingerprint
 from raectl.densities import Density
 from raectl.densities.fitting import Fit, fit
 from raectl.densities.standard_normal import StandardNormal
@@ -119,12 +121,13 @@ class Checkpoint:
                 yield self._model.decode(torch.as_tensor(block).to(self.device, torch.float32))[:rows]
 
     def reconstruct(self, items: np.ndarray) -> np.ndarray:
-        """The items that items are decoded to: (N, *stored shape) uint8 => the same; of grey images also (N, H, W).
+        """The items that items are decoded to: (N, *stored shape) uint8 => the same; grey images also (N, H, W).
 
         For the decoder's own values, `decode(encode(items))`.
         """
         blocks = self.decode_blocks(self.encode(items))
-        return np.concatenate([self.modality.to_items(block) for block in blocks]).reshape(items.shape)
+        found = np.concatenate([self.modality.to_items(block) for block in blocks])
+        return found[..., 0] if (*items.shape[1:], 1) == self.data.shape else found
 
     def _to_tensor(self, items: np.ndarray | Tensor) -> Tensor:
         tensor = torch.as_tensor(items).to(self.device)
@@ -165,8 +168,8 @@ class Checkpoint:
                 found = tuple(dataset.items.shape[1:])
                 raise RaectlError(f"{source}: items of shape {found} do not suit a model for {self.data.shape}")
             return dataset
-        if self.training_data is not None:
-            return self.training_data
+        if self.training_data is not None and fingerprint(self.training_data.items) == self.data.fingerprint:
+            return self.training_data  # unless its array was written to meanwhile
         hint = "name the data: --data SOURCE, or source=... in Python"
         if self.data.source == IN_MEMORY:
             raise RaectlError("the training data were an array in memory, and are not kept", hint)
@@ -305,6 +308,25 @@ class Checkpoint:
     def log_prob(self, items: np.ndarray | Tensor, density: str | None = None) -> Tensor:
         """Log-density of each item's code under a fitted density: (N,), in nats. Low is odd."""
         return self.density(density).log_prob(self.encode(items))
+
+    def protocol(self, dataset: Dataset) -> dict[str, Any]:
+        """The fields of a line of metrics.jsonl that say which data and which weights a number is of."""
+        return {
+            "split": "training" if dataset.fingerprint == self.data.fingerprint else "test",
+            "source": dataset.source,
+            "data": dataset.fingerprint,
+            "weights": self.weights,
+            "version": __version__,
+        }
+
+    def record(self, records: Sequence[Mapping[str, Any]], progress: Progress) -> bool:
+        """Append lines to metrics.jsonl; where the directory cannot be written to, note that and return False."""
+        try:
+            self.directory.append_metrics(records)
+        except RaectlError as error:
+            progress.note(f"{error.message}: the numbers are shown, but not recorded")
+            return False
+        return True
 
     def write(self, x: np.ndarray | Tensor | Iterable[np.ndarray | Tensor], out: str | Path) -> None:
         """Write items as a picture, an archive or a directory of files, by the suffix of `out`.

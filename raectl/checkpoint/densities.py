@@ -98,6 +98,8 @@ def _read(path: Path) -> FittedDensity:
         record = strict_json.read_json(path / "density.json")
     except RaectlError as error:
         raise RaectlError(error.message, error.hint or hint) from error
+    if isinstance(record, dict) and "report" in record:
+        raise RaectlError(f"{path} was written by raectl 0.1, which this version does not open", hint)
     try:
         density = FittedDensity(name=path.name, **record)
         for name, expected in typing.get_type_hints(FittedDensity).items():

@@ -1,10 +1,10 @@
 """The program: its commands, and the one boundary where errors become lines and exit codes."""
 
+import importlib
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -12,20 +12,6 @@ import typer
 
 from raectl._version import __version__
 from raectl.cli import output
-from raectl.cli.commands import (
-    check,
-    compare,
-    demo,
-    evaluate,
-    fit_density,
-    info,
-    interpolate,
-    optimize,
-    presets,
-    reconstruct,
-    sample,
-    train,
-)
 from raectl.errors import Interrupted, RaectlError
 
 
@@ -34,7 +20,10 @@ class _Terminated(BaseException):
 
 
 _INTERRUPTED = 130
-_PACKAGES = ("torch", "numpy", "sklearn", "scipy", "PIL", "safetensors", "threadpoolctl", "zuko", "rich")
+_PACKAGES = {  # module: what pip calls it
+    **{name: name for name in ("torch", "numpy", "scipy", "safetensors", "threadpoolctl", "zuko")},
+    **{"sklearn": "scikit-learn", "PIL": "pillow"},
+}
 _WHOLE = "nothing is left half-written"
 
 app = typer.Typer(
@@ -45,22 +34,14 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-_COMMANDS: dict[str, Callable[..., None]] = {
-    "demo": demo.demo,
-    "train": train.train,
-    "fit-density": fit_density.fit_density,
-    "sample": sample.sample,
-    "reconstruct": reconstruct.reconstruct,
-    "interpolate": interpolate.interpolate,
-    "evaluate": evaluate.evaluate,
-    "compare": compare.compare,
-    "optimize": optimize.optimize,
-    "info": info.info,
-    "presets": presets.presets,
-    "check": check.check,
-}
-for _name, _command in _COMMANDS.items():
-    app.command(_name)(_command)
+# In the order of the help. `a-b` is the function `a_b` of the file `commands/a_b.py`.
+_COMMANDS = (
+    *("demo", "train", "fit-density", "sample", "reconstruct", "interpolate", "evaluate", "compare"),
+    *("optimize", "info", "presets", "check"),
+)
+for _name in _COMMANDS:
+    _function = _name.replace("-", "_")
+    app.command(_name)(getattr(importlib.import_module(f"raectl.cli.commands.{_function}"), _function))
 
 
 def _version(value: bool) -> None:
@@ -138,7 +119,9 @@ def _run() -> int:
 
 def _defect(error: BaseException) -> int:
     if isinstance(error, ModuleNotFoundError) and error.name in _PACKAGES:
-        return _fail(error, f"this needs {error.name}, which is not installed", f"pip install {error.name}", 1)
+        return _fail(
+            error, f"this needs {error.name}, which is not installed", f"pip install {_PACKAGES[error.name]}", 1
+        )
     hint = "this is a defect of raectl: run it again with --debug, and report what it shows"
     return _fail(error, f"{type(error).__name__}: {error}", hint, 1)
 

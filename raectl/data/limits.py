@@ -161,10 +161,15 @@ def by_number(bad: Bad) -> list[tuple[bool, int, str]]:
 def tolerate(
     bad: Sequence[Bad], total: int, where: str, options: DataOptions, what: str = "images", *, so_far: bool = False
 ) -> tuple[str, ...]:
-    """A note on skipped items, () if there are none; with `so_far`, the message says that more may be bad.
+    """A note on the bad items, which are skipped, or () if there are none.
+
+    Arguments:
+        bad: (name, reason) of each.
+        where, what: the source and the kind of items, for messages.
+        so_far: not all items have been read yet, so the error says "at least".
 
     Raises:
-        BadItemsError: there are too many.
+        BadItemsError: there are more than `options.max_bad` allows.
     """
     if not bad:
         return ()

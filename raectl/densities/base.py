@@ -29,7 +29,7 @@ FitStats = dict[str, float | int | bool | str]
 
 
 def chunks(z: Tensor, width: int) -> Iterator[Tensor]:
-    """Consecutive rows of `z` in chunks of about 2^20 numbers, where each row needs `width` of them."""
+    """Blocks of consecutive rows of `z`, of a size that takes about 2^20 numbers of memory at `width` numbers a row."""
     rows = max(64, _CHUNK // width)
     return (z[i : i + rows] for i in range(0, len(z), rows))
 

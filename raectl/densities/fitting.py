@@ -11,11 +11,12 @@ from raectl import registry
 from raectl.densities.base import Density
 from raectl.densities.gaussian import Gaussian
 from raectl.densities.mixtures.base import Mixture
-from raectl.densities.mixtures.choose import choose_components
+from raectl.densities.mixtures.choose import CANDIDATES, choose_components
 from raectl.errors import UsageError
 from raectl.progress import Progress
 
 AUTO = "auto"
+_LATENTS_EACH = 10  # latents a component, at least, where the number is chosen
 _OVERFITTED = 1.0  # gap between training and held-out log-likelihood that is reported, in nats per dimension
 
 
@@ -98,7 +99,10 @@ def fit(
         if not len(held_out):
             raise UsageError("--components auto needs held-out latents", "--components 10, or other --data")
         others = {name: value for name, value in options.items() if name != "components"}
-        density, tried = choose_components(train, held_out, seed, kind=registry.resolve("density", kind), **others)
+        # A component for fewer latents than these would reproduce some of them.
+        candidates = [k for k in CANDIDATES if k == 1 or k * _LATENTS_EACH <= len(train)]
+        mixture = registry.resolve("density", kind)
+        density, tried = choose_components(train, held_out, seed, candidates, mixture, progress, **others)
     else:
         density = registry.resolve("density", kind).create(**options).fit(train, seed, progress)
     d = train.shape[1]
@@ -106,7 +110,8 @@ def fit(
     held_out_score = float(density.log_prob(held_out).mean()) / d if len(held_out) else None
     if held_out_score is not None and train_score - held_out_score > _OVERFITTED:
         remedies = [] if tried else ["--components auto"] if isinstance(density, Mixture) else []
-        remedies += [] if isinstance(density, Gaussian) else ["--density gaussian"]
+        is_gaussian = isinstance(density, Gaussian) or density.options.get("components") == 1
+        remedies += [] if is_gaussian else ["--density gaussian"]
         remedies += ["a smaller --latent-dim", "more data"]
         density.notices.append(
             "held-out latents are far less likely than the training latents: the density overfits; try "

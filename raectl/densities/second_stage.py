@@ -57,9 +57,9 @@ class SecondStageVAE(NetworkDensity):
     which is beta times the negative ELBO of a Gaussian likelihood with variance s^2 = beta d / 2, up to a constant.
 
     `log_prob` is the ELBO: log p(z) >= E[log N(x; D(u), s^2 I)] - KL. The expectation over u is estimated from four
-    fixed draws e, the same for every z: two and their negatives, scaled to variance 1 in each dimension, so that
-    functions quadratic in e have no error. `sample` gives D(u), u ~ p(u), without the likelihood's noise, as in the
-    reference; samples have less variance than the density whose bound `log_prob` is.
+    fixed draws e, the same for every z: two and their negatives, scaled to variance 1 in each dimension, so that linear
+    terms and squares of single dimensions have no error. `sample` gives D(u), u ~ p(u), without the likelihood's noise,
+    as in the reference; samples have less variance than the density whose bound `log_prob` is.
 
     References: Dai, Wipf, "Diagnosing and Enhancing VAE Models", ICLR 2019, section 4. Ghosh et al., "From Variational
     to Deterministic Autoencoders", ICLR 2020 (2sVAE), whose released code gives the defaults.

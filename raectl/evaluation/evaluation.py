@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from raectl import rng
-from raectl._version import __version__
 from raectl.checkpoint.checkpoint import Checkpoint
 from raectl.data import Dataset
 from raectl.errors import RaectlError, UsageError
@@ -197,27 +196,15 @@ class Evaluation:
         protocol = {
             "n": len(features),
             "n_real": len(reference.features),
-            "split": "training" if self.on_training_data else "test",
-            "source": self.dataset.source,
-            "data": self.dataset.fingerprint,
             "seed": self.seed,
             "draws": column.draws if column else None,
             "extractor": self.extractor.key,
-            "weights": self.checkpoint.weights,
             "seconds": round(time.monotonic() - began, 3),
-            "version": __version__,
+            **self.checkpoint.protocol(self.dataset),
         }
         result = Measurement(column.name if column else REAL, column.density if column else None, measured, protocol)
-        self._record(result)
+        self._records = self._records and self.checkpoint.record(result.records, self.progress)
         return result
-
-    def _record(self, result: Measurement) -> None:
-        try:
-            self.checkpoint.directory.append_metrics(result.records)
-        except RaectlError as error:  # a checkpoint on a read-only disk can be measured all the same
-            if self._records:
-                self.progress.note(f"{error.message}: the numbers are shown, but not recorded")
-            self._records = False
 
 
 def _extractor(checkpoint: Checkpoint, features: str | None, weights: Path | None) -> Extractor:

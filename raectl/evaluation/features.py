@@ -1,13 +1,14 @@
 """Features of many items: computed a batch at a time, and kept on the disk for data that are measured again."""
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
 
 from raectl.errors import RaectlError
 from raectl.extractors import Extractor
+from raectl.modalities.base import gather
 from raectl.progress import Progress
 from raectl.storage.arrays import read_arrays, write_arrays
 from raectl.storage.cache import cache_directory, digest
@@ -19,8 +20,6 @@ def extract(
     extractor: Extractor, batches: Iterable[np.ndarray], total: int, progress: Progress | None = None
 ) -> np.ndarray:
     """The features of items that come a batch at a time; memory is that of the features and of one batch.
-
-    Bytes are what is measured: an image is rounded as it would be for a file.
 
     Arguments:
         extractor: what computes them.
@@ -35,19 +34,17 @@ def extract(
         ValueError: the batches hold more or fewer items than `total`.
     """
     progress = progress or Progress()
-    features = np.empty((total, extractor.dim or 0), np.float32)
-    done = 0
-    for batch in batches:
-        rows = extractor(batch).numpy()
-        if done == 0 and extractor.dim is None:
-            features = np.empty((total, rows.shape[1]), np.float32)
-        if done + len(rows) <= total:
-            features[done : done + len(rows)] = rows
-        done += len(rows)
-        progress.update("computing features", done, total)
-    if done != total:
-        raise ValueError(f"{done} items instead of {total}")
-    return features
+    if not total:
+        return np.empty((0, extractor.dim or 0), np.float32)
+
+    def features() -> Iterator[np.ndarray]:
+        done = 0
+        for batch in batches:
+            done += len(batch)
+            yield extractor(batch).numpy()
+            progress.update("computing features", done, total)
+
+    return gather(features(), total)
 
 
 def cached_features(
@@ -57,18 +54,16 @@ def cached_features(
     progress: Progress | None = None,
     show: Callable[[np.ndarray], np.ndarray] = lambda items: items,
 ) -> np.ndarray:
-    """The features of real data, which are the same at every evaluation: from `$RAECTL_CACHE/features/` if they are
-    there, else computed and kept there.
+    """The features of real data, cached in `$RAECTL_CACHE/features/`, for they are the same at every evaluation.
 
-    Whatever is wrong with the cache, the features come: a damaged entry is computed anew, and one that cannot be
-    written is computed each time.
+    A damaged entry is computed anew, and where nothing can be written, the features are computed each time.
 
     Arguments:
         extractor: what computes them.
         items: (N, *stored) uint8, possibly memory-mapped.
         key: identity of `items`, such as the data's fingerprint and which rows were taken.
         progress: receives progress.
-        show: makes of a batch of them what the extractor takes.
+        show: turns a batch of them into what the extractor takes.
 
     Returns:
         (N, D) float32.

@@ -7,6 +7,7 @@ from raectl.evaluation.columns import INTERPOLATION, RECONSTRUCTION, N
 from raectl.evaluation.evaluation import REAL, Measurement
 from raectl.metrics.reference import LOWER_IS_BETTER
 
+_THROUGH = (f"{RECONSTRUCTION} ", f"{INTERPOLATION} ")  # a density's own code
 _SAME = 0.01  # relative difference up to which numbers count as equal
 _CLEAR = 2.0  # standard errors above which a difference is one
 _MOSTLY = 0.5  # share of a distance
@@ -27,7 +28,7 @@ def _farthest(results: Sequence[Measurement], metric: str) -> list[str]:
     measured = [r for r in results if metric in r.measured]
     real = next((r.measured[metric] for r in measured if r.of == REAL), None)
     fitted = [r for r in measured if r.density and not r.of.startswith(INTERPOLATION)]
-    judged = [r for r in measured if r.of == RECONSTRUCTION] + (fitted or [r for r in measured if r.of == N])
+    judged = [r for r in measured if r.of == RECONSTRUCTION] + (fitted or [r for r in measured if _is_n(r)])
     if real is None or not judged:
         return []
     found = {r.of: r.measured[metric] for r in judged}
@@ -52,7 +53,7 @@ def _farthest(results: Sequence[Measurement], metric: str) -> list[str]:
 def _equal(results: Sequence[Measurement]) -> list[str]:
     """Samples that score alike, such as those of several densities that are one Gaussian."""
     groups: list[list[Measurement]] = []
-    for result in results:
+    for result in (r for r in results if _is_n(r) or (r.density and not r.of.startswith(_THROUGH))):
         like = next((group for group in groups if _are_alike(group[0], result)), None)
         if like is None:
             groups.append([result])
@@ -64,6 +65,10 @@ def _equal(results: Sequence[Measurement]) -> list[str]:
         for group in groups
         if len(group) > 1
     ]
+
+
+def _is_n(result: Measurement) -> bool:
+    return result.of.partition(",")[0] == N  # `N, 20 draws`
 
 
 def _are_alike(a: Measurement, b: Measurement) -> bool:

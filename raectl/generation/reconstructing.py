@@ -5,10 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from raectl._version import __version__
 from raectl.checkpoint.checkpoint import BLOCK, Checkpoint
 from raectl.data import Dataset
-from raectl.errors import RaectlError
 from raectl.progress import Progress
 from raectl.registry import resolve
 from raectl.storage.atomic import require_outside
@@ -51,17 +49,6 @@ def reconstruct_source(
     reconstructions = np.concatenate(written)[:count]
     checkpoint.modality.writer.write_pairs(out, np.array(dataset.items[:count]), reconstructions, dataset.names[:count])
     means = {name: total / len(dataset) for name, total in sums.items()}
-    protocol = {
-        "of": "reconstruction",
-        "n": len(dataset),
-        "split": "training" if dataset.fingerprint == checkpoint.data.fingerprint else "test",
-        "source": dataset.source,
-        "data": dataset.fingerprint,
-        "weights": checkpoint.weights,
-        "version": __version__,
-    }
-    try:
-        checkpoint.directory.append_metrics([{"metric": k, "value": v, **protocol} for k, v in means.items()])
-    except RaectlError as error:  # a read-only directory
-        progress.note(f"{error.message}: the numbers are shown, but not recorded")
+    protocol = {"of": "reconstruction", "n": len(dataset), **checkpoint.protocol(dataset)}
+    checkpoint.record([{"metric": name, "value": value, **protocol} for name, value in means.items()], progress)
     return means, count

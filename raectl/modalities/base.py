@@ -173,7 +173,11 @@ class Writer(ABC):
         """
         if out.name in ("", "..") or (self._names_file(out) and out.suffix.lower() not in self.suffixes):
             supported = ", ".join(self.suffixes)
-            directory = "; a name without a suffix becomes a directory" if self.writes_directories else ""
+            directory = (
+                "; a name without a suffix, or of an empty directory, becomes a directory"
+                if self.writes_directories
+                else ""
+            )
             raise UsageError(f"cannot write items to {str(out)!r}", f"supported: {supported}{directory}")
         require_parent(out)
         if self._names_file(out):
@@ -203,20 +207,17 @@ def modality_of(name: str, options: DataOptions | None = None) -> Modality:
 
 
 def gather(batches: Iterable[np.ndarray], total: int) -> np.ndarray:
-    """All items of all batches in one array: iterable of (B, *stored) uint8 => (total, *stored).
+    """All batches in one array of their type: iterable of (B, ...) => (total, ...).
 
     Raises:
-        ValueError: the batches hold more or fewer than `total` items.
+        ValueError: the batches hold more or fewer than `total` rows.
     """
-    items: np.ndarray | None = None
+    rows: np.ndarray | None = None
     done = 0
     for batch in batches:
-        if items is None:
-            items = np.empty((total, *batch.shape[1:]), np.uint8)
-        if done + len(batch) > total:
-            raise ValueError(f"more than {total} items")
-        items[done : done + len(batch)] = batch
+        rows = np.empty((total, *batch.shape[1:]), batch.dtype) if rows is None else rows
+        rows[done : done + len(batch)] = batch[: max(0, total - done)]
         done += len(batch)
-    if items is None or done != total:
+    if rows is None or done != total:
         raise ValueError(f"{done} items instead of {total}")
-    return items
+    return rows

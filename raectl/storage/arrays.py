@@ -73,7 +73,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """A safetensors file, its header checked against its size."""
+    """Context manager: an open safetensors file, refused if it declares more than this machine can hold."""
     from safetensors import SafetensorError, safe_open
 
     with open_file(path) as plain:

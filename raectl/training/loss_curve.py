@@ -24,7 +24,7 @@ def write_loss_curve(path: Path, log: Sequence[Mapping[str, Any]]) -> None:
     values = [loss for points in curves.values() for _, loss in points]
     scale = math.log10 if min(values) > 0 else float
     low, high = scale(min(values)), scale(max(values))
-    low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
+    low, high = (low, high) if high > low else (low - max(0.5, abs(low) / 1e3), high + max(0.5, abs(high) / 1e3))
     first, last = log[0]["epoch"], max(log[-1]["epoch"], log[0]["epoch"] + 1)
 
     def place(epoch: float, loss: float) -> tuple[float, float]:

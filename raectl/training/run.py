@@ -143,7 +143,7 @@ class Run:
     # -- beginning and saving --------------------------------------------------------------------------------------
 
     def create(self, lock: Lock, *, overwrite: bool) -> None:
-        """Make the directory, whole, with the initial state, and locked from its first moment."""
+        """Create the directory with the initial state in one step, already locked; `overwrite` replaces an old one."""
         target = self.directory.path.resolve()  # a link is not replaced, but what it points to
         with describing_os_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -211,8 +211,9 @@ class Run:
         loop = self.loop
         steps = loop.batches * self.config.epochs
         if steps < _FEW_STEPS and loop.steps_left > 0:
+            n, largest = len(loop.train_rows), int(np.diff(loop.edges).max())
             self.progress.note(
-                f"{len(loop.train_rows):,} items in batches of {self.config.batch_size} make only {steps:,} steps in "
+                f"{n:,} items in batches of {largest} make only {steps:,} steps in "
                 "all, where thousands are usual: more --epochs, or a smaller --batch-size"
             )
         with Signals() as signals:

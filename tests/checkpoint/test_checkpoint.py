@@ -322,6 +322,16 @@ def test_arrays_in_memory_train_too_and_are_kept_as_long_as_the_process(tmp_path
     assert opened.fit_density("gaussian", x).n_train == 36
 
 
+def test_an_array_that_was_written_to_is_not_taken_for_the_training_data(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (40, 12, 12, 1), dtype=np.uint8)
+    before = x.copy()
+    checkpoint = train(raectl.Config(**SMALL, epochs=1), x, tmp_path / "out")
+    x[:] = 0
+    with pytest.raises(RaectlError, match="array in memory, and are not kept"):
+        checkpoint.fit_density("gaussian")
+    assert checkpoint.fit_density("gaussian", before).n_train == 36
+
+
 def test_items_come_out_as_they_went_in(tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (40, 12, 12), dtype=np.uint8)
     checkpoint = train(raectl.Config(**SMALL, epochs=1), x, tmp_path / "out")

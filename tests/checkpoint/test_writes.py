@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.checkpoints import SMALL, KilledError, train_settings
+from support.checkpoints import SMALL, KilledError, edit, train_settings
 from support.cli import Cli, assert_clear_error, assert_same_run, no_leftovers, tree, write_pictures
 
 import raectl
@@ -126,6 +126,12 @@ def test_sweep(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("whole")
     remove_temporaries(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gone", "kept", "there"]
+
+
+def test_a_density_of_0_1_is_said_to_be_one(cli: Cli, trained: Any, tmp_path: Path) -> None:
+    edit(trained.path / "densities" / "gmm-2" / "density.json", lambda r: r.update(report=r.pop("stats")))
+    result = cli.run("sample", trained.path, "-n", 2, "-o", tmp_path / "x.png")
+    assert_clear_error(result, 1, "gmm-2 was written by raectl 0.1, which this version does not open", "rm -r")
 
 
 def test_a_density_replaces_its_former_self_or_nothing(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ CASES: list[tuple[str, int, list[str]]] = [
     (f"{TRAIN} --arch unet --out {{n}}", 2, ["unknown architecture 'unet'", *registry.names("architecture")]),
     (f"{TRAIN} --fit squeeze --out {{n}}", 2, ["--fit 'squeeze'", "pad, crop, stretch"]),
     (f"{TRAIN} --precision fp16 --out {{n}}", 2, ["--precision 'fp16'", "auto, fp32, bf16"]),
-    (f"{TRAIN} --device tpu --out {{n}}", 2, ["--device 'tpu'", "auto, cpu, cuda, mps"]),
+    (f"{TRAIN} --device tpu --out {{n}}", 2, ["--device 'tpu'", "auto, cpu, cuda, cuda:N, mps"]),
     (f"{TRAIN} --epochs 0 --out {{n}}", 2, ["--epochs 0 is out of range"]),
     (f"{TRAIN} --batch-size 1 --out {{n}}", 2, ["--batch-size 1 is out of range"]),
     (f"{TRAIN} --lr nan --out {{n}}", 2, ["--lr nan"]),

@@ -16,6 +16,7 @@ import raectl
 from raectl import registry
 from raectl.config import Config
 from raectl.data import open_dataset
+from raectl.densities.fitting import fit
 from raectl.errors import UsageError
 from raectl.evaluation.evaluation import Measurement
 from raectl.evaluation.verdict import verdict
@@ -39,6 +40,18 @@ def test_the_number_of_components_is_chosen_unless_it_is_given(cli: Cli, trained
     np.save(trained.path.parent / "few.npy", few)
     told = cli("fit-density", trained.path.parent / "few", "--latents", trained.path.parent / "few.npy", "--json").json
     assert told["nats_per_dimension"]["held_out"] > -10, "not -1556, as ten full Gaussians gave"
+
+
+@pytest.mark.parametrize(("n", "most"), [(22, 2), (60, 5), (120, 10)])
+@pytest.mark.parametrize("density", ["gmm", "student-t"])
+def test_a_component_has_ten_latents_where_the_number_is_chosen(density: str, n: int, most: int) -> None:
+    z = np.random.default_rng(0).standard_t(3, (n + 2, 64)).astype(np.float32)
+    fitted = fit(density, z[:n], z[n:])
+    assert max(row["components"] for row in fitted.tried) <= most
+    (overfits,) = [text for text in fitted.density.notices if "overfits" in text] or [""]
+    assert "--components auto" not in overfits, "which was just done"
+    if fitted.density.options["components"] == 1:
+        assert "--density gaussian" not in overfits, "which one component is"
 
 
 @pytest.mark.parametrize("density", ["gmm", "student-t"])
@@ -128,6 +141,13 @@ def test_a_folder_can_be_named_as_for_check(cli: Cli, trained: Any, tmp_path: Pa
     assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("empty", [("--data", ""), ("",)])
+def test_an_empty_name_is_not_the_default(cli: Cli, tmp_path: Path, empty: tuple[str, ...]) -> None:
+    """As `--data "$UNSET"` in a script is."""
+    for more in ((), ("--dry-run",)):
+        assert_clear_error(cli.run("train", *empty, *more, "--out", tmp_path / "new"), 1, "'' does not exist")
+
+
 def test_resuming_with_other_data_says_how_they_differ(cli: Cli, trained: Any, tmp_path: Path) -> None:
     resume = ("train", "--resume", "--out", trained.path, "--epochs", 3)
     more = write_pictures(tmp_path / "more", 60, sizes=(16, 12, 8))
@@ -196,11 +216,16 @@ def test_a_verdict_names_the_farthest_and_what_to_try() -> None:
     (said,) = verdict([real, column("reconstruction", 0.1), column("N", 0.7), column("gmm-10", 0.2)], "kernel")
     assert "farthest from real: gmm-10" in said, "what nobody fitted is not judged where something is"
 
+    (said,) = verdict([real, column("reconstruction", 0.1), column("N, 3 draws", 0.7)], "kernel")
+    assert "farthest from real: N, 3 draws" in said
+
 
 def test_equal_rows_are_explained() -> None:
     rows = [column("real", 0.0), column("N", 0.5, recall=0.2), column("gaussian", 0.5001, recall=0.2)]
     (_, said) = verdict([*rows, column("gmm-1", 0.501, recall=0.2), column("gmm-5", 0.4, recall=0.2)], "kernel")
     assert said.startswith("N, gaussian and gmm-1 score alike") and "one Gaussian" in said
+    others = [column("real", 0.0), column("reconstruction", 0.0), column("interpolation", 0.0)]
+    assert len(verdict(others, "kernel")) == 1, "what is drawn from no density is not explained by one"
 
 
 def test_evaluate_ends_with_a_verdict_and_compare_marks_training_data(cli: Cli, trained: Any, tmp_path: Path) -> None:
@@ -259,6 +284,15 @@ def test_without_torch_one_line_says_so(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", NO_TORCH, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines() == ["error: this needs torch, which is not installed", "hint: pip install torch"]
+
+
+@pytest.mark.parametrize(("module", "package"), [("sklearn", "scikit-learn"), ("PIL", "pillow"), ("zuko", "zuko")])
+def test_a_missing_package_is_named_as_pip_has_it(cli: Cli, monkeypatch: Any, module: str, package: str) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError(f"No module named '{module}'", name=module)
+
+    monkeypatch.setattr("raectl.presets.matching", missing)
+    assert_clear_error(cli.run("presets"), 1, f"this needs {module}", f"pip install {package}")
 
 
 # -- the README ------------------------------------------------------------------------------------------------------

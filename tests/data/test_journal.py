@@ -273,6 +273,48 @@ os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(0.01)
 
 
+@linux
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_without_processes_threads_do_the_work(monkeypatch, allowed):
+    monkeypatch.setattr("raectl.data.images.workers._MIN_IMAGES", 1)
+    monkeypatch.setattr(workers, "workers", lambda: 4)
+    usual, forked = os.fork, []
+
+    def fork():
+        if len(forked) >= allowed:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        forked.append(usual())
+        return forked[-1]
+
+    monkeypatch.setattr(os, "fork", fork)
+    with WorkerPool() as pool:
+        pool.start(5)
+        assert not pool
+        rows, _ = pool.submit([png(noise(8, 8, 3))], OPTIONS, same).result()
+        assert np.array_equal(rows, noise(8, 8, 3)[None])
+    assert not any(is_running(pid) for pid in forked)
+
+
+@linux
+def test_a_daemonic_process_decodes_by_itself(tmp_path):
+    """As a worker of torch's DataLoader is one, which may have no children."""
+    program = """
+import multiprocessing, sys
+from raectl.data.images import workers
+workers._MIN_IMAGES = 1
+def work():
+    with workers.WorkerPool() as pool:
+        pool.start(5)
+        sys.exit(7 if not pool else 1)
+process = multiprocessing.get_context("fork").Process(target=work, daemon=True)
+process.start()
+process.join()
+sys.exit(process.exitcode)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 7, done.stderr
+
+
 def is_running(pid):
     try:
         return "State:\tZ" not in pathlib.Path(f"/proc/{pid}/status").read_text()

@@ -47,15 +47,9 @@ def demo(
         write_samples(out, samples, 64, seed=seed)
         say("  " + command("raectl", "reconstruct", out, "--data", _SOURCE, "-o", pairs))
         means, _ = reconstruct_source(checkpoint, checkpoint.open_data(), pairs, None, progress)
-    nats = {"train": fit.train, "held_out": fit.held_out}
+    made = {"checkpoint": str(out), "samples": str(samples), "reconstructions": str(pairs)}
     emit(
-        {
-            "checkpoint": str(out),
-            "samples": str(samples),
-            "reconstructions": str(pairs),
-            "nats_per_dimension": nats,
-            **means,
-        },
+        {**made, "nats_per_dimension": {"train": fit.train, "held_out": fit.held_out}, **means},
         {
             "samples": samples,
             "reconstructions": pairs,

@@ -12,7 +12,7 @@ def fit_density(
     components: Annotated[
         str | None,
         o.model(
-            "Components of a mixture, for vae of its own codes; auto chooses by held-out log-likelihood.",
+            "Number of mixture components (vae: of the mixture over its own codes); auto: by held-out log-likelihood.",
             "auto for gmm and student-t",
             metavar="K|auto",
         ),
@@ -26,13 +26,14 @@ def fit_density(
             metavar="NAME=VALUE",
         ),
     ] = None,
-    name: Annotated[str | None, o.model("What to keep it under: a-z, 0-9, '.', '_', '-'.", "KIND, or KIND-K")] = None,
+    name: Annotated[
+        str | None, o.model("Name to store the density under: a-z, 0-9, '.', '_', '-'.", "KIND, or KIND-K")
+    ] = None,
     data: o.OptionalSource = None,
     latents: Annotated[
         Path | None,
         o.data(
-            "Latents (N, d) of any encoder; CKPT is then a new directory, which holds only densities.",
-            metavar="FILE.npy",
+            "Latents (N, d) of any encoder; CKPT is then a new directory that holds only densities.", metavar="FILE.npy"
         ),
     ] = None,
     seed: o.Seed = 0,
@@ -41,7 +42,7 @@ def fit_density(
     as_json: o.Json = False,
     debug: o.Debug = False,
 ) -> None:
-    """Fit a density to a checkpoint's latents, or to anybody's, and say how likely held-out latents are under it.
+    """Fit a density to a checkpoint's latents, or to any encoder's, and report the log-likelihood of held-out ones.
 
     Example: [bold]raectl fit-density ckpt[/]
     """

@@ -83,7 +83,7 @@ def train(
         raise UsageError("--resume and --overwrite exclude each other")
     if source is not None and data is not None:
         raise UsageError(f"the data are given twice: {source} and --data {data}", "name them once")
-    local = {**context.params, "data": data or source}
+    local = {**context.params, "data": source if data is None else data}
     names = ("data", "out", *(field.name for field in fields(Config)))
     typed = {name: local[name] for name in names if local.get(name) not in (None, [], ())}
     given, density = _merge(typed, local, preset, config)
@@ -202,7 +202,7 @@ def _dry_run(given: dict[str, Any], source: str | None, out: Path, *, resume: bo
     else:
         check(config)
         with TerminalProgress() as progress:
-            dataset = open_dataset(source or "digits", data_options(config), progress)
+            dataset = open_dataset("digits" if source is None else source, data_options(config), progress)
             for note in dataset.notes:
                 progress.note(note)
         config, summary = resolve(config, dataset), DataSummary.of(dataset)

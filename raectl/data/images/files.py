@@ -171,7 +171,10 @@ def _resolve(options: DataOptions, headers: Sequence[_Header], background: str) 
 
 
 def _without_broken_outliers(files: ImageFiles, headers: list[_Header]) -> tuple[list[_Header], list[limits.Bad]]:
-    """If few images have an odd size, drop those that cannot be decoded: they must not determine the common size."""
+    """Decode the images whose size differs from the most frequent one, if they are few, and drop those that fail.
+
+    So a broken file cannot decide the size that all images are brought to. Returns the other headers, and what is bad.
+    """
     counts = Counter(header.size for header in headers)
     usual = max(counts, key=lambda size: counts[size], default=None)
     odd = [header for header in headers if header.size != usual]

@@ -23,6 +23,7 @@ from raectl.data.options import DataOptions
 
 _MIN_IMAGES = 2000  # with fewer images, no workers are started
 _QUEUED = 2  # tasks per worker, running or waiting
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PR_SET_PDEATHSIG = 1  # of sys/prctl.h
 SMALL_PIXELS, SMALL_BYTES = 2**16, 2**18  # of the largest image that a worker decodes
 
@@ -50,16 +51,27 @@ class WorkerPool:
         return self._executor is not None and not self._broken
 
     def start(self, count: int) -> None:
-        """Start the workers if there are enough images; to be called before any thread is started."""
-        if count < _MIN_IMAGES or sys.platform != "linux":
+        """Start the workers if there are enough images, and the system lets us; to be called before other threads."""
+        if count < _MIN_IMAGES or sys.platform != "linux" or multiprocessing.current_process().daemon:
             return
         self._count = max(1, workers() - 1)
-        context = multiprocessing.get_context("fork")
-        self._executor = ProcessPoolExecutor(self._count, context, _prepare, (os.getpid(),))
-        with warnings.catch_warnings():
-            # Python warns of a fork beside threads, which may hold locks; a worker takes none of them.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self._waiting.append(self._executor.submit(_decode, [], DataOptions(8, "crop", "white", 1)))
+        before = {*multiprocessing.active_children()}
+        # No signal may reach a worker before it ignores Ctrl-C; `_prepare` takes them again.
+        former = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            with warnings.catch_warnings():
+                # Python warns of a fork beside threads, which may hold locks; a worker takes none of them.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                context = multiprocessing.get_context("fork")
+                executor = ProcessPoolExecutor(self._count, context, _prepare, (os.getpid(),))
+                self._waiting.append(executor.submit(_decode, [], DataOptions(8, "crop", "white", 1)))
+            self._executor = executor
+        except OSError:  # no processes or semaphores are left: threads must do
+            for process in {*multiprocessing.active_children()} - before:
+                process.kill()
+                process.join()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
     def submit(self, files: Sequence[bytes], options: DataOptions, finish: Callable[[Decoded], R]) -> Future[R]:
         """The future of `finish(decode.pictures(files))`, for files of at most `SMALL_BYTES` and `SMALL_PIXELS` each.
@@ -101,6 +113,7 @@ def _prepare(parent: int) -> None:
     """In a worker: ignore Ctrl-C, which the parent handles, end when the parent ends, and print no warnings."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # the parent ended before prctl was called
         os._exit(1)

@@ -19,7 +19,7 @@ _LARGEST = 4 * LONGEST + 2  # bytes of a line that are read: a character has at 
 
 
 class Text(Source):
-    """A `.txt` in UTF-8, a string a line. An empty line is the empty string, which few grammars derive."""
+    """A UTF-8 `.txt` file with one string a line. An empty line is the empty string, which most grammars reject."""
 
     suffix: ClassVar[str] = ".txt"
     version: ClassVar[str] = "txt, 3"  # part of the cache key, changed when a file gives other strings or messages

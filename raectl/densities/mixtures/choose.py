@@ -1,5 +1,6 @@
 """Choice of the number of mixture components by held-out log-likelihood."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,8 +8,10 @@ from raectl.densities.base import as_latents
 from raectl.densities.mixtures.base import Mixture
 from raectl.densities.mixtures.gmm import GMM
 from raectl.errors import RaectlError
+from raectl.progress import Progress
 
 CANDIDATES = (1, 2, 5, 10, 20, 50, 100, 200)
+_SLOW = 10.0  # seconds
 _PATIENCE = 2  # worse candidates in a row that end the search
 
 
@@ -18,6 +21,7 @@ def choose_components(
     seed: int = 0,
     candidates: Sequence[int] = CANDIDATES,
     kind: type[Mixture] = GMM,
+    progress: Progress | None = None,
     **options: Any,
 ) -> tuple[Mixture, list[dict[str, float]]]:
     """Fit mixtures of increasing size and return the one with the highest held-out log-likelihood.
@@ -33,6 +37,7 @@ def choose_components(
         seed: as for `GMM.fit`.
         candidates: numbers of components, increasing.
         kind: the mixture's class.
+        progress: told of each candidate, and, of those that take long, what came of it.
         options: its other options.
 
     Returns:
@@ -50,15 +55,20 @@ def choose_components(
     best: Mixture | None = None
     table: list[dict[str, float]] = []
     best_heldout, worse = -float("inf"), 0
-    for components in candidates:
+    progress = progress or Progress()
+    for number, components in enumerate(candidates):
         if components > len(train_z) or worse == _PATIENCE:
             break
+        progress.update(f"fitting {components} components", number, len(candidates))
+        began = time.monotonic()
         mixture = kind.create(components=components, **options).fit(train_z, seed=seed)
         train = float(mixture.stats["log_likelihood"]) / mixture.dim
         heldout = float(mixture.log_prob(val_z).mean()) / mixture.dim
         table.append({"components": components, "train": train, "heldout": heldout})
         if "bic" in mixture.stats:
             table[-1]["bic"] = float(mixture.stats["bic"])
+        if time.monotonic() - began > _SLOW:
+            progress.note(f"{components} components: held-out log-likelihood {heldout:.4f} nats per dimension")
         worse = 0 if heldout > best_heldout else worse + 1
         if heldout > best_heldout:
             best, best_heldout = mixture, heldout

@@ -192,7 +192,12 @@ def run_em_on_parts(
     max_iter: int,
     tol: float,
 ) -> EMResult[State]:
-    """`run_em` on each of the `parts` in turn, from the state at the end of the one before; `max_iter` is per part."""
+    """`run_em` on the subsets of the rows that `parts` yields, each from the state in which the one before ended.
+
+    Arguments:
+        numbers: how many numbers the means have, which decides the size of the first subset.
+        max_iter: of each subset.
+    """
     on_parts = 0
     for part in parts(z, numbers, seed):
         result = run_em(part, step, state, max_iter=max_iter, tol=tol)

@@ -8,7 +8,7 @@ from raectl.densities.standardizer import Standardizer
 
 
 class GMM(Mixture):
-    """p(z) = sum_k w_k N(z; mu_k, Sigma_k), by EM from a k-means start; the formulas are in `em`.
+    """p(z) = sum_k w_k N(z; mu_k, Sigma_k), by EM from a k-means start; see the module `em`.
 
     References: Ghosh et al., "From Variational to Deterministic Autoencoders", ICLR 2020, section 4 (10 components,
     full covariances). Schwarz, "Estimating the Dimension of a Model", Annals of Statistics 6, 1978 (`bic`).
@@ -16,10 +16,10 @@ class GMM(Mixture):
     Arguments:
         components: K.
         covariance: full, tied (one for all components), diag or spherical.
-        max_iter: at most this many iterations over all latents.
-        tol: converged when an iteration changes the mean log-likelihood per latent by less, in nats.
-        reg_covar: added to the variances, relative to each dimension's variance over all latents (spherical: to the
-            mean of these).
+        max_iter: maximum number of EM iterations over all latents (those on subsets before are not counted).
+        tol: EM has converged when an iteration changes the mean log-likelihood per latent by less than this, in nats.
+        reg_covar: this share of each dimension's variance over all latents is added to the variances of each component
+            (spherical: this share of their mean).
 
     Raises:
         UsageError: an option is out of range.
