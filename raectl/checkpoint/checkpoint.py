@@ -268,10 +268,10 @@ class Checkpoint:
             yield from self.decode_blocks(fitted.sample(min(_DRAWN, n - start), seed, start))
 
     def modes(self, n: int, seed: int, density: str | Density | None, draws: int) -> Iterator[np.ndarray]:
-        """`sample`, each latent decoded at random `draws` times: its most frequent valid item, (1, *stored) uint8.
+        """Like `sample`, but decode each latent `draws` times at random and yield the most frequent valid item.
 
-        The modality's first extractor says what is valid; of molecules, what RDKit reads. Item i depends on the seed
-        and i alone.
+        Each array is (1, *stored shape) uint8. The modality's first extractor decides what is valid; for molecules,
+        what RDKit can parse. Item i depends on the seed and i alone.
 
         Raises:
             UsageError, RaectlError: as `check_draws`.

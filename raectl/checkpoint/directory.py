@@ -287,7 +287,7 @@ def _is_measured(line: Any) -> bool:
 
 
 def _is_epoch(line: Any) -> bool:
-    """Whether a line of log.jsonl is an epoch's: with the fields that are read again, of their types."""
+    """Whether a line of log.jsonl has the fields that raectl reads back, each of its type."""
     if not isinstance(line, dict) or not set(line) >= _LOGGED or type(line["epoch"]) is not int:
         return False
     terms = [line["train"], *([] if line["validation"] is None else [line["validation"]])]

@@ -33,7 +33,7 @@ class Covariance(ABC):
 
     @abstractmethod
     def file_shape(self, k: int, d: int) -> tuple[int, ...]:
-        """Shape of the array in files."""
+        """Shape in which K covariances in d dimensions are stored in a density's file."""
 
     @abstractmethod
     def stored_shape(self, k: int, d: int) -> tuple[int, ...]:

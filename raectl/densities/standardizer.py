@@ -39,7 +39,7 @@ class Standardizer:
         return Standardizer(self.centre, self.scale.square().mean().sqrt().expand_as(self.scale), self.constant)
 
     def rows(self, z: Tensor, width: int) -> Iterator[Tensor]:
-        """The rows of z, standardized, in chunks (see `chunks`), of z's type."""
+        """Standardized rows of z in blocks, in z's dtype; `width` is the memory a row needs, see `chunks`."""
         centre, inverse = self.centre.to(z.dtype), self.scale.reciprocal().to(z.dtype)
         for part in chunks(z, width):
             yield (part - centre).mul_(inverse)

@@ -147,7 +147,10 @@ def _n(checkpoint: Checkpoint, training: Dataset | None, progress: Progress) -> 
 
 
 class _Codes:
-    """Items made from codes of real ones, in a density's own coordinates if it has any."""
+    """Reconstructions and interpolations of real items.
+
+    For a density with a latent space of its own, such as a second-stage VAE, they are made in that space.
+    """
 
     def __init__(
         self, checkpoint: Checkpoint, real: np.ndarray, kind: str, seed: int, density: Recoding | None = None

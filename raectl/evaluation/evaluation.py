@@ -62,10 +62,11 @@ class Evaluation:
     Arguments:
         checkpoint: the model.
         source: real items that it has not seen, as `Checkpoint.open_data` takes them.
-        n: at most this many real items, and as many of everything else; chosen by the seed where there are more.
+        n: at most this many real items, chosen by the seed where there are more, and as many samples, reconstructions
+            and interpolations.
         features: registry name of the extractor; None for the modality's own.
         weights: file of the extractor's weights, for one that does not come with any.
-        densities: names of fitted densities; by default all that belong to these weights.
+        densities: names of fitted densities; by default all that were fitted to the checkpoint's present weights.
         kind: of interpolation, `linear` or `spherical`.
         seed: of samples, pairs and choices.
         draws: decode each sample so many times, at random, and keep the most frequent valid item; None for once.

@@ -12,7 +12,7 @@ from raectl.objectives.penalized_logp import PenalizedLogP
 
 
 class Molecules(Strings):
-    """Features (valid, identity, identity) as of `strings`, computed from RDKit's canonical SMILES.
+    """Features of SMILES: whether it is valid, and a hash of its canonical SMILES in two numbers; see `Strings`.
 
     A SMILES is valid if RDKit can parse it: closed rings, possible valences, aromatic atoms with a Kekulé structure.
     All SMILES of a molecule have the same identity.

@@ -123,7 +123,10 @@ class Parser:
     # -- one stack -------------------------------------------------------------------------------------------------
 
     def _by_one_stack(self, text: str) -> bytes | None:
-        """The derivation; None if there is more than one action at a character, or too many reductions."""
+        """The derivation by an LR parser with a single stack, which is fast but cannot handle ambiguity.
+
+        None if a character allows more than one action, or if reductions may not end: the general parser must decide.
+        """
         around = _END + text + 2 * _END
         stack, parts, reduced = self._bottom, [b""], 0
         for at in range(len(text) + 1):

@@ -22,8 +22,8 @@ def prdc(reference: Reference, features: Tensor) -> dict[str, Measured]:
 
     They depend on k, N and M: compare values at equal ones only. For equal distributions and N = M the expectations are
     1 for density and about 1 - 2^-k = 0.97 for coverage; precision and recall depend on the distribution. Values agree
-    with the `prdc` package. In float64, with squared distances below the rounding error set to 0, so that a copy of an
-    item is not within a radius of 0.
+    with the `prdc` package. Distances are computed in float64; squared ones below the rounding error are set to 0. An
+    item with k copies in its set has radius 0, within which nothing lies, not even a copy of it.
 
     References:
         Improved Precision and Recall Metric for Assessing Generative Models, Kynkäänniemi, Karras, Laine, Lehtinen,

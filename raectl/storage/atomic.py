@@ -230,7 +230,7 @@ def remove_temporaries(directory: Path) -> None:
 
 
 def remove_temporaries_of(path: Path) -> None:
-    """Remove the temporaries that a killed process left of writing `path`, after `recover`."""
+    """Call `recover(path)`, then remove the temporary files of a process that was killed while writing `path`."""
     recover(path)
     for prefix in (_OLD, _NEW):
         _discard(path.parent / f"{prefix}{path.name}")

@@ -117,7 +117,7 @@ def data_options(config: Config) -> DataOptions:
 
 
 def check_out(directory: Directory, *, overwrite: bool) -> None:
-    """Raise unless a new run may be put where `directory` is. What is not recognised is never removed."""
+    """Raise unless a new run may be created at `directory`; `overwrite` lets it replace another run, nothing else."""
     path = directory.path
     if path.resolve() == Path.cwd():  # it would be moved away under the process
         raise UsageError(f"--out {path} is the working directory", "name a directory in it: --out ckpt")

@@ -51,7 +51,11 @@ class Mixture(Density):
             raise RaectlError(f"--components {self.components} is more than the {n} latents", hint)
 
     def _report(self, result: EMResult[Any], n: int, d: int, extra: int = 0) -> None:
-        """Set `stats`, with `extra` parameters per component, and add a notice if EM did not converge."""
+        """Set `stats` from the result of EM on n rows of d dimensions, with a notice if EM did not converge.
+
+        Arguments:
+            extra: parameters of a component besides weight, mean and covariance, for the parameter count.
+        """
         k = self.components
         parameters = k * d + k - 1 + self._kind.parameters(k, d) + k * extra
         bic = parameters * math.log(n) - 2 * n * result.history[-1]
