@@ -5,19 +5,8 @@ Values are from the paper's code, with weights converted from means to sums (see
 1e-4 in the code's loss becomes 1e-4 D (for VAEs 1e-4 times the channels). 2sVAE is the VAE with a second-stage VAE as
 density, whose `beta` is not converted.
 
-Where the code and the paper differ, presets follow the paper, and presets `-released` the code: spectral norm on the
-encoder too; on CelebA, batches of 1000 for the VAE and half the width for the CV-VAE. `rae-gp` has the code's form of
-the penalty, to which the published weight belongs (0 for CIFAR-10); `rae-gp-frobenius` has the exact form, with
-raectl's default weight.
-
-Not reproduced from the code: training images among those held out, and the same order in every epoch (MNIST, CIFAR-10);
-Tikhonov without the decoder's dense kernel (there too); spectral norm applied twice to transposed convolutions; a dense
-layer of 1024 channels at half the width; noise on the WAE's input (CelebA).
-
-`expressions/...` are for the paper's section on structured data, which has neither FIDs nor code. Settings are the
-Grammar VAE's, whose means over latent dimensions make beta 1/d; its noise is scaled by 0.01, so `gvae` is `cv-vae` with
-that sigma. `grae` is the same without noise; the paper gives no weights and no regularizer for it. The validation set
-is a random tenth.
+docs/paper.md says where the paper and its code differ, what each preset follows, and what is not reproduced; the
+settings of `expressions/...` are the Grammar VAE's.
 """
 
 from typing import Any, NamedTuple

@@ -18,7 +18,7 @@ from raectl.checkpoint.latents import cached_latents
 from raectl.checkpoint.shapes import ModelShapes
 from raectl.checkpoint.summary import DataSummary
 from raectl.config import Config
-from raectl.data import IN_MEMORY, Dataset, open_dataset, split
+from raectl.data import Dataset, open_dataset, split
 from raectl.data.dataset import fingerprint
 from raectl.densities import Density
 from raectl.densities.fitting import Fit, fit
@@ -106,7 +106,10 @@ class Checkpoint:
         for block, rows in padded_blocks(items, BLOCK):
             x = self._to_tensor(block)
             if tuple(x.shape[1:]) != self.item_shape:
-                raise RaectlError(f"items of shape {tuple(x.shape[1:])} do not suit a model for {self.item_shape}")
+                message = (
+                    f"{tuple(items.shape)} {items.dtype} are not items of this model, {self.data.shape} uint8 each"
+                )
+                raise RaectlError(message, "raectl.open_dataset(items, checkpoint.data.options).items converts images")
             with torch.inference_mode():
                 yield self._model.encode(x)[:rows]
 
@@ -171,8 +174,6 @@ class Checkpoint:
         if self.training_data is not None and fingerprint(self.training_data.items) == self.data.fingerprint:
             return self.training_data  # unless its array was written to meanwhile
         hint = "name the data: --data SOURCE, or source=... in Python"
-        if self.data.source == IN_MEMORY:
-            raise RaectlError("the training data were an array in memory, and are not kept", hint)
         try:
             dataset = open_dataset(self.data.recorded(), self.data.options, progress)
         except RaectlError as error:
@@ -209,7 +210,10 @@ class Checkpoint:
         Raises:
             RaectlError: the data have changed, the latents cannot be used, or another process writes here.
         """
-        with Lock(self.directory.path, (progress or Progress()).note) as lock:
+        progress = progress or Progress()
+        if not self.epoch:
+            progress.note(f"{self.directory.path} has no whole epoch yet: these are the latents of initial weights")
+        with Lock(self.directory.path, progress.note) as lock:
             lock.acquire()
             train, held_out = self.split_latents(self.open_data(source, progress, max_bad))
             result = fit(kind, train, held_out, seed=seed, progress=progress, **options)

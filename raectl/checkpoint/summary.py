@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from raectl import registry
-from raectl.data import DataOptions, Dataset, limits
+from raectl.data import IN_MEMORY, DataOptions, Dataset, limits
 from raectl.errors import RaectlError
 
 _MAX_VALUES = 512 * 512 * 3  # of one item
@@ -74,6 +74,8 @@ class DataSummary:
         Raises:
             RaectlError: it is a pipe or a device, on which a hostile checkpoint could make us wait for ever.
         """
+        if self.source == IN_MEMORY:
+            raise RaectlError("they were an array in memory, which is not kept", "give it again: source=ARRAY")
         path = Path(self.source)
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise RaectlError(f"{self.source} is neither a file nor a folder", "name the data: --data SOURCE")

@@ -68,7 +68,7 @@ def _program(
 ) -> None:
     """Train a Regularized Autoencoder on your images, fit a density to its latents, and sample from it.
 
-    Start with [bold]raectl demo[/], then [bold]raectl train --data ./imgs --reg tikhonov[/].
+    Start with [bold]raectl demo[/], then [bold]raectl train ./imgs --reg tikhonov[/].
     """
 
 

@@ -104,15 +104,15 @@ def resolve(
     """
     smallest, largest = (pick(sizes, key=lambda wh: (wh[0] * wh[1], wh)) for pick in (min, max))
     own = largest[0] if len(sizes) == 1 and largest[0] == largest[1] else None
-    size, hint = options.image_size, "; --fit pad keeps all of it"
+    size, hint = options.image_size, ""
     if size is None:
         size = own if own is not None and SMALLEST <= own <= _KEPT else DEFAULT_SIZE
         hint = "; --image-size and --fit change that"
-    if options.channels is not None:
-        hint = ", as the model takes them"
     notes: tuple[str, ...] = ()
     lost = max(1 - min(wh) / max(wh) for wh in sizes) if options.fit == "crop" else 0.0
     cut = f", which cuts off {'up to ' if len(sizes) > 1 else ''}{lost:.0%} of each" if round(lost, 2) else ""
+    hint = "; --fit pad keeps all of it" if cut else hint
+    hint = ", as the model takes them" if options.channels is not None else hint
     # A size that the user gave for training is not noted, unless it crops; the size of an existing model is.
     if cut or (size != own and (options.image_size is None or options.channels is not None)):
         what = "{}x{}".format(*largest)

@@ -11,6 +11,7 @@ _THROUGH = (f"{RECONSTRUCTION} ", f"{INTERPOLATION} ")  # a density's own code
 _SAME = 0.01  # relative difference up to which numbers count as equal
 _CLEAR = 2.0  # standard errors above which a difference is one
 _MOSTLY = 0.5  # share of a distance
+_MISSED = 0.7  # of what real items have, below which a share is poor
 
 
 def verdict(results: Sequence[Measurement], metric: str) -> list[str]:
@@ -37,7 +38,7 @@ def _farthest(results: Sequence[Measurement], metric: str) -> list[str]:
     worst = max(gaps, key=lambda name: gaps[name])
     error = math.hypot(found[worst].se or 0.0, real.se or 0.0)
     if gaps[worst] <= _CLEAR * error:
-        return ["verdict: no difference from real items was found at this n; more --data would tell more"]
+        return [f"verdict: {metric} finds no difference from real items at this n{_but(judged, results)}"]
     text = f"verdict: farthest from real: {worst}, {metric} {found[worst].value:.3g} (real {real.value:.2g}"
     text += f", {gaps[worst] / error:.0f} standard errors)" if error else ")"
     if RECONSTRUCTION not in gaps:
@@ -46,8 +47,22 @@ def _farthest(results: Sequence[Measurement], metric: str) -> list[str]:
     if gaps[RECONSTRUCTION] > _MOSTLY * gaps[worst]:
         remedy = "train longer (--epochs), with a larger --width or --latent-dim, or on more data"
         return [f"{text}; {at} already, so most of it is the autoencoder's: {remedy}"]
-    remedy = "raectl fit-density with another --density (student-t, flow), or a smaller --latent-dim"
+    remedy = "raectl fit-density with another --density, or a smaller --latent-dim"
+    nearest = min((r.of for r in fitted), key=lambda name: gaps[name], default=worst)
+    if gaps[nearest] < gaps[worst] / 2:
+        remedy = f"{nearest} is nearer, at {found[nearest].value:.3g}: raectl sample --density {nearest}"
     return [f"{text}; {at}, so most of it is the density's: {remedy}"]
+
+
+def _but(judged: Sequence[Measurement], results: Sequence[Measurement]) -> str:
+    """What another number says where the distance says nothing: the share of real items that is missed, for one."""
+    real = next(r.measured for r in results if r.of == REAL)
+    for name in ("coverage", "recall", "precision"):
+        for row in judged:
+            if name in real and row.measured[name].value < _MISSED * real[name].value:
+                value = f"{row.measured[name].value:.2g} (real {real[name].value:.2g})"
+                return f", but {name} of {row.of} is {value}: train longer, or use more --data and other --features"
+    return "; more --data would tell more"
 
 
 def _equal(results: Sequence[Measurement]) -> list[str]:

@@ -1,8 +1,4 @@
-"""Feature extractors for metrics on sets of items: items (B, ...) => features (B, D) float32.
-
-A distance between two sets is a distance between their features, so values are comparable only for the same extractor
-`key`. `base` has the interface. Extractors read items as `Modality.shown` gives them.
-"""
+"""Features of items, in which sets of items are compared; a number is comparable only for one extractor `key`."""
 
 from raectl.extractors.base import Extractor
 

@@ -16,6 +16,7 @@ class Pixels(ImageExtractor):
     """
 
     name = "pixels"
+    notes = ("pixels compare colours and layout, and hardly see blur: for how images look, use the default features",)
     takes_weights = False
     dim = None
 

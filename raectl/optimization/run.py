@@ -1,9 +1,8 @@
 """Bayesian optimization of an objective of strings in the latent space of a model.
 
 Each round fits a sparse Gaussian process (see `surrogate`) to the scores of the data's latents and of all points so
-far, proposes a batch of points in the bounding box of these latents, and scores the decoded strings: for each point the
-most frequent valid one of several draws. A round is a function of the checkpoint, the data, the options and the rounds
-before it, so a resumed run proposes the same points.
+far, proposes a batch of points in the bounding box of these latents, and scores the decoded strings. A round depends on
+the checkpoint, the data, the options and the rounds before it alone, so a resumed run proposes the same points.
 
     CKPT/optimize/OBJECTIVE-SEED/
       state.safetensors   the points so far, which a run resumes from

@@ -46,7 +46,7 @@ def write_loss_curve(path: Path, log: Sequence[Mapping[str, Any]]) -> None:
         if points:
             places = [place(*point) for point in points]
             draw.line(places, fill=_COLOURS[name], width=2)
-            draw.circle(places[-1], 3, fill=_COLOURS[name])
-            draw.text((_LEFT + 150 * number, 14), f"loss, {name}", fill=_COLOURS[name], font=font)
+            draw.circle(max(places, key=lambda at: at[1]), 4, fill=_COLOURS[name])
+            draw.text((_LEFT + 180 * number, 14), f"loss, {name} (dot: lowest)", fill=_COLOURS[name], font=font)
     with atomic_file(path) as temporary:
         image.save(temporary)

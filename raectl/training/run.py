@@ -85,11 +85,10 @@ def train(
             full = None not in (config.latent_dim, config.arch, config.beta)  # from `resumed`: defaults were meant too
             given = {name: value for name, value in vars(config).items() if full or value != default[name]}
             config = resumed(directory, {**given, "epochs": config.epochs})
-            source = directory.read_config()[1].recorded() if source is None else source
         else:
             check(config)
             check_out(directory, overwrite=overwrite)
-        dataset = open_dataset("digits" if source is None else source, data_options(config), progress)
+        dataset = _open(directory if resume and source is None else None, source, config, progress)
         for note in dataset.notes:
             progress.note(note)
         run = Run(config if resume else resolve(config, dataset), dataset, directory, progress)
@@ -101,6 +100,21 @@ def train(
     checkpoint = load(directory.path, run.config.device)
     checkpoint.training_data = dataset
     return checkpoint
+
+
+def _open(
+    recorded: Directory | None, source: str | Path | np.ndarray | None, config: Config, progress: Progress
+) -> Dataset:
+    """The data of a run: `source`, or those that are recorded in the directory that it resumes in."""
+    if recorded is None:
+        return open_dataset("digits" if source is None else source, data_options(config), progress)
+    try:
+        return open_dataset(recorded.read_config()[1].recorded(), data_options(config), progress)
+    except RaectlError as error:
+        again = command("raectl", "train", "--resume", "--out", recorded.path, "--data", "SOURCE")
+        raise RaectlError(
+            f"the data of {recorded.path} cannot be opened: {error.message}", f"if they moved: {again}"
+        ) from error
 
 
 def data_options(config: Config) -> DataOptions:
@@ -124,9 +138,11 @@ def check_out(directory: Directory, *, overwrite: bool) -> None:
     recover(path)
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
+    is_ours = path.is_dir() and directory.is_recognised()
     if not overwrite:
-        raise UsageError(f"{path} exists", "go on with it: --resume; replace it: --overwrite; or choose another --out")
-    if not path.is_dir() or not directory.is_recognised():
+        ways = "go on with it: --resume; replace it: --overwrite; or " if is_ours else ""
+        raise UsageError(f"{path} exists", f"{ways}choose another --out")
+    if not is_ours:
         raise RaectlError(f"{path} is no checkpoint directory, so it is not removed", "choose another --out")
 
 

@@ -317,7 +317,7 @@ def test_arrays_in_memory_train_too_and_are_kept_as_long_as_the_process(tmp_path
     checkpoint = train(raectl.Config(**SMALL, epochs=1), x, tmp_path / "out")
     assert checkpoint.fit_density("gaussian").n_train == 36
     opened = raectl.load(tmp_path / "out", "cpu")
-    with pytest.raises(RaectlError, match=r"array in memory, and are not kept.*source="):
+    with pytest.raises(RaectlError, match=r"array in memory, which is not kept.*source="):
         opened.fit_density("gaussian")
     assert opened.fit_density("gaussian", x).n_train == 36
 
@@ -327,7 +327,7 @@ def test_an_array_that_was_written_to_is_not_taken_for_the_training_data(tmp_pat
     before = x.copy()
     checkpoint = train(raectl.Config(**SMALL, epochs=1), x, tmp_path / "out")
     x[:] = 0
-    with pytest.raises(RaectlError, match="array in memory, and are not kept"):
+    with pytest.raises(RaectlError, match="array in memory, which is not kept"):
         checkpoint.fit_density("gaussian")
     assert checkpoint.fit_density("gaussian", before).n_train == 36
 

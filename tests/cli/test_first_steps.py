@@ -168,6 +168,32 @@ def test_resuming_with_other_data_says_how_they_differ(cli: Cli, trained: Any, t
     cli(*resume)
 
 
+def test_data_that_have_moved_are_told_how_to_name(cli: Cli, tmp_path: Path) -> None:
+    data = write_pictures(tmp_path / "before", 30)
+    cli("train", data, "--out", tmp_path / "run", *SMALL)
+    moved = data.rename(tmp_path / "after")
+    resume = ("train", "--resume", "--out", tmp_path / "run", "--epochs", 2)
+    said = f"if they moved: raectl train --resume --out {tmp_path / 'run'} --data SOURCE"
+    assert_clear_error(cli.run(*resume), 1, "cannot be opened", "before does not exist", said)
+    cli(*resume, "--data", moved)
+
+
+def test_a_folder_of_other_things_is_not_offered_to_be_replaced(cli: Cli, trained: Any) -> None:
+    result = cli.run("train", trained.data, "--out", trained.data)
+    assert_clear_error(result, 2, f"{trained.data} exists", "choose another --out")
+    assert "--overwrite" not in result.err
+
+
+def test_a_density_of_initial_weights_is_said_to_be_one(cli: Cli, trained: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(
+        "raectl.training.run.Run._epoch", lambda self, signals: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
+    out = trained.path.parent / "early"
+    assert cli.run("train", trained.data, "--out", out, *SMALL).code == 130
+    assert "no whole epoch yet: these are the latents of initial weights" in cli("fit-density", out).err
+    assert "initial weights" not in cli("fit-density", trained.path).err
+
+
 @pytest.mark.parametrize(
     ("device", "said"),
     [("cuda:3", "is not available"), ("cuda:x", "is none of"), ("cpu:0", "is none of"), ("tpu", "is none of")],
@@ -209,8 +235,13 @@ def test_a_verdict_names_the_farthest_and_what_to_try() -> None:
     (said,) = verdict([real, column("reconstruction", 0.6), column("gmm-10", 0.9)], "kernel")
     assert "most of it is the autoencoder's" in said and "--epochs" in said
     (said,) = verdict([real, column("reconstruction", 0.01), column("gmm-10", 0.02)], "kernel")
-    assert "no difference from real items was found" in said
+    assert said == "verdict: kernel finds no difference from real items at this n; more --data would tell more"
     assert verdict([column("reconstruction", 0.6)], "kernel") == [], "nothing to compare with"
+    rows = [column("real", 0.0, recall=0.9, coverage=0.7), column("reconstruction", 0.01, recall=0.1, coverage=0.6)]
+    (said,) = verdict(rows, "kernel")
+    assert "no difference from real items at this n, but recall of reconstruction is 0.1 (real 0.9)" in said
+    (said, *_) = verdict([real, column("reconstruction", 0.1), column("kde", 0.3), column("flow", 0.9)], "kernel")
+    assert said.endswith("most of it is the density's: kde is nearer, at 0.3: raectl sample --density kde")
     (said,) = verdict([real, column("reconstruction", 0.1), column("N", 0.7), column("interpolation", 0.9)], "kernel")
     assert "farthest from real: N" in said
     (said,) = verdict([real, column("reconstruction", 0.1), column("N", 0.7), column("gmm-10", 0.2)], "kernel")

@@ -285,9 +285,9 @@ def test_options_out_of_range_are_usage_errors(options):
     ([(129, 129)], 64, "images of 129x129 became 64 x 64 by crop; --image-size and --fit change that"),
     ([(20, 10), (8, 8), (30, 40)], 64, "images of 3 sizes (smallest 8x8, largest 30x40) became 64 x 64 by crop, "
                                        "which cuts off up to 50% of each; "
-                                       "--image-size and --fit change that"),
+                                       "--fit pad keeps all of it"),
     ([(20, 10)], 64, "images of 20x10 became 64 x 64 by crop, which cuts off 50% of each; "
-                     "--image-size and --fit change that"),
+                     "--fit pad keeps all of it"),
     ([(4, 4)], 64, "images of 4x4 became 64 x 64 by crop; --image-size and --fit change that"),
 ])  # fmt: skip
 def test_size_rule(tmp_path, sizes, expected, note):

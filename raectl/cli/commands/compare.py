@@ -64,7 +64,7 @@ def _table(names: list[str], metric: str, protocol: dict[str, Any], rows: list[A
     emit_table(f"{metric}, n = {protocol['n']:,}, {protocol['extractor']}", ["", *columns], cells)
     for name, row in zip(names, rows, strict=True):
         if not row:
-            say(f"note: nothing was measured of {name} on the same data, n and features: raectl evaluate it so")
+            say(f"note: nothing was measured of {name} on the same data, n and features as of {names[0]}")
     if any(line.get("split") == "training" for row in rows for line in row.values()):
         say("note: * was measured on the data that the model was trained on; raectl evaluate it on others")
     if out is not None:

@@ -76,8 +76,12 @@ def train(
     """
     from dataclasses import fields
 
+    from raectl.checkpoint.directory import Directory
+    from raectl.cli.commands.presets import fit_arguments
+    from raectl.cli.output import say
     from raectl.config import Config
-    from raectl.errors import UsageError
+    from raectl.errors import UsageError, command
+    from raectl.training.resuming import resumed
 
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other")
@@ -89,11 +93,14 @@ def train(
     given, density = _merge(typed, local, preset, config)
     spec, directory = given.pop("data", None), Path(given.pop("out", "ckpt"))
     _merge_regularizers(given, directory if resume else None)
+    settings = resumed(Directory(directory), given) if resume else Config.from_dict(given)
     if dry_run:
-        _dry_run(given, spec, directory, resume=resume)
-    else:
-        _go(given, spec, directory, as_json=as_json, resume=resume, overwrite=overwrite)
-        _say_next(directory, density)
+        _dry_run(settings, spec, directory, resume=resume)
+        return
+    if not resume and "reg" not in given:
+        say("no regularizer of the decoder: --reg tikhonov is a good one, --reg none says that it is meant")
+    _go(settings, spec, directory, as_json=as_json, resume=resume, overwrite=overwrite)
+    say("next: " + command("raectl", "fit-density", directory, *fit_arguments(density)))
 
 
 def _merge(
@@ -137,25 +144,12 @@ def _merge_regularizers(given: dict[str, Any], begun: Path | None) -> None:
         given["reg"] = {**given["reg"], regularizer: {**given["reg"][regularizer], key: value}}
 
 
-def _settings(given: dict[str, Any], out: Path, *, resume: bool) -> Any:
-    from raectl.checkpoint.directory import Directory
-    from raectl.config import Config
-    from raectl.training.resuming import resumed
-
-    return resumed(Directory(out), given) if resume else Config.from_dict(given)
-
-
-def _go(given: dict[str, Any], source: str | None, out: Path, *, as_json: bool, resume: bool, overwrite: bool) -> None:
+def _go(settings: Any, source: str | None, out: Path, *, as_json: bool, resume: bool, overwrite: bool) -> None:
     from raectl.cli.output import emit, number
     from raectl.cli.terminal import TerminalProgress
     from raectl.training.run import train as run
 
-    settings = _settings(given, out, resume=resume)
     with TerminalProgress() as progress:
-        if not resume and "reg" not in given:
-            progress.note(
-                "no regularizer of the decoder: --reg tikhonov is a good one, --reg none says that it is meant"
-            )
         checkpoint = run(settings, source, out, progress=progress, resume=resume, overwrite=overwrite)
     log = checkpoint.directory.read_log()
     best = next((line for line in log if line["epoch"] == checkpoint.epoch), {})
@@ -177,15 +171,7 @@ def _go(given: dict[str, Any], source: str | None, out: Path, *, as_json: bool, 
     emit(values, rows, as_json=as_json)
 
 
-def _say_next(out: Path, density: Any) -> None:
-    from raectl.cli.commands.presets import fit_arguments
-    from raectl.cli.output import say
-    from raectl.errors import command
-
-    say("next: " + command("raectl", "fit-density", out, *fit_arguments(density)))
-
-
-def _dry_run(given: dict[str, Any], source: str | None, out: Path, *, resume: bool) -> None:
+def _dry_run(config: Any, source: str | None, out: Path, *, resume: bool) -> None:
     from dataclasses import asdict
 
     from raectl.checkpoint.directory import Directory
@@ -196,7 +182,6 @@ def _dry_run(given: dict[str, Any], source: str | None, out: Path, *, resume: bo
     from raectl.model.resolve import check, resolve
     from raectl.training.run import data_options
 
-    config = _settings(given, out, resume=resume)
     if resume:
         summary = Directory(out).read_config()[1]
     else:
