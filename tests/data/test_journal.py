@@ -327,7 +327,7 @@ def test_what_is_decoded_ahead_changes_nothing(tmp_path, cache, decoded, monkeyp
     """The guess is right; wrong from the start; wrong in the end; a picture in between is broken."""
     files = {f"{number:03}.png": png(noise(16, 16, 3, seed=number)) for number in range(100)}
     if odd == "first":
-        files |= {f"{number:03}.png": png(noise(16, 16, seed=number)) for number in range(32)}
+        files |= {f"{number:03}.png": png(noise(16, 16, seed=number)) for number in range(image_files._PER_TASK)}
     elif odd == "later":
         files["099.png"] = png(noise(20, 16, 3))
     elif odd == "bad":

@@ -28,7 +28,7 @@ from raectl.progress import Progress
 from raectl.storage.cache import digest
 
 LARGEST = 256 * 2**20  # bytes of one file, or of one unpacked entry of a zip
-_PER_TASK = 32  # images decoded by one task, at most
+_PER_TASK = 64  # images decoded by one task, at most
 _LARGE = 2**24  # bytes or pixels of an image above which only one is read or decoded at a time
 _SMALL = 2**16  # mean bytes of a file up to which one thread reads and hashes them all
 _PREFETCHED = 2**26  # bytes of images decoded ahead
