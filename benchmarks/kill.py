@@ -13,6 +13,7 @@ program with an error. A slice with another `--seed`, or of some `--scenarios`, 
 import argparse
 import functools
 import json
+import os
 import random
 import shutil
 import tempfile
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from faults import (
     Ended,
     Fault,
@@ -366,6 +368,9 @@ def main() -> None:
     if asked.report:
         print(report(asked.report))
         return
+    # On several threads, a fork of this process sums in another order than a process of its own.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         wanted = [kind for kind in SCENARIOS if kind.__name__ in (asked.scenarios or kind.__name__)]
         warm = Path(folder).resolve() / "warm"

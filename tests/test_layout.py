@@ -13,8 +13,8 @@ import pytest
 import raectl
 from raectl import registry
 
-ROOT = Path(raectl.__file__).parent
-PROJECT = ROOT.parent
+PROJECT = Path(__file__).parents[1]
+ROOT = PROJECT / "raectl"
 FILES = {path.relative_to(ROOT).as_posix(): path for path in ROOT.rglob("*.py")}
 TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in FILES.items()}
 MOST = 10  # files of a folder

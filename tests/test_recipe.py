@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import raectl
-
-ROOT = Path(raectl.__file__).parents[1]
+ROOT = Path(__file__).parents[1]
 PROGRAM = "from raectl.cli.main import main; main()"
 
 
