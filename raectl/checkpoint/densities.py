@@ -216,7 +216,7 @@ def fit_latents(
     progress: Progress | None = None,
     **options: Any,
 ) -> Fit:
-    """Fit a density to latents of anybody's encoder, and keep it in a directory that holds only densities.
+    """Fit a density to latents of any encoder, and keep it in a directory that holds only densities.
 
     Arguments:
         path: the directory; it is made, or was made by this function before.
@@ -248,7 +248,7 @@ def _is_empty(path: Path) -> bool:
 
 
 def read_latents(path: str | Path) -> np.ndarray:
-    """Latents of anybody's encoder from a `.npy` file: (N, d) numbers => float32.
+    """Latents of any encoder from a `.npy` file: (N, d) numbers => float32.
 
     Raises:
         RaectlError: the file is missing, or holds something else.

@@ -1,4 +1,4 @@
-"""What somebody meets who has read the README and the help only: each row was met by one who tried."""
+"""What a new user meets, who has only the README and the help: each was met by one who tried."""
 
 import json
 import re
@@ -245,7 +245,7 @@ def test_a_verdict_names_the_farthest_and_what_to_try() -> None:
     (said,) = verdict([real, column("reconstruction", 0.1), column("N", 0.7), column("interpolation", 0.9)], "kernel")
     assert "farthest from real: N" in said
     (said,) = verdict([real, column("reconstruction", 0.1), column("N", 0.7), column("gmm-10", 0.2)], "kernel")
-    assert "farthest from real: gmm-10" in said, "what nobody fitted is not judged where something is"
+    assert "farthest from real: gmm-10" in said, "a density that was not fitted is not judged beside one that was"
 
     (said,) = verdict([real, column("reconstruction", 0.1), column("N, 3 draws", 0.7)], "kernel")
     assert "farthest from real: N, 3 draws" in said
