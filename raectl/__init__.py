@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from raectl.errors import RaectlError
     from raectl.evaluation.evaluation import Evaluation
     from raectl.training.run import train
+    from raectl.training.sharpening.run import sharpen
 
 _HOMES = {
     "Checkpoint": "raectl.checkpoint.checkpoint",
@@ -28,6 +29,7 @@ _HOMES = {
     "RaectlError": "raectl.errors",
     "load": "raectl.checkpoint.checkpoint",
     "open_dataset": "raectl.data",
+    "sharpen": "raectl.training.sharpening.run",
     "train": "raectl.training.run",
 }
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "load",
     "open_dataset",
     "registry",
+    "sharpen",
     "train",
 ]
 

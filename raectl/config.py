@@ -18,6 +18,7 @@ from raectl import registry
 from raectl.errors import RaectlError, UsageError
 
 Regularizers = dict[str, dict[str, Any]]
+Reconstruction = dict[str, Any]  # {"name": name, option: value}
 _CHOICES = {
     "fit": ("pad", "crop", "stretch"),
     "precision": ("auto", "fp32", "bf16"),
@@ -52,6 +53,8 @@ class Config:
     Arguments:
         model: a row of the model table: `rae`, `ae`, `vae`, `cv-vae`, `wae`, `iwae`.
         reg: regularizers of the decoder: a name, names, `{name: weight}`, or `{name: {"weight": w, option: value}}`.
+        reconstruction: the reconstruction term: `NAME` or `NAME,OPTION=VALUE,...`, or `{"name": NAME, OPTION: VALUE}`;
+            None for the modality's default.
         beta: weight of the latent term; None for the model's default.
         sigma: standard deviation of the code of `cv-vae`; unused by other models.
         importance_samples: K, samples of the code of `iwae` per item; unused by other models.
@@ -66,6 +69,7 @@ class Config:
         batch_size: items per step at most; None for a twentieth of the training items, from 16 to 100.
         lr: initial learning rate.
         seed: of all random numbers.
+        sharpen: whether a second phase follows, see `raectl.sharpen`.
         device, precision: `auto` is replaced by the device and precision used.
         val_fraction: share of the data held out for validation.
         plateau, plateau_gain: least improvement of the validation loss, `relative` to the best or `absolute`.
@@ -82,6 +86,7 @@ class Config:
 
     model: str = "rae"
     reg: Any = field(default_factory=dict)  # converted to `Regularizers`
+    reconstruction: Any = None  # converted to `Reconstruction | None`
     beta: float | None = None
     sigma: float = 0.7
     importance_samples: int = 5
@@ -100,6 +105,7 @@ class Config:
     batch_size: int | None = None
     lr: float = 1e-3
     seed: int = 0
+    sharpen: bool = False
     device: str = "auto"
     precision: str = "auto"
     val_fraction: float = 0.1
@@ -111,8 +117,9 @@ class Config:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reg", _regularizers(self.reg))
+        object.__setattr__(self, "reconstruction", _reconstruction(self.reconstruction))
         for name, expected in typing.get_type_hints(type(self)).items():
-            if name != "reg":
+            if name not in ("reg", "reconstruction"):
                 object.__setattr__(self, name, _typed(name, getattr(self, name), expected))
         registry.check("model", self.model)
         if self.arch is not None:
@@ -201,6 +208,54 @@ def parse_regularizer(text: str) -> tuple[str, dict[str, Any]]:
         return name, {"weight": float(weight)}
     except ValueError:
         raise UsageError(f"--reg {text!r}: the weight {weight!r} is no number", f"--reg {name}=1e-4") from None
+
+
+def parse_reconstruction(text: str) -> Reconstruction:
+    """`NAME` or `NAME,OPTION=VALUE,...`, as given to `--reconstruction`.
+
+    Example:
+        >>> parse_reconstruction("l1,start=0,length=200")
+        {'name': 'l1', 'start': 0, 'length': 200}
+    """
+    name, *parts = text.split(",")
+    result: Reconstruction = {"name": registry.check("reconstruction", name)}
+    for part in parts:
+        key, _, value = part.strip().partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            hint = f"--reconstruction {name},OPTION=NUMBER,..."
+            raise UsageError(f"--reconstruction {text!r}: {part!r} is no option with a number", hint) from None
+        if key in result:
+            raise UsageError(f"--reconstruction {text!r} says {key} twice", "one value for each")
+        result[key] = int(number) if number.is_integer() else number
+    return result
+
+
+def reconstruction_text(term: Reconstruction) -> str:
+    """The inverse of `parse_reconstruction`.
+
+    Example:
+        >>> reconstruction_text({"name": "l1", "start": 0})
+        'l1,start=0'
+    """
+    return ",".join([term["name"], *(f"{key}={value}" for key, value in term.items() if key != "name")])
+
+
+def _reconstruction(given: Any) -> Reconstruction | None:
+    """A reconstruction term in any accepted form (see `Config.reconstruction`) => {"name": name, option: value}."""
+    if given is None:
+        return None
+    if isinstance(given, str):
+        return parse_reconstruction(given)
+    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
+        known = f"known: {', '.join(registry.names('reconstruction'))}"
+        raise UsageError(f"--reconstruction {given!r} does not name a reconstruction term", known)
+    registry.check("reconstruction", given["name"])
+    for key, value in given.items():
+        if key != "name" and type(value) not in (int, float):
+            raise UsageError(f"--reconstruction {given['name']}: {key} {value!r} is no number", f"{key} = 0")
+    return dict(given)
 
 
 def _regularizers(given: Any) -> Regularizers:

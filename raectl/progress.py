@@ -18,3 +18,6 @@ class Progress:
 
     def epoch(self, record: Mapping[str, Any]) -> None:
         """End of an epoch, with its record in log.jsonl."""
+
+    def sharpening(self, record: Mapping[str, Any]) -> None:
+        """A look at held-out images in the second phase of training, with its record in log.jsonl."""

@@ -25,6 +25,11 @@ _TABLE: dict[str, dict[str, str]] = {
         "gradient-penalty": "raectl.model.regularizers.gradient_penalty:GradientPenalty",
         "spectral-norm": "raectl.model.regularizers.spectral_norm:SpectralNorm",
     },
+    "reconstruction": {
+        "l2": "raectl.model.reconstructions.squared:Squared",
+        "l1": "raectl.model.reconstructions.absolute:Absolute",
+        "cross-entropy": "raectl.model.reconstructions.cross_entropy:CrossEntropy",
+    },
     "architecture": {
         "conv32": "raectl.model.architectures.convolutional:Conv32",
         "conv64": "raectl.model.architectures.convolutional:Conv64",
@@ -70,6 +75,8 @@ _TABLE: dict[str, dict[str, str]] = {
         "validity": "raectl.metrics.strings:validity",
         "score": "raectl.metrics.strings:score",
         "score-of-valid": "raectl.metrics.strings:score_of_valid",
+        "sharpness": "raectl.metrics.sharpness:sharpness",
+        "copied": "raectl.metrics.copying:copied",
     },
     "extractor": {
         "efficientnet-lite0": "raectl.extractors.efficientnet_lite0:EfficientNetLite0",
@@ -79,6 +86,7 @@ _TABLE: dict[str, dict[str, str]] = {
         "expressions": "raectl.extractors.expressions:Expressions",
         "molecules": "raectl.extractors.molecules:Molecules",
         "penalized-logp": "raectl.extractors.molecules:ScoredMolecules",
+        "edges": "raectl.extractors.edges:Edges",
     },
     "objective": {
         "expressions": "raectl.objectives.expressions:Expressions",
@@ -88,7 +96,15 @@ _TABLE: dict[str, dict[str, str]] = {
 }
 
 
-_SYNONYMS = {"l2": "tikhonov", "gp": "gradient-penalty", "sn": "spectral-norm", "2svae": "vae", "t": "student-t"}
+_SYNONYMS = {
+    "l2": "tikhonov",
+    "gp": "gradient-penalty",
+    "sn": "spectral-norm",
+    "mse": "l2",
+    "mae": "l1",
+    "2svae": "vae",
+    "t": "student-t",
+}
 
 
 def names(kind: str) -> tuple[str, ...]:

@@ -6,11 +6,16 @@ import json
 import pytest
 
 from raectl import registry
-from raectl.config import Config, option, parse_regularizer, read_toml
+from raectl.config import Config, option, parse_reconstruction, parse_regularizer, read_toml, reconstruction_text
 from raectl.errors import RaectlError, UsageError
 
 WRONG = {
     "model": ["gan", 3, None, ""],
+    "reconstruction": [
+        *("l3", "", "l1,", "l1,start", "l1,start=", "l1,start=soon", "l1,start=1,start=2", "l1,name=3", 3, True),
+        *([], ["l1"], {}, {"start": 0}, {"name": 3}, {"name": "l3"}, {"name": "l1", "start": "0"}),
+        *({"name": "l1", "start": None}, {"name": "l1", "start": True}, {"name": "l1", "start": [0]}),
+    ],
     "beta": [-0.1, "much", float("nan"), float("inf"), True, 2e9],
     "sigma": [0.0, -1, "wide", None, float("nan"), True],
     "importance_samples": [0, 1001, 2.5, "5", None, True],
@@ -40,6 +45,7 @@ WRONG = {
 }
 GIVEN = {
     "model": "vae",
+    "reconstruction": {"name": "l1", "start": 3},
     "beta": 0.5,
     "sigma": 0.4,
     "importance_samples": 3,
@@ -78,7 +84,8 @@ def test_the_tables_here_know_every_option():
 def test_a_wrong_value_is_refused_by_the_name_it_is_typed_under(name, value):
     with pytest.raises(UsageError) as error:
         Config(**{name: value})
-    typed = {"model": "model", "arch": "architecture"}.get(name) if isinstance(value, str) else None
+    kinds = {"model": "model", "arch": "architecture", "reconstruction": "reconstruction"}
+    typed = kinds.get(name) if isinstance(value, str | dict) else None
     assert (typed or option(name)) in error.value.message
     assert error.value.exit_code == 2 and "\n" not in error.value.message
 
@@ -125,6 +132,7 @@ def test_defaults():
     assert config.to_dict() == {
         "model": "rae",
         "reg": {},
+        "reconstruction": None,
         "beta": None,
         "sigma": 0.7,
         "importance_samples": 5,
@@ -233,6 +241,37 @@ def test_an_unknown_regularizer_lists_the_known():
     assert "'l2'" in error.value.message and all(name in error.value.hint for name in registry.names("regularizer"))
 
 
+# -- reconstruction terms ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        (None, None),
+        ("l2", {"name": "l2"}),
+        ("l1", {"name": "l1"}),
+        ("l1,start=0,length=200", {"name": "l1", "start": 0, "length": 200}),
+        ("l1, length=2e3, start=0.5", {"name": "l1", "length": 2000, "start": 0.5}),
+        ({"name": "l1", "length": 7}, {"name": "l1", "length": 7}),
+        ({"name": "cross-entropy"}, {"name": "cross-entropy"}),
+    ],
+)
+def test_forms_of_reconstruction(given, stored):
+    config = Config(reconstruction=given)
+    assert config.reconstruction == stored
+    if stored is not None:
+        assert all(type(value) is type(stored[key]) for key, value in config.reconstruction.items())
+        assert parse_reconstruction(reconstruction_text(stored)) == stored
+
+
+def test_a_reconstruction_term_is_the_configurations_own():
+    given = {"name": "l1", "start": 1}
+    config = Config(reconstruction=given)
+    given["start"] = 2
+    config.to_dict()["reconstruction"]["start"] = 3
+    assert config.reconstruction == {"name": "l1", "start": 1}
+
+
 # -- to and from elsewhere --------------------------------------------------------------------------------------------
 
 
@@ -266,6 +305,15 @@ def test_toml(tmp_path):
     assert Config.from_dict(values) == Config(
         latent_dim=4, model="vae", reg={"tikhonov": {"weight": 1e-3}, "spectral-norm": {}}
     )
+
+
+@pytest.mark.parametrize(
+    "text", ['reconstruction = "l1,start=5"\n', '[reconstruction]\nname = "l1"\nstart = 5\n'], ids=["text", "table"]
+)
+def test_a_reconstruction_term_in_toml(text, tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    assert Config.from_dict(read_toml(path)).reconstruction == {"name": "l1", "start": 5}
 
 
 @pytest.mark.parametrize("content", [b"epochs = ", b"\xff\xfe", b"a = 1\na = 2"])

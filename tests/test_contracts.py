@@ -1,5 +1,6 @@
 """What holds for everything that is registered: a new component is tested the moment it has its line."""
 
+import inspect
 import itertools
 import json
 
@@ -7,17 +8,20 @@ import numpy as np
 import pytest
 import torch
 from model.test_recurrent import NAMES as RECURRENT
-from support.strings import write_lines
+from support.strings import GRAMMAR, derivations, write_lines
 from support.toy import register_toy, surface
 
 import raectl
 from raectl import registry
+from raectl.data import DataOptions
 from raectl.errors import RaectlError
 from raectl.modalities.base import modality_of
 from raectl.model.build import build, make_regularizer
+from raectl.model.reconstructions import fill_in
 from raectl.storage.arrays import read_arrays
 
 register_toy()
+MODALITIES = registry.names("modality")
 MODELS = registry.names("model")
 REGULARIZERS = registry.names("regularizer")
 DENSITIES = registry.names("density")
@@ -58,6 +62,64 @@ def test_regularizer(name, arch):
         kernels = [p for p in model.decoder.parameters() if p.dim() > 1]
         gradients = torch.autograd.grad(penalty.mean(), kernels)
         assert all(torch.isfinite(g).all() and g.abs().max() > 0 for g in gradients)
+
+
+# -- reconstruction terms ---------------------------------------------------------------------------------------------
+
+
+def small_options(name: str) -> dict:
+    """A term's options with each that has a range near its least value, so that a run of few steps sees all of it."""
+    options = registry.resolve("reconstruction", name).options
+    return {"name": name, **{key: min(max(low, 1), high) for key, (_, low, high) in options.items()}}
+
+
+def items_for(modality: str) -> np.ndarray:
+    return {"images": images(6, 3), "vectors": surface(6), "strings": derivations(6)}[modality]
+
+
+@pytest.mark.parametrize(
+    ("modality", "name"),
+    [(kind, name) for kind in MODALITIES for name in registry.resolve("modality", kind).reconstructions],
+)
+def test_reconstruction(modality, name):
+    kind = modality_of(modality, DataOptions(grammar=GRAMMAR.text()))
+    options = fill_in(small_options(name))
+    del options["name"]
+    term = registry.resolve("reconstruction", name)(kind, **options)
+    x = kind.to_tensor(torch.from_numpy(items_for(modality)))
+    x_hat = (0.7 * x + 0.3 * x.roll(1, dims=0)).requires_grad_()
+    last = term.constant_from
+    assert type(last) is int and last >= 0
+    for step in (0, last // 2, last, last + 1000):
+        assert term(x, x, step).tolist() == [0] * 6, "equal items are at no distance"
+        with torch.autocast("cpu", torch.bfloat16):
+            values = term(x, x_hat.bfloat16(), step)
+        assert values.shape == (6,) and values.dtype == torch.float32 and (values > 0).all()
+        torch.testing.assert_close(term(x[:2], x_hat[:2], step), term(x, x_hat, step)[:2])
+        (gradient,) = torch.autograd.grad(term(x, x_hat, step).sum(), x_hat)
+        assert torch.isfinite(gradient).all() and gradient.abs().max() > 0
+    assert torch.equal(term(x, x_hat, last), term(x, x_hat, last + 1000)), "it no longer changes"
+    assert last == 0 or not torch.equal(term(x, x_hat, last), term(x, x_hat, last - 1)), "and no sooner"
+
+
+@pytest.mark.parametrize("name", registry.names("reconstruction"))
+def test_a_reconstruction_term_has_complete_options_and_a_modality(name):
+    kind = registry.resolve("reconstruction", name)
+    assert set(kind.options) == set(inspect.signature(kind).parameters) - {"modality"}
+    assert all(low <= default <= high for default, low, high in kind.options.values())
+    assert fill_in({"name": name}) == {"name": name, **{key: default for key, (default, *_) in kind.options.items()}}
+    assert any(name in registry.resolve("modality", modality).reconstructions for modality in MODALITIES)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("name", registry.resolve("modality", "vectors").reconstructions)
+def test_every_model_with_every_reconstruction_term(model, name, tmp_path):
+    config = raectl.Config(**TINY | {"model": model, "reconstruction": small_options(name), "epochs": 2})
+    checkpoint = raectl.train(config, "toy", tmp_path / "ckpt")
+    assert checkpoint.config.reconstruction == fill_in(small_options(name))
+    for line in map(json.loads, (tmp_path / "ckpt" / "log.jsonl").read_text().splitlines()):
+        assert all(np.isfinite(value) for value in line["train"].values())
+    check_whole_way(checkpoint, surface(), ("gaussian",))
 
 
 # -- the whole way ----------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ MOST = 10  # files of a folder
 COMPONENTS = {
     "data/sources",
     "model/architectures",
+    "model/reconstructions",
     "model/regularizers",
     "metrics",
     "extractors",

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from raectl import rng
 from raectl._version import __version__
+from raectl.checkpoint import sharpened
 from raectl.checkpoint.densities import find, list_fitted, save
 from raectl.checkpoint.densities import load as load_density
-from raectl.checkpoint.directory import Directory
+from raectl.checkpoint.directory import Directory, encoder_digest
 from raectl.checkpoint.latents import cached_latents
 from raectl.checkpoint.shapes import ModelShapes
+from raectl.checkpoint.sharpened import PLAIN, SHARP, Sharpened
 from raectl.checkpoint.summary import DataSummary
 from raectl.config import Config
 from raectl.data import Dataset, open_dataset, split
@@ -26,9 +28,9 @@ from raectl.densities.standard_normal import StandardNormal
 from raectl.device import keep_freed_memory, padded_blocks, resolve_device
 from raectl.errors import RaectlError, UsageError, command
 from raectl.modalities.base import modality_of
-from raectl.model.build import build
+from raectl.model.build import build, build_decoder
 from raectl.model.table import Model
-from raectl.model.weights import Arrays, load_module
+from raectl.model.weights import load_module
 from raectl.progress import Progress
 from raectl.registry import resolve
 from raectl.storage.lock import Lock
@@ -45,8 +47,17 @@ class Checkpoint:
     Arguments:
         path: the directory.
         device: where the networks run; `auto` takes the best at hand.
+        decoder: `plain`, or `sharp` for the sharpened one, which makes the items where there is one and None is given.
+
+    Attributes:
+        decoders: decoders by name, in evaluation mode: (B, d) => (B, *item_shape).
+        decoder_name: which of them makes the items.
+        sharpened, sharp_weights: how the sharp one was made, and SHA-256 of its file; None where it is not in use.
+        weights: SHA-256 of the weights for use.
+        encoder: SHA-256 of what latents come from, see `encoder_digest`.
 
     Raises:
+        UsageError: the decoder is unknown, or there is no sharpened one.
         RaectlError: the directory is none, damaged, or was written by a newer version.
 
     Example:
@@ -56,24 +67,41 @@ class Checkpoint:
         >>> checkpoint.write(x, "samples.png")                           # doctest: +SKIP
     """
 
-    def __init__(self, path: str | Path, device: str = "auto") -> None:
+    def __init__(self, path: str | Path, device: str = "auto", decoder: str | None = None) -> None:
+        sharpened.check_decoder(decoder)
         keep_freed_memory()
         self.directory = Directory(Path(path))
         self.device = torch.device(resolve_device(device))
-        self.config, self.data, self.item_shape, (arrays, self.epoch, self.weights) = self.directory.read_consistently(
-            self._read
-        )
+        read = self.directory.read_consistently(lambda: self._read(decoder))
+        self.config: Config = read[0]
+        self.data: DataSummary = read[1]
+        self.item_shape, (arrays, self.epoch, self.weights), sharp = read[2:]
+        self.encoder = encoder_digest(arrays)
         self.modality = modality_of(self.data.modality, self.data.options)
         self._model, _ = build(self.config, self.item_shape)
         load_module(self._model, arrays, str(self.directory.model))
         self.training_data: Dataset | None = None  # if it is at hand, as after training in this process
         self._model.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.decoders: dict[str, torch.nn.Module] = {PLAIN: self._model.decoder}
+        self.sharpened: Sharpened | None = None
+        self.sharp_weights: str | None = None
+        if sharp is not None:
+            sharp_arrays, self.sharpened, self.sharp_weights = sharp
+            self.decoders[SHARP] = build_decoder(self.config, self.item_shape)
+            load_module(self.decoders[SHARP], sharp_arrays, str(self.directory.sharp_decoder))
+            self.decoders[SHARP].eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        elif decoder == SHARP:
+            message = f"{path} has no sharpened decoder of these weights"
+            raise UsageError(message, command("raectl", "sharpen", path))
+        self.decoder_name = PLAIN if sharp is None else SHARP
 
-    def _read(self) -> tuple[Config, DataSummary, tuple[int, ...], tuple[Arrays, int, str]]:
+    def _read(self, decoder: str | None) -> tuple[Any, ...]:
         config, data, record = self.directory.read_config()
         layout = ModelShapes.of(self.directory, config, data)
         layout.require_weights()
-        return config, data, layout.item_shape, self.directory.read_weights(record)
+        weights = self.directory.read_weights(record)
+        sharp = None if decoder == PLAIN else sharpened.read(self.directory, weights[2])
+        return config, data, layout.item_shape, weights, sharp
 
     def __repr__(self) -> str:
         return f"Checkpoint({str(self.directory.path)!r}, model={self.config.model!r}, epoch={self.epoch})"
@@ -85,8 +113,8 @@ class Checkpoint:
 
     @property
     def decoder(self) -> torch.nn.Module:
-        """The decoder, in evaluation mode: (B, d) => (B, *item_shape)."""
-        return self._model.decoder
+        """The decoder that makes the items, in evaluation mode: (B, d) => (B, *item_shape)."""
+        return self.decoders[self.decoder_name]
 
     # -- networks ------------------------------------------------------------------------------------------------
 
@@ -113,15 +141,16 @@ class Checkpoint:
             with torch.inference_mode():
                 yield self._model.encode(x)[:rows]
 
-    def decode(self, z: np.ndarray | Tensor) -> Tensor:
-        """(N, d) => (N, *item_shape) float32 in [0, 1]."""
-        return torch.cat(list(self.decode_blocks(z)))
+    def decode(self, z: np.ndarray | Tensor, decoder: str | None = None) -> Tensor:
+        """(N, d) => (N, *item_shape) float32 in [0, 1], by the decoder that makes the items or another one."""
+        return torch.cat(list(self.decode_blocks(z, decoder)))
 
-    def decode_blocks(self, z: np.ndarray | Tensor) -> Iterator[Tensor]:
+    def decode_blocks(self, z: np.ndarray | Tensor, decoder: str | None = None) -> Iterator[Tensor]:
         """`decode`, a block of rows at a time."""
+        network = self.decoders[decoder or self.decoder_name]
         for block, rows in padded_blocks(z, BLOCK):
             with torch.inference_mode():
-                yield self._model.decode(torch.as_tensor(block).to(self.device, torch.float32))[:rows]
+                yield network(torch.as_tensor(block).to(self.device, torch.float32))[:rows]
 
     def reconstruct(self, items: np.ndarray) -> np.ndarray:
         """The items that items are decoded to: (N, *stored shape) uint8 => the same; grey images also (N, H, W).
@@ -217,14 +246,14 @@ class Checkpoint:
             lock.acquire()
             train, held_out = self.split_latents(self.open_data(source, progress, max_bad))
             result = fit(kind, train, held_out, seed=seed, progress=progress, **options)
-            save(self.directory, result, name, self.weights)
+            save(self.directory, result, name, self.encoder)
         return result
 
     def latents(self, dataset: Dataset) -> np.ndarray:
         """The latents of a data set's items, in their order: (N, d) float32; cached in the directory."""
         shape = (len(dataset), self.latent_dim)
         return cached_latents(
-            self.directory, self.weights, dataset.fingerprint, shape, lambda: self.encode_blocks(dataset.items)
+            self.directory, self.encoder, dataset.fingerprint, shape, lambda: self.encode_blocks(dataset.items)
         )
 
     def split_latents(self, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -241,11 +270,11 @@ class Checkpoint:
         """A fitted density by its name or kind; by default the last one fitted, or else the model's prior.
 
         Raises:
-            RaectlError: there is none, or it was fitted to other weights.
+            RaectlError: there is none, or it was fitted to another encoder's latents.
         """
         entry = find(self.directory, name)
         if entry is not None:
-            fitted = load_density(self.directory, entry, self.weights)
+            fitted = load_density(self.directory, entry, self.encoder)
             if fitted.dim != self.latent_dim:
                 where = self.directory.densities / entry.name
                 raise RaectlError(f"{where} is damaged: it has {fitted.dim} dimensions, the model {self.latent_dim}")
@@ -313,13 +342,15 @@ class Checkpoint:
         """Log-density of each item's code under a fitted density: (N,), in nats. Low is odd."""
         return self.density(density).log_prob(self.encode(items))
 
-    def protocol(self, dataset: Dataset) -> dict[str, Any]:
-        """The fields of a line of metrics.jsonl that say which data and which weights a number is of."""
+    def protocol(self, dataset: Dataset, decoder: str | None = None) -> dict[str, Any]:
+        """The fields of a line of metrics.jsonl that say which data, which weights and which decoder a number is of."""
         return {
             "split": "training" if dataset.fingerprint == self.data.fingerprint else "test",
             "source": dataset.source,
             "data": dataset.fingerprint,
             "weights": self.weights,
+            "decoder": decoder or self.decoder_name,
+            "sharpened": self.sharp_weights if (decoder or self.decoder_name) == SHARP else None,
             "version": __version__,
         }
 
@@ -351,6 +382,6 @@ class Checkpoint:
         return x.cpu().numpy() if x.dtype == torch.uint8 else self.modality.to_items(x.float())
 
 
-def load(path: str | Path, device: str = "auto") -> Checkpoint:
+def load(path: str | Path, device: str = "auto", decoder: str | None = None) -> Checkpoint:
     """Open a checkpoint directory; see `Checkpoint`."""
-    return Checkpoint(path, device)
+    return Checkpoint(path, device, decoder)

@@ -38,7 +38,7 @@ class FittedDensity:
         options: what it was made with.
         seed: what it was fitted with.
         order: 1 for the first fitted in this directory, and so on.
-        weights: SHA-256 of the weights whose latents it was fitted to, or None for latents from a file.
+        encoder: SHA-256 of the encoder whose latents it was fitted to, or None for latents from a file.
         latents: SHA-256 of the latents it was fitted to.
         arrays: SHA-256 of density.safetensors.
         nats_per_dimension: mean log-likelihood of the `train` and the `held_out` latents; None where there are none.
@@ -51,7 +51,7 @@ class FittedDensity:
     options: dict[str, Any]
     seed: int
     order: int
-    weights: str | None
+    encoder: str | None
     latents: str
     arrays: str
     nats_per_dimension: dict[str, float | None]
@@ -140,18 +140,18 @@ def _fit_again(directory: Directory, *options: str) -> str:
     return command("raectl", "fit-density", directory.path, *latents, *options)
 
 
-def load(directory: Directory, entry: FittedDensity, weights: str | None) -> Density:
+def load(directory: Directory, entry: FittedDensity, encoder: str | None) -> Density:
     """A fitted density, from its arrays.
 
     Arguments:
-        weights: SHA-256 of the weights that it is to be used with.
+        encoder: SHA-256 of the encoder whose latents it is to be used for.
 
     Raises:
-        RaectlError: it was fitted to other weights, or its files are damaged.
+        RaectlError: it was fitted to another encoder's latents, or its files are damaged.
     """
     options = [f"--{key}={entry.options[key]}" for key in ("components", "covariance") if entry.options.get(key)]
     again = _fit_again(directory, "--density", entry.kind, *options, "--name", entry.name)
-    if entry.weights != weights:
+    if entry.encoder != encoder:
         raise RaectlError(f"the density {entry.name} of {directory.path} was fitted to other weights", again)
     path = directory.densities / entry.name / "density.safetensors"
     read_shapes(path)  # a file that claims to be huge is not read through
@@ -165,13 +165,13 @@ def load(directory: Directory, entry: FittedDensity, weights: str | None) -> Den
     return density
 
 
-def save(directory: Directory, fit: Fit, name: str | None = None, weights: str | None = None) -> FittedDensity:
+def save(directory: Directory, fit: Fit, name: str | None = None, encoder: str | None = None) -> FittedDensity:
     """Write a fitted density, whole or not at all, in the place of one of the same name.
 
     Arguments:
         fit: the density, and what was measured of it.
         name: the directory's name; None for the fit's default.
-        weights: SHA-256 of the weights whose latents it was fitted to; None for latents from a file.
+        encoder: SHA-256 of the encoder whose latents it was fitted to; None for latents from a file.
     """
     name, density = check_name(name or fit.default_name), fit.density
     directory.require_own()
@@ -188,7 +188,7 @@ def save(directory: Directory, fit: Fit, name: str | None = None, weights: str |
             options=density.options,
             seed=fit.seed,
             order=order,
-            weights=weights,
+            encoder=encoder,
             latents=fit.latents,
             arrays=file_digest(arrays),
             nats_per_dimension={"train": fit.train, "held_out": fit.held_out},

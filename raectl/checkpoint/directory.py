@@ -1,11 +1,13 @@
 """The checkpoint directory: what lies where, and the order of writes that keeps it whole at any moment.
 
     config.json            everything needed to rebuild the model, and the SHA-256 of the weights it belongs to
-    model.safetensors      the weights for use: best validation loss
+    model.safetensors      the weights for use: best validation loss, or the last while the reconstruction term changes
     training.safetensors   one consistent instant of the training run, in one file: its rename is the transaction
     items.safetensors      digests of the items trained on
-    log.jsonl              a line per epoch
+    log.jsonl              a line per epoch, and per look at held-out images of the second phase
     metrics.jsonl          a line per measured number, with its protocol
+    decoder-sharp.safetensors   a sharpened decoder, if there is one
+    sharpening.safetensors      one consistent instant of the second phase of training, which makes it
     latents/ densities/ samples/ optimize/ README.md
 
 `config.json` names the digest of the new weights and of those they replace, and is written before them, so that a
@@ -28,9 +30,10 @@ from raectl.checkpoint.summary import DataSummary
 from raectl.config import Config
 from raectl.errors import RaectlError, command
 from raectl.storage import atomic, lock, strict_json
-from raectl.storage.arrays import dump_arrays, file_digest, read_arrays, read_shapes
+from raectl.storage.arrays import content_digest, dump_arrays, file_digest, read_arrays, read_shapes
 
 SCHEMA = 2
+SHARPENING = "sharpening"  # the second phase's name in log.jsonl
 T = TypeVar("T")
 _EPOCH_DIGITS = 9
 _ATTEMPTS = 20  # at reading what a running `train` may be replacing; it does so once an epoch
@@ -60,6 +63,8 @@ class Directory:
     model = _Entry("model.safetensors")
     training = _Entry("training.safetensors")
     items = _Entry("items.safetensors")
+    sharp_decoder = _Entry("decoder-sharp.safetensors")
+    sharpening = _Entry("sharpening.safetensors")
     log = _Entry("log.jsonl")
     metrics = _Entry("metrics.jsonl")
     model_card = _Entry("README.md")
@@ -93,6 +98,8 @@ class Directory:
             self.model,
             self.training,
             self.items,
+            self.sharp_decoder,
+            self.sharpening,
             self.log,
             self.metrics,
             self.model_card,
@@ -120,9 +127,11 @@ class Directory:
         return read()
 
     def _state(self) -> list[tuple[int, int]]:
-        with contextlib.suppress(OSError):
-            return [(s.st_ino, s.st_mtime_ns) for s in (self.config.stat(), self.model.stat())]
-        return []
+        states = []
+        for path in (self.config, self.model, self.sharp_decoder):
+            with contextlib.suppress(OSError):
+                states.append((path.stat().st_ino, path.stat().st_mtime_ns))
+        return states
 
     def read_config(self) -> tuple[Config, DataSummary, dict[str, Any]]:
         """The configuration, the data's summary, and the whole of config.json.
@@ -221,13 +230,18 @@ class Directory:
         """The epochs' lines; what a killed process left unfinished, or anything else that is none, is dropped."""
         return [line for line in strict_json.json_lines(self.log) if _is_epoch(line)]
 
-    def cut_log(self, epochs: int) -> None:
-        """Keep the lines of the first `epochs` epochs: what comes after them will be run again."""
-        kept = [line for line in self.read_log() if line["epoch"] <= epochs]
-        atomic.write_text(self.log, "".join(json.dumps(line) + "\n" for line in kept))
+    def read_sharpening_log(self) -> list[dict[str, Any]]:
+        """The lines of the second phase of training; anything else is dropped."""
+        return [line for line in strict_json.json_lines(self.log) if _is_of_sharpening(line)]
+
+    def cut_log(self, epochs: int | None = None, steps: int | None = None) -> None:
+        """Keep the lines of the first `epochs` epochs and `steps` steps of the second phase, None for all."""
+        first = [line for line in self.read_log() if epochs is None or line["epoch"] <= epochs]
+        second = [line for line in self.read_sharpening_log() if steps is None or line["step"] <= steps]
+        atomic.write_text(self.log, "".join(json.dumps(line) + "\n" for line in (*first, *second)))
 
     def append_log(self, line: Mapping[str, Any]) -> None:
-        """Add one epoch's line."""
+        """Add one epoch's line, or one of the second phase."""
         with atomic.describing_os_errors(self.log):
             _append(self.log, [line])
 
@@ -294,6 +308,16 @@ def _is_epoch(line: Any) -> bool:
     return all(isinstance(t, dict) and isinstance(t.get("loss"), int | float) for t in terms) and isinstance(
         line["seconds"], int | float
     )
+
+
+def _is_of_sharpening(line: Any) -> bool:
+    """Whether a line of log.jsonl is of the second phase of training."""
+    return isinstance(line, dict) and line.get("phase") == SHARPENING and type(line.get("step")) is int
+
+
+def encoder_digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of what latents come from, among a model's arrays: encoder and code, parameters and buffers."""
+    return content_digest({name: a for name, a in arrays.items() if name.startswith(("encoder.", "code."))}, {})
 
 
 def visible(path: Path) -> set[Path]:

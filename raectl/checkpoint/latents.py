@@ -1,4 +1,4 @@
-"""Latents of a data set, cached in the checkpoint directory under a key of weights and data."""
+"""Latents of a data set, cached in the checkpoint directory under a key of encoder and data."""
 
 from collections.abc import Callable, Iterable
 
@@ -12,18 +12,18 @@ from raectl.storage.atomic import remove_temporaries
 
 
 def cached_latents(
-    directory: Directory, weights: str, data: str, shape: tuple[int, int], encode: Callable[[], Iterable[Tensor]]
+    directory: Directory, encoder: str, data: str, shape: tuple[int, int], encode: Callable[[], Iterable[Tensor]]
 ) -> np.ndarray:
     """The latents of a data set's items, in their order: (N, d) float32, read from the cache or computed.
 
     Arguments:
         directory: where they are kept, if it can be written to.
-        weights, data: SHA-256 of the weights and fingerprint of the data: the key.
+        encoder, data: SHA-256 of the encoder and fingerprint of the data: the key.
         shape: (N, d).
         encode: computes them, a block of rows at a time; called only if they are not in the cache.
     """
-    key = {"weights": weights, "data": data}
-    path = directory.latents / f"{weights[:16]}-{data[:16]}.safetensors"
+    key = {"encoder": encoder, "data": data}
+    path = directory.latents / f"{encoder[:16]}-{data[:16]}.safetensors"
     try:
         if read_shapes(path) == {"z": shape}:
             arrays, metadata = read_arrays(path)
@@ -40,7 +40,7 @@ def cached_latents(
         directory.latents.mkdir(exist_ok=True)
         remove_temporaries(directory.latents)
         for other in directory.latents.glob("*.safetensors"):
-            if not other.name.startswith(weights[:16]):
+            if not other.name.startswith(encoder[:16]):
                 other.unlink(missing_ok=True)
         write_arrays(path, {"z": z}, key)
     except (OSError, RaectlError):

@@ -12,6 +12,7 @@ from raectl.errors import RaectlError
 from raectl.modalities.base import modality_of
 from raectl.model import build
 from raectl.model.autoencoder import Autoencoder
+from raectl.model.reconstructions import for_modality
 from raectl.model.weights import require_shapes
 from raectl.storage.arrays import read_shapes
 
@@ -29,10 +30,12 @@ class ModelShapes:
         """The layout that a stored configuration has.
 
         Raises:
-            RaectlError: there is no such model.
+            RaectlError: there is no such model, or no such reconstruction term for its items.
         """
         try:
-            item_shape = modality_of(data.modality, data.options).item_shape(data.shape)
+            modality = modality_of(data.modality, data.options)
+            for_modality(config.reconstruction, modality)
+            item_shape = modality.item_shape(data.shape)
             return cls(directory, item_shape, build.outline(config, item_shape))
         except (ValueError, RuntimeError, RaectlError) as error:  # RuntimeError: more numbers than 64 bits can count
             why = getattr(error, "message", error)

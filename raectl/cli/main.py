@@ -36,7 +36,7 @@ app = typer.Typer(
 )
 # In the order of the help. `a-b` is the function `a_b` of the file `commands/a_b.py`.
 _COMMANDS = (
-    *("demo", "train", "fit-density", "sample", "reconstruct", "interpolate", "evaluate", "compare"),
+    *("demo", "train", "fit-density", "sharpen", "sample", "reconstruct", "interpolate", "evaluate", "compare"),
     *("optimize", "info", "presets", "check"),
 )
 for _name in _COMMANDS:

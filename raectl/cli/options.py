@@ -10,9 +10,9 @@ from raectl import grammars, registry
 from raectl.cli import output
 
 
-def known(kind: str) -> str:
-    """The registered names of a kind, for a help text that cannot drift from them."""
-    *most, last = registry.names(kind)
+def known(kind: str, but: str | None = None) -> str:
+    """The registered names of a kind, all but one perhaps, for a help text that cannot drift from them."""
+    *most, last = (name for name in registry.names(kind) if name != but)
     return f"{', '.join(most)} or {last}"
 
 
@@ -102,6 +102,9 @@ Draws = Annotated[
 ]
 CheckpointDir = Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint directory.", show_default=False)]
 Out = Annotated[Path, out(_OUT, False, "--out", "-o", metavar="OUT")]
+Decoder = Annotated[
+    str | None, model("Which decoder makes the items: plain or sharp.", "sharp where there is one", "--decoder")
+]
 DensityName = Annotated[
     str | None,
     model(

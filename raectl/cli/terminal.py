@@ -76,6 +76,15 @@ class TerminalProgress(Progress):
         terms = _terms({name: weights.get(name, 1.0) * value for name, value in record["train"].items()})
         self._say(f"epoch {record['epoch']}/{record['epochs']}  {terms}{held_out}{rate}{left}{best}")
 
+    def sharpening(self, record: Mapping[str, Any]) -> None:
+        held_out = record["held_out"]
+        text = f"sharpening {record['step']:,}/{record['steps']:,}  held-out error {held_out['error']:.4g}"
+        text += f" (plain {record['plain']['error']:.4g})"
+        for name in ("sharpness", "copied"):
+            if name in held_out:
+                text += f"  {name} {held_out[name]:.2f}"
+        self._say(text)
+
     def _say(self, text: str) -> None:
         if self._bar:
             self._bar.console.print(plain(text), markup=False, soft_wrap=True)

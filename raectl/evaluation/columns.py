@@ -1,6 +1,6 @@
 """The columns of the paper's Table 1: sets of items to compare with real ones.
 
-    reconstruction     D(E(x)) of the real items themselves
+    reconstruction     D(E(x)) of the real items themselves; with a sharpened decoder also by the plain one
     N                  samples of the prior, or of one Gaussian where the model has none or the paper fits one
     gmm-10, ...        samples of each fitted density; `gmm-10, 20 draws` if each was decoded 20 times
     interpolation      D of the middle between the codes of two real items
@@ -23,6 +23,7 @@ from torch import Tensor
 from raectl import rng
 from raectl.checkpoint import densities as fitted
 from raectl.checkpoint.checkpoint import Checkpoint
+from raectl.checkpoint.sharpened import PLAIN
 from raectl.data import Dataset
 from raectl.densities import Density
 from raectl.densities.standard_normal import StandardNormal
@@ -33,6 +34,7 @@ from raectl.progress import Progress
 from raectl.registry import resolve
 
 N, RECONSTRUCTION, INTERPOLATION = "N", "reconstruction", "interpolation"
+FAITHFUL = f"{RECONSTRUCTION}, plain decoder"
 
 
 @runtime_checkable
@@ -54,6 +56,7 @@ class Column:
         batches: makes the items, (B, *stored) uint8, a batch at a time.
         draws: how often each was decoded, see `Checkpoint.modes`; None for once.
         errors: means of the modality's metrics of reconstructions, known once all batches are made; None for others.
+        is_generated: whether the items are samples of a density, and not made from the real ones.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Column:
     batches: Callable[[], Iterator[np.ndarray]]
     draws: int | None = None
     errors: Callable[[], dict[str, float]] | None = None
+    is_generated: bool = False
 
 
 def columns(
@@ -97,6 +101,9 @@ def columns(
     fitted = _fitted(checkpoint, densities, progress)
     codes = _Codes(checkpoint, real, kind, seed)
     found = [Column(RECONSTRUCTION, len(real), None, codes.reconstructions, errors=codes.errors)]
+    if checkpoint.decoder_name != PLAIN:
+        plain = _Codes(checkpoint, real, kind, seed, decoder=PLAIN)
+        found.append(Column(FAITHFUL, len(real), None, plain.reconstructions, errors=plain.errors))
 
     def samples(name: str, density: Density, stored: str | None) -> Column:
         def blocks() -> Iterator[np.ndarray]:
@@ -104,7 +111,8 @@ def columns(
                 return checkpoint.modes(len(real), seed, density, draws)
             return map(checkpoint.modality.to_items, checkpoint.sample_blocks(len(real), seed, density))
 
-        return Column(name if draws is None else f"{name}, {draws} draws", len(real), stored, blocks, draws)
+        name = name if draws is None else f"{name}, {draws} draws"
+        return Column(name, len(real), stored, blocks, draws, is_generated=True)
 
     if first := _n(checkpoint, training, progress):
         found.append(samples(N, first, None))
@@ -153,9 +161,16 @@ class _Codes:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, real: np.ndarray, kind: str, seed: int, density: Recoding | None = None
+        self,
+        checkpoint: Checkpoint,
+        real: np.ndarray,
+        kind: str,
+        seed: int,
+        density: Recoding | None = None,
+        decoder: str | None = None,
     ) -> None:
         self.checkpoint, self.real, self.path, self.density = checkpoint, real, KINDS[kind], density
+        self.decoder = decoder
         self.order = rng.permutation(seed, "evaluation pairs", len(real))
         self.sums: dict[str, float] = {}
 
@@ -164,7 +179,7 @@ class _Codes:
         return self.density.encode(z) if self.density else z
 
     def _decode(self, z: Tensor) -> Iterator[Tensor]:
-        return self.checkpoint.decode_blocks(self.density.decode(z) if self.density else z)
+        return self.checkpoint.decode_blocks(self.density.decode(z) if self.density else z, self.decoder)
 
     def reconstructions(self) -> Iterator[np.ndarray]:
         """Of every real item; on the way, how far they are."""

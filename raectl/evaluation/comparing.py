@@ -9,6 +9,7 @@ import numpy as np
 
 from raectl.checkpoint.checkpoint import Checkpoint
 from raectl.checkpoint.densities import list_fitted
+from raectl.checkpoint.sharpened import PLAIN
 from raectl.data import Dataset
 from raectl.errors import RaectlError, UsageError, command
 from raectl.generation import interpolation
@@ -19,9 +20,14 @@ _SAME = ("data", "n", "extractor")  # what two measurements must share to be com
 
 
 def records(checkpoint: Checkpoint) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl that belong to the present weights, the newest last."""
-    lines = checkpoint.directory.read_metrics()
-    return [line for line in lines if line.get("weights") == checkpoint.weights and _is_comparable(line)]
+    """The lines of metrics.jsonl that belong to the present weights and decoders, the newest last."""
+    lines = [line for line in checkpoint.directory.read_metrics() if line.get("weights") == checkpoint.weights]
+    lines = [line for line in lines if line.get("sharpened") in (None, checkpoint.sharp_weights)]
+    return [line for line in lines if _is_comparable(line) and _decoder(line) in checkpoint.decoders]
+
+
+def _decoder(line: Mapping[str, Any]) -> Any:
+    return line.get("decoder", PLAIN)
 
 
 def _is_comparable(line: Mapping[str, Any]) -> bool:
@@ -30,7 +36,10 @@ def _is_comparable(line: Mapping[str, Any]) -> bool:
     return numbers and type(line.get("n")) is int and isinstance(line.get("extractor"), str)
 
 
-def table(checkpoints: Sequence[Checkpoint], metric: str) -> tuple[dict[str, Any], list[dict[str, dict[str, Any]]]]:
+Row = dict[str, dict[str, Any]]  # column of Table 1: line of metrics.jsonl
+
+
+def table(checkpoints: Sequence[Checkpoint], metric: str) -> tuple[dict[str, Any], list[list[Row]]]:
     """One metric of every checkpoint, as far as it was measured in the same way.
 
     Arguments:
@@ -38,24 +47,32 @@ def table(checkpoints: Sequence[Checkpoint], metric: str) -> tuple[dict[str, Any
         metric: a measure's name, as in metrics.jsonl.
 
     Returns:
-        How it was measured (the newest way of the first checkpoint): {"data", "n", "extractor"}, and for each
-        checkpoint {column of Table 1: line of metrics.jsonl}, empty where nothing was measured that way.
+        How it was measured (the newest way of this metric of the first checkpoint): {"data", "n", "extractor"}, and
+        for each checkpoint a row for each decoder measured that way, or an empty one.
 
     Raises:
         RaectlError: nothing was measured of the first checkpoint.
         UsageError: the metric was not measured; the error lists those that were.
     """
-    measured = [records(checkpoint) for checkpoint in checkpoints]
+    everything = [records(checkpoint) for checkpoint in checkpoints]
     path = checkpoints[0].directory.path
-    if not measured[0]:
+    if not everything[0]:
         raise RaectlError(f"nothing was measured of {path}", command("raectl", "evaluate", path, "--data", "SOURCE"))
-    known = list(dict.fromkeys(line["metric"] for line in measured[0]))
+    known = list(dict.fromkeys(line["metric"] for line in everything[0]))
     if metric not in known:
         raise UsageError(f"--metric {metric!r} was not measured of {path}", f"measured: {', '.join(known)}")
-    newest = measured[0][-1]
-    protocol = {name: newest.get(name) for name in _SAME}
-    same = [[line for line in lines if {name: line.get(name) for name in _SAME} == protocol] for lines in measured]
-    return protocol, [{line["of"]: line for line in lines if line["metric"] == metric} for lines in same]
+    measured = [[line for line in lines if line["metric"] == metric] for lines in everything]
+    protocol = _protocol(measured[0][-1])
+    rows = []
+    for checkpoint, lines in zip(checkpoints, measured, strict=True):
+        same = [line for line in lines if _protocol(line) == protocol]
+        found = [{line["of"]: line for line in same if _decoder(line) == decoder} for decoder in checkpoint.decoders]
+        rows.append([row for row in found if row] or [{}])
+    return protocol, rows
+
+
+def _protocol(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: line.get(name) for name in _SAME}
 
 
 def write_picture(checkpoints: Sequence[Checkpoint], dataset: Dataset, out: Path, n: int, seed: int) -> None:
@@ -86,7 +103,7 @@ def labels(checkpoints: Sequence[Checkpoint]) -> list[str]:
 
 def densities(checkpoint: Checkpoint) -> list[str | None]:
     """Names of the densities fitted to these weights; [None], the prior, if there are none and the model has one."""
-    fitted = [e.name for e in list_fitted(checkpoint.directory) if e.weights == checkpoint.weights]
+    fitted = [e.name for e in list_fitted(checkpoint.directory) if e.encoder == checkpoint.encoder]
     model: Model = resolve("model", checkpoint.config.model)
     return [*fitted] or ([None] if model.prior else [])
 

@@ -4,11 +4,14 @@ Columns are compared, as the bytes that `raectl sample` and the like would write
 seen. The row `real` compares real items with real items: the difference of two samples of the same data, which for the
 Fréchet distance is far from 0 at small n. It is no bound: a reconstruction is nearer to its own original than another
 real item is, and where `real` has only half the items, its distance is larger.
+
+The features that sets are judged by can be chosen. Beside them, a modality's `always_measured` names set metrics in
+features of their own, such as the sharpness of images; all features are computed from one pass over a set.
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +20,13 @@ import torch
 
 from raectl import rng
 from raectl.checkpoint.checkpoint import Checkpoint
-from raectl.data import Dataset
+from raectl.data import Dataset, split
 from raectl.errors import RaectlError, UsageError
 from raectl.evaluation.columns import Column, columns
-from raectl.evaluation.features import cached_features, extract
-from raectl.extractors import Extractor
+from raectl.evaluation.features import cached_features, extract_all
+from raectl.evaluation.spaces import FeatureSpace, feature_spaces
 from raectl.metrics.reference import Measured, Reference
 from raectl.progress import Progress
-from raectl.registry import check, resolve
 
 REAL = "real"
 DEFAULT_N = 10_000  # the paper's
@@ -40,20 +42,24 @@ class Measurement:
         density: name of the fitted density it rests on, or None.
         measured: {metric: value and standard error}.
         protocol: how it was measured: numbers of items, data, features, seed, weights, version, seconds.
+        extractors: {metric: key of its extractor}, for metrics in other features than the protocol's.
     """
 
     of: str
     density: str | None
     measured: dict[str, Measured]
     protocol: dict[str, Any]
+    extractors: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def records(self) -> list[dict[str, Any]]:
         """A line of metrics.jsonl a number."""
-        return [
-            {"metric": name, "value": m.value, "se": m.se, "of": self.of, "density": self.density, **self.protocol}
-            for name, m in self.measured.items()
-        ]
+        lines = []
+        for name, m in self.measured.items():
+            what = {"metric": name, "value": m.value, "se": m.se, "of": self.of, "density": self.density}
+            extractor = {"extractor": self.extractors[name]} if name in self.extractors else {}
+            lines.append(what | self.protocol | extractor)
+        return lines
 
 
 class Evaluation:
@@ -64,7 +70,7 @@ class Evaluation:
         source: real items that it has not seen, as `Checkpoint.open_data` takes them.
         n: at most this many real items, chosen by the seed where there are more, and as many samples, reconstructions
             and interpolations.
-        features: registry name of the extractor; None for the modality's own.
+        features: registry name of the extractor to judge by; None for the modality's own.
         weights: file of the extractor's weights, for one that does not come with any.
         densities: names of fitted densities; by default all that were fitted to the checkpoint's present weights.
         kind: of interpolation, `linear` or `spherical`.
@@ -103,15 +109,17 @@ class Evaluation:
         self.progress = progress or Progress()
         self._records = True
         self.checkpoint, self.seed, self.n = checkpoint, rng.check_seed(seed), n
-        self.extractor = _extractor(checkpoint, features, weights)
+        self.spaces = feature_spaces(checkpoint, features, weights)
+        self.extractor = self.spaces[0].extractor
         self.dataset = checkpoint.open_data(source, self.progress, max_bad)
         if len(self.dataset) < _FEWEST:
             raise RaectlError(f"{self.dataset.source}: {len(self.dataset)} items are too few", "give more --data")
         self.training = self._open_training()
-        self.real = self._choose(self.dataset)
+        self.real = _chosen(self.dataset, rng.permutation(self.seed, "evaluation items", len(self.dataset))[:n])
+        self.training_sample = self._choose_training()
         self.columns = columns(
             checkpoint,
-            self.real,
+            self.real.items,
             self.training,
             densities=densities,
             kind=kind,
@@ -124,20 +132,22 @@ class Evaluation:
 
     def __iter__(self) -> Iterator[Measurement]:
         """Measure and record one column after the other, that of real items first."""
-        reference = Reference(torch.from_numpy(self._features(self.dataset, self.real)), self._training_features)
-        n, dim = reference.features.shape
+        references = [self._reference(space) for space in self.spaces]
+        n, dim = references[0].features.shape
         if n < dim:
             self.progress.note(
                 f"{n:,} real items are fewer than the {dim:,} features: the Fréchet distance is far too high at this "
                 f"n, as that of {REAL} shows; trust the kernel distance"
             )
-        yield self._real(reference)
+        yield self._real(references)
         for column in self.columns:
             began = time.monotonic()
             self.progress.note(f"measuring {column.name}")
             batches = map(self.checkpoint.modality.shown, column.batches())
-            features = extract(self.extractor, batches, column.n, self.progress)
-            yield self._result(reference, features, column, began)
+            extracted = extract_all([space.extractor for space in self.spaces], batches, column.n, self.progress)
+            features = [torch.from_numpy(rows) for rows in extracted]
+            against = references if column.is_generated else [reference.of_originals() for reference in references]
+            yield self._result(against, features, column, began)
 
     @property
     def on_training_data(self) -> bool:
@@ -151,87 +161,76 @@ class Evaluation:
             self.progress.note(error.message)
             return None
 
-    def _choose(self, dataset: Dataset) -> np.ndarray:
-        """All items, or n of them by the seed, in their order."""
-        if len(dataset) <= self.n:
-            return dataset.items
-        chosen: np.ndarray = dataset.items[
-            np.sort(rng.permutation(self.seed, "evaluation items", len(dataset))[: self.n])
-        ]
-        return chosen
+    def _choose_training(self) -> Dataset | None:
+        """As many of the items trained on as there are real ones, by the seed, or all if they are fewer.
 
-    def _features(self, dataset: Dataset, items: np.ndarray) -> np.ndarray:
-        chosen = f"{self.seed}-{len(items)}" if len(items) < len(dataset) else "all"
+        None if the data are gone, or the real items are the training data.
+        """
+        if self.training is None or self.on_training_data:
+            return None
+        config = self.checkpoint.config
+        rows, _ = split(len(self.training), config.val_fraction, config.seed)
+        order = rng.permutation(self.seed, "evaluation training sample", len(rows))
+        return _chosen(self.training, rows[order[: len(self.real)]])
+
+    def _reference(self, space: FeatureSpace) -> Reference:
+        """The features of the real items; those of training items are computed when a metric asks for them."""
+        later = [self._later(space, dataset) for dataset in (self.training, self.training_sample)]
+        return Reference(self._features(space, self.real), *later)
+
+    def _later(self, space: FeatureSpace, dataset: Dataset | None) -> Callable[[], torch.Tensor | None]:
+        return lambda: None if dataset is None else self._features(space, dataset)
+
+    def _features(self, space: FeatureSpace, dataset: Dataset) -> torch.Tensor:
         modality = self.checkpoint.modality
-        key = f"{modality.key}{dataset.fingerprint}-{chosen}"
-        return cached_features(self.extractor, items, key, self.progress, modality.shown)
+        key = modality.key + dataset.fingerprint
+        return torch.from_numpy(cached_features(space.extractor, dataset.items, key, self.progress, modality.shown))
 
-    def _training_features(self) -> torch.Tensor | None:
-        training = self.training
-        return None if training is None else torch.from_numpy(self._features(training, training.items))
-
-    def _real(self, reference: Reference) -> Measurement:
+    def _real(self, references: Sequence[Reference]) -> Measurement:
         """Real items against real ones: training items, or, without any, one half of the real ones and the other.
 
         Whether they are among the training data is not measured: where these are known, they are.
         """
         began = time.monotonic()
         self.progress.note(f"measuring {REAL}")
-        if self.training is not None and not self.on_training_data:
-            items = self._choose(self.training)[: len(self.real)]
-            return self._result(reference.alone(), self._features(self.training, items), None, began)
-        features = reference.features.numpy()
-        halves = np.array_split(rng.permutation(self.seed, "evaluation halves", len(features)), 2)
+        if self.training_sample is not None:
+            features = [self._features(space, self.training_sample) for space in self.spaces]
+            return self._result([reference.alone() for reference in references], features, None, began)
+        halves = np.array_split(rng.permutation(self.seed, "evaluation halves", len(self.real)), 2)
         self.progress.note(f"{REAL}: one half of {self.dataset.source} against the other, so at half the n")
-        half = Reference(torch.from_numpy(features[halves[0]]))
-        return self._result(half, features[halves[1]], None, began)
+        first, second = ([reference.features[half] for reference in references] for half in halves)
+        return self._result([Reference(features) for features in first], second, None, began)
 
-    def _result(self, reference: Reference, features: np.ndarray, column: Column | None, began: float) -> Measurement:
+    def _result(
+        self, references: Sequence[Reference], features: Sequence[torch.Tensor], column: Column | None, began: float
+    ) -> Measurement:
+        """The numbers of a set, given the real items' and its own features in each space."""
         measured: dict[str, Measured] = {}
-        for name in self.extractor.set_metrics:
-            measured |= resolve("set-metric", name)(reference, torch.from_numpy(features))
-        names_here = {"frechet": self.extractor.frechet_name}
-        measured = {names_here.get(name, name): value for name, value in measured.items()}
+        extractors: dict[str, str] = {}
+        for space, reference, rows in zip(self.spaces, references, features, strict=True):
+            found = space.measure(reference, rows)
+            measured |= found
+            if space is not self.spaces[0]:
+                extractors |= dict.fromkeys(found, space.extractor.key)
         if column and column.errors:
             measured |= {name: Measured(mean, None) for name, mean in column.errors().items()}
         protocol = {
-            "n": len(features),
-            "n_real": len(reference.features),
+            "n": len(features[0]),
+            "n_real": len(references[0].features),
             "seed": self.seed,
             "draws": column.draws if column else None,
             "extractor": self.extractor.key,
             "seconds": round(time.monotonic() - began, 3),
             **self.checkpoint.protocol(self.dataset),
         }
-        result = Measurement(column.name if column else REAL, column.density if column else None, measured, protocol)
+        name, density = (column.name, column.density) if column else (REAL, None)
+        result = Measurement(name, density, measured, protocol, extractors)
         self._records = self._records and self.checkpoint.record(result.records, self.progress)
         return result
 
 
-def _extractor(checkpoint: Checkpoint, features: str | None, weights: Path | None) -> Extractor:
-    """That which was asked for, or else the items' first; where it is not installed, the last needs nothing."""
-    kind: type[Extractor] = resolve("extractor", _suitable(checkpoint, features))
-    try:
-        return kind(weights=weights, device=checkpoint.device)
-    except UsageError:
-        raise
-    except RaectlError as error:
-        other = f"   (or: --features {checkpoint.modality.extractors[-1]})" if features is None else ""
-        raise RaectlError(error.message, error.hint and error.hint + other) from error
-
-
-def _suitable(checkpoint: Checkpoint, features: str | None) -> str:
-    """The name of an extractor of the checkpoint's items.
-
-    Raises:
-        UsageError: it is unknown, or one of other items.
-    """
-    known = checkpoint.modality.extractors
-    if features is None and known:
-        return known[0]
-    if features is None or check("extractor", features) not in known:
-        raise UsageError(
-            f"there are no features {features or 'at all'} of {checkpoint.data.modality}",
-            f"known: {', '.join(known) or 'none'}",
-        )
-    return features
+def _chosen(dataset: Dataset, rows: np.ndarray) -> Dataset:
+    """The items of some rows, in their order; the data themselves if these are all."""
+    if len(rows) == len(dataset):
+        return dataset
+    return replace(dataset, items=dataset.items[np.sort(rows)], names=(), labels=None, known_fingerprint=None)

@@ -1,14 +1,13 @@
 """Features of many items: computed a batch at a time, and kept on the disk for data that are measured again."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 
 from raectl.errors import RaectlError
 from raectl.extractors import Extractor
-from raectl.modalities.base import gather
 from raectl.progress import Progress
 from raectl.storage.arrays import read_arrays, write_arrays
 from raectl.storage.cache import cache_directory, digest
@@ -33,18 +32,27 @@ def extract(
     Raises:
         ValueError: the batches hold more or fewer items than `total`.
     """
+    return extract_all([extractor], batches, total, progress)[0]
+
+
+def extract_all(
+    extractors: Sequence[Extractor], batches: Iterable[np.ndarray], total: int, progress: Progress | None = None
+) -> list[np.ndarray]:
+    """The features by several extractors, from one pass over the batches; see `extract`."""
     progress = progress or Progress()
-    if not total:
-        return np.empty((0, extractor.dim or 0), np.float32)
-
-    def features() -> Iterator[np.ndarray]:
-        done = 0
-        for batch in batches:
-            done += len(batch)
-            yield extractor(batch).numpy()
-            progress.update("computing features", done, total)
-
-    return gather(features(), total)
+    rows = [np.empty((0, extractor.dim or 0), np.float32) for extractor in extractors]
+    done = 0
+    for batch in batches:
+        for index, extractor in enumerate(extractors):
+            features = extractor(batch).numpy()
+            if not done:
+                rows[index] = np.empty((total, features.shape[1]), features.dtype)
+            rows[index][done : done + len(batch)] = features[: max(0, total - done)]
+        done += len(batch)
+        progress.update("computing features", done, total)
+    if done != total:
+        raise ValueError(f"{done} items instead of {total}")
+    return rows
 
 
 def cached_features(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from raectl.evaluation.columns import INTERPOLATION, RECONSTRUCTION, N
 from raectl.evaluation.evaluation import REAL, Measurement
-from raectl.metrics.reference import LOWER_IS_BETTER
+from raectl.metrics.reference import badness
 
 _THROUGH = (f"{RECONSTRUCTION} ", f"{INTERPOLATION} ")  # a density's own code
 _SAME = 0.01  # relative difference up to which numbers count as equal
@@ -33,8 +33,8 @@ def _farthest(results: Sequence[Measurement], metric: str) -> list[str]:
     if real is None or not judged:
         return []
     found = {r.of: r.measured[metric] for r in judged}
-    sign = 1 if LOWER_IS_BETTER[metric] else -1
-    gaps = {name: sign * (measured.value - real.value) for name, measured in found.items()}
+    floor = badness(metric, real.value)
+    gaps = {name: badness(metric, measured.value) - floor for name, measured in found.items()}
     worst = max(gaps, key=lambda name: gaps[name])
     error = math.hypot(found[worst].se or 0.0, real.se or 0.0)
     if gaps[worst] <= _CLEAR * error:

@@ -15,7 +15,7 @@ from raectl.extractors.base import Extractor
 class ImageExtractor(Extractor):
     """Features of images, computed in blocks of `block` items, so that row i is a function of item i bit for bit."""
 
-    set_metrics = ("frechet", "kernel", "prdc")
+    set_metrics: ClassVar[tuple[str, ...]] = ("frechet", "kernel", "prdc")
     judged_by = "kernel"
     block: ClassVar[int] = 32
 

@@ -29,9 +29,10 @@ def write_samples(
     seed: int = 0,
     batch_size: int = 1024,
     draws: int | None = None,
+    decoder: str | None = None,
     device: str = "auto",
     progress: Progress | None = None,
-) -> str:
+) -> tuple[str, str | None]:
     """Draw n samples and write them; sample i is a function of the seed and i alone.
 
     Arguments:
@@ -41,10 +42,11 @@ def write_samples(
         batch_size: items in memory at a time, if the format of `out` allows; 1 with `draws`.
         draws: number of random decodings of each latent, of which the most frequent valid item is kept; None for the
             likeliest item.
+        decoder: `plain` or `sharp`; None for the sharpened one where there is one.
         progress: receives progress and notes on the samples.
 
     Returns:
-        Name of the density.
+        Name of the density, and of the decoder; None for latents.
 
     Raises:
         RaectlError: there is no such density, it was fitted to other weights, or `out` cannot be written.
@@ -54,6 +56,8 @@ def write_samples(
     to_latents = out.suffix.lower() == _LATENTS
     if draws is not None and to_latents:
         raise UsageError(f"--draws {draws} is for decoded items, and {out} takes latents", "omit --draws")
+    if decoder is not None and to_latents:
+        raise UsageError(f"--decoder {decoder} is for decoded items, and {out} takes latents", "omit --decoder")
     if directory.is_densities_only():
         if not to_latents:
             raise UsageError(f"{path} holds densities but no decoder, so it samples latents only", "-o new-latents.npy")
@@ -64,22 +68,23 @@ def write_samples(
             )
         _tell_choice(directory, density, progress)
         _write_latents(out, fitted.load(directory, entry, None).sample(n, seed).numpy())
-        return entry.name
-    checkpoint = Checkpoint(path, device)
+        return entry.name, None
+    checkpoint = Checkpoint(path, device, decoder)
     found = fitted.find(directory, density)
     _tell_choice(directory, density, progress)
+    name = found.name if found else _PRIOR
     if to_latents:
         _write_latents(out, checkpoint.density(density).sample(n, seed).numpy())
+        return name, None
+    checkpoint.modality.writer.check_out(out)
+    checkpoint.check_draws(draws)
+    if draws is None:
+        batches = _batches(checkpoint, n, seed, density, max(1, batch_size // BLOCK))
     else:
-        checkpoint.modality.writer.check_out(out)
-        checkpoint.check_draws(draws)
-        if draws is None:
-            batches = _batches(checkpoint, n, seed, density, max(1, batch_size // BLOCK))
-        else:
-            batches = _modes(checkpoint, n, seed, density, draws, progress)
-        if remark := checkpoint.modality.writer.write(out, batches, n):
-            progress.note(f"{remark}: {_INCOMPLETE if draws is None else _INVALID}")
-    return found.name if found else _PRIOR
+        batches = _modes(checkpoint, n, seed, density, draws, progress)
+    if remark := checkpoint.modality.writer.write(out, batches, n):
+        progress.note(f"{remark}: {_INCOMPLETE if draws is None else _INVALID}")
+    return name, checkpoint.decoder_name
 
 
 def _tell_choice(directory: Directory, asked: str | None, progress: Progress) -> None:

@@ -18,6 +18,8 @@ LOWER_IS_BETTER = {
     **dict.fromkeys(("precision", "recall", "density", "coverage", "psnr", "ssim"), False),
     **dict.fromkeys(("exact-match", "production-accuracy", "valid", "unique", "novel", "score-of-valid"), False),
 }
+# Of the others, the value that is right; both lower and higher ones are worse.
+TARGETS = {"sharpness": 1.0, "copied": 0.5}
 
 NUMBERS = 2**20  # in a block of pairwise distances or kernel values: 8 MiB of float64
 
@@ -25,6 +27,18 @@ NUMBERS = 2**20  # in a block of pairwise distances or kernel values: 8 MiB of f
 def rows_at_once(columns: int) -> int:
     """How many rows of a matrix with so many columns to compute at once: about 2^20 numbers."""
     return max(1, NUMBERS // columns)
+
+
+def badness(metric: str, value: float) -> float:
+    """A number that is the lower the better, in the metric's units.
+
+    Example:
+        >>> badness("kernel", 0.2), badness("recall", 0.2), badness("sharpness", 0.75)
+        (0.2, -0.2, 0.25)
+    """
+    if metric in TARGETS:
+        return abs(value - TARGETS[metric])
+    return value if LOWER_IS_BETTER[metric] else -value
 
 
 class Measured(NamedTuple):
@@ -43,6 +57,8 @@ class Reference:
     Arguments:
         features: (N, D), N at least 2; float32 or float64, others are converted to float32.
         training: returns the features of the training items, or None if these are not available.
+        training_sample: the same of as many of the items trained on as there are real ones, or of all if they are
+            fewer; chosen at random. None, too, where the real items are the training items.
 
     Raises:
         RaectlError: fewer than 2 items, or values that are not finite.
@@ -53,15 +69,27 @@ class Reference:
         tensor([1., 3.])
     """
 
-    def __init__(self, features: Tensor, training: Callable[[], Tensor | None] = lambda: None) -> None:
+    def __init__(
+        self,
+        features: Tensor,
+        training: Callable[[], Tensor | None] = lambda: None,
+        training_sample: Callable[[], Tensor | None] = lambda: None,
+    ) -> None:
         self.features = _checked(features, "real")
         self.training: Callable[[], Tensor | None] = cache(training)
+        self.training_sample: Callable[[], Tensor | None] = cache(training_sample)
         self._cache: dict[Callable[[Tensor], Any], Any] = {}
 
     def alone(self) -> "Reference":
         """The same without the training data, for sets that are part of the training data."""
-        other = copy(self)
+        other = self.of_originals()
         other.training = lambda: None
+        return other
+
+    def of_originals(self) -> "Reference":
+        """The same without the training sample, for sets made from the real items, to which they are nearest."""
+        other = copy(self)
+        other.training_sample = lambda: None
         return other
 
     def once(self, statistic: Callable[[Tensor], T]) -> T:

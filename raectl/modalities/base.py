@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,15 +30,21 @@ class Modality(ABC):
         options: the resolved options of the data, by their names in `raectl.data.DataOptions`.
 
     Attributes:
+        reconstructions: registry names of the reconstruction terms that its items can take, the default first.
         metrics: registry names of the metrics that compare an item with its reconstruction.
         extractors: registry names of the feature extractors for comparing sets of items, the default first.
+        always_measured: set metrics by extractor, registry names, that are measured whatever extractor is chosen.
         writer: writes items to files.
+        can_be_sharpened: whether a critic of images can judge the items.
         is_drawn: whether the decoder's output is a distribution, from which `mode` draws items.
     """
 
+    reconstructions: tuple[str, ...]
     metrics: tuple[str, ...]
     extractors: tuple[str, ...]
+    always_measured: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     writer: "Writer"
+    can_be_sharpened: bool = False
     is_drawn: bool = False
 
     def __init__(self, **options: Any) -> None:
@@ -86,10 +92,6 @@ class Modality(ABC):
             (*stored) uint8; without a valid draw, an item for which `shown` is empty.
         """
         raise NotImplementedError(f"{type(self).__name__} has no distribution to draw from")
-
-    @abstractmethod
-    def reconstruction(self, x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:
-        """The reconstruction term of the loss: 2 x (B, *item_shape) => (B,) float32."""
 
     def measured(self, x_hat: torch.Tensor) -> torch.Tensor:
         """The values that `metrics` compare with the originals: the decoder's, before rounding; (B, *item_shape)."""

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -76,9 +77,12 @@ class ImageWriter(Writer):
 class Images(Modality):
     """Square or rectangular images with 1 (grey) or 3 (colour) channels."""
 
+    reconstructions = ("l2", "l1")
     metrics = ("mse", "psnr", "ssim")
     extractors = ("efficientnet-lite0", "inception", "pixels")
+    always_measured: ClassVar = {"edges": ("sharpness",), "pixels": ("copied",)}
     writer = ImageWriter()
+    can_be_sharpened = True
 
     def default_architecture(self, item_shape: tuple[int, ...]) -> str:
         return "conv32" if max(item_shape[1:]) <= 32 else "conv64"
@@ -98,10 +102,6 @@ class Images(Modality):
     def to_items(self, x_hat: torch.Tensor) -> np.ndarray:
         scaled = x_hat.detach().float().clamp(0, 1).mul_(255).round_()
         return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-
-    def reconstruction(self, x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:
-        """Squared error, summed over pixels and channels as in the paper: 2 x (B, C, H, W) => (B,)."""
-        return (x.float() - x_hat.float()).square().sum(dim=(1, 2, 3))
 
 
 def _grid(batches: Iterator[np.ndarray], total: int) -> np.ndarray:

@@ -22,7 +22,6 @@ from raectl.modalities.base import Modality, Writer
 from raectl.storage.atomic import atomic_file
 
 _SHORT = 64  # productions up to which the networks for expressions are the default; beyond, those for molecules
-_LEAST = 1e-7  # probabilities are clamped to this before the logarithm, as in Keras
 _TINY = 1e-30  # added to probabilities, so that those of applicable productions are positive
 _AT_ONCE = 2**24  # probabilities in memory for a block of draws
 # Extractors for a built-in grammar; the first is its default.
@@ -98,6 +97,7 @@ class Strings(Modality):
         RaectlError: no grammar is given.
     """
 
+    reconstructions = ("cross-entropy",)
     metrics = ("exact-match", "production-accuracy")
     is_drawn = True
 
@@ -199,19 +199,9 @@ class Strings(Modality):
                 return drawn[texts.index(text)].numpy()
         return np.full(len(x_hat), self.grammar.padding, np.uint8)
 
-    def reconstruction(self, x: Tensor, x_hat: Tensor) -> Tensor:
-        """T times the mean binary cross-entropy over T D values: 2 x (B, T, D) => (B,), the Grammar VAE's.
-
-            -1/D sum_td x log p + (1 - x) log(1 - p)
-
-        with p the decoder's probabilities, normalized over the productions with the true one's left side. The padding
-        after a string's end counts too.
-        """
-        with torch.autocast(x.device.type, enabled=False):
-            p = (x_hat.float() + _TINY) * self._on(x.device)["alternatives"][x.argmax(dim=2)]
-            p = p / p.sum(dim=2, keepdim=True)
-            likelihood = torch.where(x > 0.5, p, 1 - p)
-            return -likelihood.clamp_min(_LEAST).log().sum(dim=(1, 2)) / x.shape[2]
+    def alternatives(self, x: Tensor) -> Tensor:
+        """The productions with the left side of the true one, at each step: (B, T, D) one-hot => (B, T, D) bool."""
+        return self._on(x.device)["alternatives"][x.argmax(dim=2)]
 
     def measured(self, x_hat: Tensor) -> Tensor:
         """The decoded derivations, one-hot."""

@@ -1,6 +1,7 @@
 """Build the model, its penalties and the loss from a resolved configuration."""
 
 import torch
+from torch import nn
 
 from raectl import registry, rng
 from raectl.config import Config
@@ -8,6 +9,7 @@ from raectl.errors import UsageError
 from raectl.modalities.base import Modality
 from raectl.model.autoencoder import Autoencoder
 from raectl.model.loss import Loss
+from raectl.model.reconstructions import Reconstruction, for_modality
 from raectl.model.regularizers import Regularizer
 from raectl.model.table import Model
 
@@ -20,6 +22,17 @@ def make_regularizer(name: str, given: dict[str, object]) -> Regularizer:
     except TypeError:
         raise UsageError(f"the regularizer {name} does not take the options {', '.join(options)}") from None
     return regularizer
+
+
+def make_reconstruction(config: Config, modality: Modality) -> Reconstruction:
+    """The reconstruction term of a configuration.
+
+    Raises:
+        UsageError: it is not for these items, or an option of it is wrong.
+    """
+    options = for_modality(config.reconstruction, modality)
+    term: Reconstruction = registry.resolve("reconstruction", options.pop("name"))(modality, **options)
+    return term
 
 
 Penalties = dict[str, tuple[Regularizer, float]]
@@ -41,6 +54,17 @@ def build(config: Config, item_shape: tuple[int, ...]) -> tuple[Autoencoder, Pen
     return model, {name: (regularizers[name], lam) for name, lam in weights.items()}
 
 
+def constraints(config: Config) -> list[Regularizer]:
+    """The regularizers that reparametrize the decoder and have no penalty, such as spectral normalization."""
+    return [make_regularizer(name, given) for name, given in config.reg.items() if "weight" not in given]
+
+
+def build_decoder(config: Config, item_shape: tuple[int, ...]) -> nn.Module:
+    """The decoder alone, of a model without penalties: its parameters and buffers are those of `build`'s."""
+    reg = {name: given for name, given in config.reg.items() if "weight" not in given}
+    return build(config.replace(reg=reg), item_shape)[0].decoder
+
+
 def outline(config: Config, item_shape: tuple[int, ...]) -> Autoencoder:
     """The model on the meta device: shapes without memory for the weights."""
     with torch.device("meta"):
@@ -51,4 +75,4 @@ def build_loss(config: Config, modality: Modality, penalties: Penalties) -> Loss
     """The loss of a resolved configuration."""
     row: Model = registry.resolve("model", config.model)
     assert config.beta is not None, "the configuration must be resolved"
-    return Loss(modality, row.latent, config.beta, penalties)
+    return Loss(make_reconstruction(config, modality), row.latent, config.beta, penalties)

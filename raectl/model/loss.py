@@ -1,7 +1,13 @@
 """The loss of every model:
 
     z = code(E(x)),   x_hat = D(z),
-    L(x) = ||x - x_hat||^2  +  beta * latent(z)  +  sum_r lam_r * penalty_r(D, z)
+    L(x) = rec(x, x_hat)  +  beta * latent(z)  +  sum_r lam_r * penalty_r(D, z)
+
+The reconstruction term rec is one of `raectl.model.reconstructions`; with e = x - x_hat, summed over an item's values:
+
+    l2 (images, as in the paper)    sum e^2
+    l1                              sum (1 - a) e^2 + a |e|,   a rising from 0 to 1 in the first steps of training
+    cross-entropy (strings)         -T mean x log p + (1 - x) log(1 - p),   p(x_hat) a probability for each production
 
 Values of x are in [0, 1]. Sums over pixels, channels and latent dimensions, mean over the batch, as in the paper
 (Ghosh et al. 2020, section 3). The paper's code takes means over pixels and latent dimensions, and no 1/2: with D
@@ -9,11 +15,12 @@ values per item and d latent dimensions, its weights convert as beta = 2 D/d bet
 
 With K samples z_k per item (IWAE), the loss is the soft minimum over them, which equals L for K = 1:
 
-    L(x) = -beta log 1/K sum_k exp(-L_k(x) / beta),   L_k = ||x - D(z_k)||^2 + beta * latent(z_k)
+    L(x) = -beta log 1/K sum_k exp(-L_k(x) / beta),   L_k = rec(x, D(z_k)) + beta * latent(z_k)
 
 and penalties are means over the samples. With latent = log q(z_k | x) - log p(z_k) this is, up to a constant, -beta
-times the importance-weighted bound on log p(x), with p(x | z) = N(x; D(z), beta / 2 I); for K = 1 the ELBO (Burda,
-Grosse, Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016, section 3).
+times the importance-weighted bound on log p(x), with p(x | z) proportional to exp(-rec(x, D(z)) / beta): for l2
+N(x; D(z), beta / 2 I), for l1 with a = 1 a Laplace density of scale beta in each value, for a < 1 a density between the
+two; for K = 1 the ELBO (Burda, Grosse, Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016, section 3).
 
 Each term is returned and logged unweighted, under its own name; `loss` is their weighted sum.
 """
@@ -26,9 +33,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from raectl.modalities.base import Modality
 from raectl.model.autoencoder import Autoencoder
 from raectl.model.latent_terms import LatentTerm
+from raectl.model.reconstructions import Reconstruction
 from raectl.model.regularizers import Regularizer
 
 
@@ -37,13 +44,13 @@ class Loss:
     """The loss as a function of a model and a batch.
 
     Arguments:
-        modality: computes the reconstruction term, (B,).
+        reconstruction: the reconstruction term, (B,).
         latent: the latent term, (B,) or (K, B).
         beta: its weight.
         penalties: {name: (regularizer, lam)}.
     """
 
-    modality: Modality
+    reconstruction: Reconstruction
     latent: LatentTerm
     beta: float
     penalties: Mapping[str, tuple[Regularizer, float]]
@@ -62,15 +69,19 @@ class Loss:
         """Names of the values that a call returns, in order."""
         return ("loss", *self.weights)
 
-    def __call__(self, model: Autoencoder, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def __call__(
+        self, model: Autoencoder, x: Tensor, generator: torch.Generator | None = None, step: int = 0
+    ) -> Tensor:
         """The terms' means over a batch: (B, *item_shape) => (len(terms),) float32, the loss first.
 
-        `generator` draws the noise of the code, then of the latent term, then of the penalties in their order.
+        Arguments:
+            generator: draws the noise of the code, then of the latent term, then of the penalties in their order.
+            step: number of the optimizer's steps before this one, on which the reconstruction term may depend.
         """
         with parametrize.cached():  # one power iteration per step
             codes = model.code(model.encoder(x), generator)
             x_hat = model.decoder(codes.z)
-            errors = torch.stack([self.modality.reconstruction(x, draw) for draw in x_hat.split(len(x))])  # (K, B)
+            errors = torch.stack([self.reconstruction(x, draw, step) for draw in x_hat.split(len(x))])  # (K, B)
             values = [errors, self._latent(errors, self.latent(codes, generator))]
             for regularizer, _ in self.penalties.values():
                 values.append(regularizer.penalty(model.decoder, codes.z, x_hat, generator))

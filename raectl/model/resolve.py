@@ -11,6 +11,7 @@ from raectl.errors import UsageError
 from raectl.modalities.base import modality_of
 from raectl.model import latent_terms
 from raectl.model.build import make_regularizer
+from raectl.model.reconstructions import fill_in, for_modality
 from raectl.model.table import Model
 
 
@@ -18,11 +19,13 @@ def resolve(config: Config, dataset: Dataset) -> Config:
     """Fill in the options whose defaults depend on the data, the model or the machine.
 
     Raises:
-        UsageError: a regularizer does not take its weight or an option; the device or the precision is not available;
-            an option is for data of another kind.
+        UsageError: a regularizer or the reconstruction term does not take its weight or an option; the device or the
+            precision is not available; an option is for data of another kind.
     """
     dataset.refuse_unused(config)
     modality = modality_of(dataset.modality, dataset.options)
+    if config.sharpen and not modality.can_be_sharpened:
+        raise UsageError(f"--sharpen is for images, and {dataset.source} holds {dataset.what}", "omit --sharpen")
     item_shape = modality.item_shape(dataset.items.shape[1:])
     train, _ = split(len(dataset), config.val_fraction, config.seed)
     latent_dim = config.latent_dim or modality.default_latent_dim(item_shape)
@@ -33,6 +36,7 @@ def resolve(config: Config, dataset: Dataset) -> Config:
     return config.replace(
         latent_dim=latent_dim,
         beta=beta if config.beta is None else config.beta,
+        reconstruction=for_modality(config.reconstruction, modality),
         arch=config.arch or modality.default_architecture(item_shape),
         reg=resolve_regularizers(config.reg, data_dim, latent_dim),
         **{name: getattr(dataset.options, name) for name in RESOLVED},
@@ -45,7 +49,11 @@ def resolve(config: Config, dataset: Dataset) -> Config:
 def check(config: Config) -> None:
     """Raise a `UsageError` if options are wrong, without reading data."""
     resolve_regularizers(config.reg, 1, 1)
+    if config.reconstruction is not None:
+        fill_in(config.reconstruction)
     resolve_precision(config.precision, resolve_device(config.device))
+    if config.sharpen and not config.val_fraction:
+        raise UsageError("--sharpen needs held-out images, to see when it must end", "--val-fraction 0.1")
     if config.grammar is not None:
         grammars.read(config.grammar)
     row: Model = registry.resolve("model", config.model)

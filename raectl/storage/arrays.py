@@ -26,7 +26,8 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _content_digest(arrays: "Mapping[str, np.ndarray]", metadata: Mapping[str, str]) -> str:
+def content_digest(arrays: "Mapping[str, np.ndarray]", metadata: Mapping[str, str]) -> str:
+    """SHA-256 of all names, types, shapes, values and metadata."""
     import numpy as np
 
     digest = hashlib.sha256()
@@ -49,7 +50,7 @@ def dump_arrays(path: Path, arrays: "Mapping[str, np.ndarray]", metadata: Mappin
     from safetensors.numpy import save
 
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    record = {**metadata, "digest": _content_digest(arrays, metadata)}
+    record = {**metadata, "digest": content_digest(arrays, metadata)}
     # One entry, because safetensors writes several in random order; and written by Python, because safetensors' own
     # writer does not raise an OSError if the disk is full.
     path.write_bytes(save(arrays, {_METADATA: json.dumps(record, sort_keys=True)}))
@@ -106,6 +107,6 @@ def read_arrays(path: Path) -> "tuple[dict[str, np.ndarray], dict[str, str]]":
         if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
             raise TypeError("its metadata are not raectl's")
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    if metadata.pop("digest", None) != _content_digest(arrays, metadata):
+    if metadata.pop("digest", None) != content_digest(arrays, metadata):
         raise RaectlError(f"{path} is damaged: its content does not match its digest", "restore it from a copy")
     return arrays, metadata

@@ -91,7 +91,7 @@ class Loop:
     def terms(self, rows: np.ndarray, generator: torch.Generator) -> Tensor:
         """The loss and its terms, means over some of the items: (len(loss.terms),)."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            return self.loss(self.model, self.tensor(rows), generator)
+            return self.loss(self.model, self.tensor(rows), generator, self.position.step)
 
     def tensor(self, rows: np.ndarray) -> Tensor:
         """Some of the items as the networks see them: (B, *item_shape)."""
@@ -121,8 +121,16 @@ class Loop:
             sums += self.terms(rows, generator) * len(rows)
         return dict(zip(self.loss.terms, (sums / len(self.val_rows)).tolist(), strict=True))
 
+    def is_comparable(self, step: int) -> bool:
+        """Whether the loss of an epoch that ends at a step is by the reconstruction term that all later ones are by."""
+        if not len(self.val_rows):  # the loss is a mean over the epoch's steps
+            step -= self.batches
+        return step >= self.loss.reconstruction.constant_from
+
     def end_epoch(self) -> dict[str, object]:
         """Validate, keep the weights if they are the best, and move the schedule; the epoch's line of the log.
+
+        As long as the reconstruction term changes, every epoch's weights are kept and the schedule stands still.
 
         Raises:
             RaectlError: a loss or a weight is not finite: the run diverged.
@@ -139,10 +147,13 @@ class Loop:
         position.epoch += 1
         position.batch = 0
         self.sums.zero_()
-        if position.best_loss is None or loss < position.best_loss:
-            position.best_loss, position.best_epoch = loss, position.epoch
+        comparable = self.is_comparable(position.step)
+        best = comparable and (position.best_loss is None or loss < position.best_loss)
+        if best or not comparable:
+            position.best_loss, position.best_epoch = loss if best else None, position.epoch
             self.best = module_arrays(self.model)
-        self.plateau.update(position, loss)
+        if comparable:
+            self.plateau.update(position, loss)
         self._set_rate()
         return {
             "epoch": position.epoch,
@@ -152,7 +163,7 @@ class Loop:
             "train": means,
             "validation": validation,
             "weights": self.loss.weights,
-            "best": position.best_epoch == position.epoch,
+            "best": best,
         }
 
     def state(self) -> TrainingState:

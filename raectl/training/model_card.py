@@ -1,8 +1,9 @@
 """The model card: README.md of a checkpoint directory."""
 
 from raectl.checkpoint.summary import DataSummary
-from raectl.config import Config
+from raectl.config import Config, reconstruction_text
 from raectl.modalities.base import modality_of
+from raectl.model.reconstructions import for_modality
 from raectl.training.state import Position
 
 _TEXT = """\
@@ -11,12 +12,13 @@ _TEXT = """\
 | | |
 |---|---|
 | model | {model}, beta = {beta:g} |
+| reconstruction term | {term} |
 | regularizers of the decoder | {regularizers} |
 | architecture | {arch}, width {width}, {latent_dim} latent dimensions |
 | data | {n:,} items of shape {shape}, SHA-256 `{fingerprint}` |
 | held out for validation | {held_out:.0%} |
 | training | {epoch} of {epochs} epochs, batches of {batch_size}, Adam, learning rate {lr:g}, {precision}, seed {seed} |
-| weights for use | epoch {best_epoch}, validation loss {best_loss} |
+| weights for use | epoch {best_epoch}, {best_loss} |
 
 Every option is in `config.json`, every epoch's terms in `log.jsonl`, pictures of the training in `samples/`.
 
@@ -35,10 +37,12 @@ def text(config: Config, data: DataSummary, position: Position) -> str:
         name + (f" (weight {options['weight']:g})" if "weight" in options else "")
         for name, options in config.reg.items()
     ]
+    modality = modality_of(data.modality, data.options)
     return _TEXT.format(
         **vars(config),
         n=data.n,
-        suffix=modality_of(data.modality, data.options).writer.suffixes[0],
+        suffix=modality.writer.suffixes[0],
+        term=reconstruction_text(for_modality(config.reconstruction, modality)),
         modality=data.modality,
         regularizers=", ".join(regularizers) or "none",
         shape=" x ".join(map(str, data.shape)),
@@ -46,5 +50,11 @@ def text(config: Config, data: DataSummary, position: Position) -> str:
         held_out=config.val_fraction,
         epoch=position.epoch,
         best_epoch=position.best_epoch,
-        best_loss="not yet measured" if position.best_loss is None else f"{position.best_loss:.4f}",
+        best_loss=_best_loss(position),
     )
+
+
+def _best_loss(position: Position) -> str:
+    if position.best_loss is not None:
+        return f"validation loss {position.best_loss:.4f}"
+    return "the last, not the best: the reconstruction term was changing" if position.epoch else "no whole epoch yet"

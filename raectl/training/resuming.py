@@ -6,21 +6,22 @@ from typing import Any
 from raectl import grammars
 from raectl.checkpoint.directory import Directory
 from raectl.checkpoint.shapes import ModelShapes
-from raectl.config import REGULARIZER_OPTIONS, Config, Regularizers, option
+from raectl.config import REGULARIZER_OPTIONS, Config, Reconstruction, Regularizers, option, reconstruction_text
 from raectl.device import has_bf16, resolve_device
 from raectl.errors import UsageError
 from raectl.modalities.base import modality_of
+from raectl.model.reconstructions import fill_in, for_modality
 from raectl.model.resolve import resolve_regularizers
 from raectl.training.state import TrainingState
 
-_MAY_CHANGE = ("epochs", "device", "max_bad", "strict")
+_MAY_CHANGE = ("epochs", "sharpen", "device", "max_bad", "strict")
 
 
 def resumed(directory: Directory, given: dict[str, Any]) -> Config:
     """The stored configuration with the options that resuming may change.
 
     Arguments:
-        given: options that were typed; a regularizer's other options stay as stored.
+        given: options that were typed; other options of a regularizer or of the reconstruction term stay as stored.
 
     Raises:
         RaectlError: the stored configuration and the training state do not belong together.
@@ -34,9 +35,15 @@ def resumed(directory: Directory, given: dict[str, Any]) -> Config:
     modality = modality_of(data.modality, data.options)
     data_dim = modality.data_dim(modality.item_shape(data.shape))
     assert config.latent_dim is not None, "stored configurations are resolved"
-    stored = config.replace(reg=resolve_regularizers(config.reg, data_dim, config.latent_dim))
+    stored = config.replace(
+        reg=resolve_regularizers(config.reg, data_dim, config.latent_dim),
+        reconstruction=for_modality(config.reconstruction, modality),
+    )
     merged = {name: {**stored.reg.get(name, {}), **asked} for name, asked in wanted.reg.items()}
-    wanted = wanted.replace(reg=resolve_regularizers(merged, data_dim, config.latent_dim))
+    wanted = wanted.replace(
+        reg=resolve_regularizers(merged, data_dim, config.latent_dim),
+        reconstruction=_merged_term(wanted.reconstruction, stored.reconstruction),
+    )
     for typed, was in _differences(wanted, stored, given):
         raise UsageError(
             f"{typed} differs from the {was} with which {directory.path} was begun",
@@ -52,11 +59,20 @@ def resumed(directory: Directory, given: dict[str, Any]) -> Config:
     return config.replace(**{**kept, "device": device})
 
 
+def _merged_term(asked: Reconstruction | None, stored: Reconstruction) -> Reconstruction:
+    """The reconstruction term that is asked for; its options that are not typed stay as stored."""
+    same = asked is None or asked["name"] == stored["name"]
+    return fill_in({**(stored if same else {}), **(asked or {})})
+
+
 def _differences(wanted: Config, stored: Config, given: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Options, as they are typed, that are not as they were, and what they were."""
     for name, asked in given.items():
         if name == "reg":
             yield from _differing_regularizers(wanted.reg, stored.reg)
+        elif name == "reconstruction":
+            if wanted.reconstruction != stored.reconstruction:
+                yield option(name), reconstruction_text(stored.reconstruction)
         elif name not in _MAY_CHANGE and asked not in (None, "auto") and getattr(wanted, name) != getattr(stored, name):
             yield option(name), repr(getattr(stored, name))
 

@@ -10,12 +10,14 @@ import torch
 from raectl.checkpoint.checkpoint import Checkpoint, load
 from raectl.checkpoint.directory import Directory
 from raectl.checkpoint.items import difference, write_items
+from raectl.checkpoint.sharpened import PLAIN
 from raectl.checkpoint.summary import DataSummary
-from raectl.config import Config
+from raectl.config import Config, reconstruction_text
 from raectl.data import DataOptions, Dataset, open_dataset
 from raectl.densities.gaussian import Gaussian
 from raectl.device import flushing_denormals, keep_freed_memory
 from raectl.errors import Interrupted, RaectlError, UsageError, command
+from raectl.model.reconstructions import for_modality
 from raectl.model.resolve import check, resolve
 from raectl.progress import Progress
 from raectl.storage.atomic import (
@@ -32,6 +34,7 @@ from raectl.training import model_card
 from raectl.training.loop import Loop
 from raectl.training.loss_curve import write_loss_curve
 from raectl.training.resuming import resumed
+from raectl.training.sharpening.run import sharpen_after_training
 from raectl.training.signals import Signals
 from raectl.training.state import TrainingState
 
@@ -62,7 +65,8 @@ def train(
         progress: receives progress.
 
     Returns:
-        The checkpoint, with the weights of the best validation loss.
+        The checkpoint, with the weights of the best validation loss; of the last epoch if the run ends while its
+        reconstruction term changes.
 
     Raises:
         UsageError: an option is wrong, or `out` exists.
@@ -91,13 +95,17 @@ def train(
         dataset = _open(directory if resume and source is None else None, source, config, progress)
         for note in dataset.notes:
             progress.note(note)
-        run = Run(config if resume else resolve(config, dataset), dataset, directory, progress)
+        config = config if resume else resolve(config, dataset)
+        run = Run(config, dataset, directory, progress)
         if resume:
             run.restore()
         else:
             run.create(lock, overwrite=overwrite)
         run.go()
-    checkpoint = load(directory.path, run.config.device)
+        del run  # its weights and the optimizer's moments
+        if config.sharpen:
+            sharpen_after_training(load(directory.path, config.device, PLAIN), dataset, progress)
+    checkpoint = load(directory.path, config.device)
     checkpoint.training_data = dataset
     return checkpoint
 
@@ -225,16 +233,29 @@ class Run:
     def go(self) -> None:
         """Train until the last epoch is done or a signal comes; saves at every epoch's end."""
         loop = self.loop
+        if loop.steps_left > 0:
+            self._note_short()
+        with Signals() as signals:
+            while loop.position.epoch < self.config.epochs:
+                self._epoch(signals)
+
+    def _note_short(self) -> None:
+        """Say if the run is too short to learn much, or for its reconstruction term."""
+        loop = self.loop
         steps = loop.batches * self.config.epochs
-        if steps < _FEW_STEPS and loop.steps_left > 0:
+        if steps < _FEW_STEPS:
             n, largest = len(loop.train_rows), int(np.diff(loop.edges).max())
             self.progress.note(
                 f"{n:,} items in batches of {largest} make only {steps:,} steps in "
                 "all, where thousands are usual: more --epochs, or a smaller --batch-size"
             )
-        with Signals() as signals:
-            while loop.position.epoch < self.config.epochs:
-                self._epoch(signals)
+        if not loop.is_comparable(steps):
+            term = reconstruction_text(for_modality(self.config.reconstruction, loop.modality))
+            until = loop.loss.reconstruction.constant_from
+            self.progress.note(
+                f"--reconstruction {term} changes until step {until:,}, and the run has {steps:,} steps: "
+                "it ends with the last epoch's weights, not the best one's; more --epochs, or an earlier end"
+            )
 
     def _epoch(self, signals: Signals) -> None:
         loop = self.loop

@@ -45,6 +45,19 @@ def load_adam(optimizer: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]
                 state[name] = torch.empty_like(parameter).copy_(torch.from_numpy(arrays[f"{index}/{name}"]))
 
 
+def require_adam(optimizer: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise a `ValueError` unless arrays have the names, shapes and type of `adam_arrays` of such an optimizer."""
+    expected: dict[str, Shape] = {}
+    for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
+        if f"{index}/step" in arrays:  # before its first step an optimizer has no moments
+            moments = dict.fromkeys(_MOMENTS, tuple(parameter.shape))
+            expected |= {f"{index}/{name}": shape for name, shape in {"step": (), **moments}.items()}
+    if {name: array.shape for name, array in arrays.items()} != expected:
+        raise ValueError("moments of another optimizer")
+    if any(array.dtype != np.float32 or not np.isfinite(array).all() for array in arrays.values()):
+        raise ValueError("moments are no numbers")
+
+
 @dataclass
 class Position(Schedule):
     """Where a run is: its place in the learning rate's schedule, and the following.
@@ -53,8 +66,9 @@ class Position(Schedule):
         epoch: whole epochs done.
         batch: batches done of the next one.
         step: batches done in all; the noise of a step is a function of the seed and this number.
-        best_epoch: the epoch of the best weights; 0 are the initial ones.
-        best_loss: their validation loss, None before the first.
+        best_epoch: the epoch of the weights for use: the best one, or the last one as long as the reconstruction term
+            changes; 0 are the initial weights.
+        best_loss: the best validation loss, None before the first that can be compared with later ones.
     """
 
     epoch: int = 0

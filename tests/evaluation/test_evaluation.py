@@ -17,7 +17,8 @@ from raectl.evaluation.columns import columns
 from raectl.evaluation.evaluation import Evaluation
 from raectl.metrics.reference import Reference
 
-ALL = {"frechet", "kernel", "precision", "recall", "density", "coverage"}
+ALL = {"frechet", "kernel", "precision", "recall", "density", "coverage", "sharpness"}
+MADE_FROM_REAL = {"real", "reconstruction", "interpolation"}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,8 @@ def test_every_column_of_table_1_has_every_measure(trained, others):
     results = evaluated(trained.path, others)
     assert list(results) == ["real", "reconstruction", "N", "gaussian", "gmm-2", "interpolation"]
     for of, result in results.items():
-        assert set(result.measured) - {"mse", "psnr", "ssim"} == ALL
+        assert set(result.measured) - {"mse", "psnr", "ssim", "copied"} == ALL
+        assert ("copied" in result.measured) == (of not in MADE_FROM_REAL)
         assert all(np.isfinite(m.value) for m in result.measured.values())
         assert ("mse" in result.measured) == (of == "reconstruction")
         assert result.protocol["n"] == result.protocol["n_real"] == 30
@@ -61,14 +63,18 @@ def test_every_column_of_table_1_has_every_measure(trained, others):
 
 def test_numbers_are_those_of_the_bytes_that_the_commands_write(trained, others, tmp_path, cli):
     results = evaluated(trained.path, others, seed=5)
-    cli("sample", trained.path, "-n", 30, "--density", "gmm-2", "--seed", 5, "-o", tmp_path / "samples.npz")
+    archive = tmp_path / "samples.npz"
+    cli("sample", trained.path, "-n", 30, "--density", "gmm-2", "--seed", 5, "-o", archive)
     extractor = registry.resolve("extractor", "pixels")()
     checkpoint = raectl.load(trained.path)
     reference = Reference(extractor(checkpoint.open_data(others).items))
-    features = extractor(np.load(tmp_path / "samples.npz")["images"])
+    features = extractor(np.load(archive)["images"])
     for name in extractor.set_metrics:
         for metric, measured in registry.resolve("set-metric", name)(reference, features).items():
             assert measured == results["gmm-2"].measured[metric]
+    real, samples = (np.asarray(x) / 255 for x in (checkpoint.open_data(others).items, np.load(archive)["images"]))
+    energy = [sum((np.diff(x, axis=side) ** 2).sum() for side in (1, 2)) for x in (real, samples)]
+    assert results["gmm-2"].measured["sharpness"].value == pytest.approx(energy[1] / energy[0], rel=1e-6)
     told = cli("reconstruct", trained.path, "--data", others, "-o", tmp_path / "pairs.png", "--json").json
     for metric in ("mse", "psnr", "ssim"):
         assert told[metric] == pytest.approx(results["reconstruction"].measured[metric].value, rel=1e-9)
@@ -112,7 +118,8 @@ def test_every_number_is_a_line_with_its_protocol(trained, others):
     for line in lines:
         assert line["value"] == results[line["of"]].measured[line["metric"]].value
         assert (line["split"], line["seed"], line["version"]) == ("test", 4, raectl.__version__)
-        assert line["extractor"].startswith("pixels") and line["source"] == str(others.resolve())
+        assert line["extractor"] == ("edges-v1" if line["metric"] == "sharpness" else "pixels-32px-v1")
+        assert line["source"] == str(others.resolve())
         assert line["weights"] == raectl.load(trained.path).weights and line["seconds"] >= 0
 
 
@@ -158,7 +165,7 @@ def test_without_the_training_data_n_is_left_out_for_a_model_without_a_prior(tra
 def test_a_density_of_other_weights_is_left_out_or_refused(trained, others):
     entry = trained.path / "densities" / "gmm-2" / "density.json"
     record = json.loads(entry.read_text())
-    entry.write_text(json.dumps(record | {"weights": "0" * 64}))
+    entry.write_text(json.dumps(record | {"encoder": "0" * 64}))
     evaluation, notes = notes_of(trained.path, others)
     assert "gmm-2" not in [column.name for column in evaluation.columns]
     assert any("other weights" in note for note in notes)
@@ -238,6 +245,7 @@ def test_the_command_prints_a_table_or_one_object(cli, trained, others):
     result = cli("evaluate", trained.path, "--data", others, "--features", "pixels")
     for word in ("real", "reconstruction", "N", "gmm-2", "interpolation", "frechet ↓", "recall ↑", "mse ↓"):
         assert word in result.out
+    assert "sharpness → 1" in result.out and "copied → 0.5" in result.out
     told = cli("evaluate", trained.path, "--data", others, "--features", "pixels", "--json").json
     assert {line["of"] for line in told["numbers"]} >= {"real", "N", "gmm-2"}
     assert {line["metric"] for line in told["numbers"]} >= ALL

@@ -1,7 +1,5 @@
 """Strings: what the decoder's probabilities become, the loss against a plain loop, and the files."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -133,43 +131,6 @@ def test_rules_of_no_use_are_never_taken():
     x_hat[..., [29, 31]] = 1.0
     x_hat[..., 26] = 0.5  # BAH -> hcount BACH
     assert not {29, 31} & set(Strings(SMILES.text()).to_items(x_hat).flatten().tolist())
-
-
-# -- the loss ------------------------------------------------------------------------------------------------------
-
-
-def loss_by_loop(x: np.ndarray, logits: np.ndarray, grammar) -> float:
-    """The Grammar VAE's code: exp(logits) masked by the true rule's left side, renormalised; T times the mean."""
-    total = 0.0
-    for rule, row in zip(x, logits, strict=True):
-        masked = np.exp(row) * np.array(grammar.mask[grammar.left[rule]])
-        p = masked / masked.sum()
-        for other, value in enumerate(p):
-            total -= math.log(max(1e-7, value if other == rule else 1 - value))
-    return len(x) * total / logits.size
-
-
-@pytest.mark.parametrize("name", ["expressions", "smiles"])
-def test_the_loss_is_that_of_a_loop(name):
-    grammar = ALL[name]
-    texts = lines(5) if grammar is GRAMMAR else ["CCO", "c1ccccc1", "C[C@H](N)C=O", "C#N", "Cl"]
-    rules = [[*parser_of(grammar).derivation(text)] for text in texts]
-    items = np.array([row + [grammar.padding] * (50 - len(row)) for row in rules], np.uint8)
-    logits = 2 * torch.randn(5, 50, grammar.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    modality = Strings(grammar.text())
-    loss = modality.reconstruction(modality.to_tensor(torch.from_numpy(items)), logits.softmax(dim=2).float())
-    expected = [loss_by_loop(x, row.numpy(), grammar) for x, row in zip(items, logits, strict=True)]
-    np.testing.assert_allclose(loss.numpy(), expected, rtol=1e-5)
-
-
-def test_the_loss_is_finite_where_everything_is_wrong(strings):
-    x = strings.to_tensor(torch.from_numpy(derivations(4)))
-    x_hat = x.roll(1, dims=2).requires_grad_()
-    loss = strings.reconstruction(x, x_hat)
-    loss.sum().backward()
-    assert torch.isfinite(loss).all() and torch.isfinite(x_hat.grad).all() and (loss > 1).all()
-    broken = torch.full_like(x, torch.nan)
-    assert strings.reconstruction(x, broken).isnan().all()  # which the trainer reports
 
 
 # -- what it looks like --------------------------------------------------------------------------------------------

@@ -2,14 +2,14 @@
 
 import itertools
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from support.cli import Cli, assert_clear_error
+from support.toy import Vectors
 from torch import Tensor, nn
-from torch.distributions import MultivariateNormal, Normal
+from torch.distributions import Laplace, MultivariateNormal, Normal
 
 import raectl
 from raectl.data import open_dataset
@@ -20,11 +20,13 @@ from raectl.model.build import build, build_loss
 from raectl.model.codes import Gaussian
 from raectl.model.latent_terms import kl, log_ratio
 from raectl.model.loss import Loss
+from raectl.model.reconstructions.absolute import Absolute
+from raectl.model.reconstructions.squared import Squared
 from raectl.model.resolve import resolve
 
 D, LATENT, BETA = 5, 2, 0.6
 BATCHES, COPIES = 200, 20
-VECTORS = SimpleNamespace(reconstruction=lambda x, x_hat: (x - x_hat).square().sum(1))
+SQUARED, ABSOLUTE = Squared(Vectors()), Absolute(Vectors(), start=0, length=0)
 
 
 def generator(seed: int = 5) -> torch.Generator:
@@ -50,8 +52,8 @@ def linear_gaussian(samples: int) -> Autoencoder:
     return model
 
 
-def objective_of(latent=log_ratio, beta: float = BETA) -> Loss:
-    return Loss(VECTORS, latent, beta, {})
+def objective_of(latent=log_ratio, beta: float = BETA, reconstruction=SQUARED) -> Loss:
+    return Loss(reconstruction, latent, beta, {})
 
 
 def in_nats(loss: Tensor) -> Tensor:
@@ -90,6 +92,19 @@ def test_one_draw_is_the_monte_carlo_elbo_of_the_same_noise():
     prior = Normal(0.0, 1.0).log_prob(codes.z).sum(1)
     q = Normal(codes.mu, codes.log_sigma.exp()).log_prob(codes.z).sum(1)
     torch.testing.assert_close(in_nats(terms[0]), (likelihood + prior - q).mean(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 7])
+def test_with_the_absolute_error_it_is_the_bound_of_a_laplace_likelihood(samples):
+    model, x = linear_gaussian(samples), items()
+    loss = objective_of(reconstruction=ABSOLUTE)(model, x, generator())[0]
+    codes = model.code(x, generator())
+    z = codes.z.view(samples, len(x), LATENT)
+    likelihood = Laplace(model.decoder(z), BETA).log_prob(x).sum(2)
+    log_weights = likelihood + Normal(0.0, 1.0).log_prob(z).sum(2)
+    log_weights = log_weights - Normal(codes.mu, codes.log_sigma.exp()).log_prob(z).sum(2)
+    bound = (log_weights.logsumexp(0) - math.log(samples)).mean()
+    torch.testing.assert_close(-loss / BETA - D * math.log(2 * BETA), bound)
 
 
 @pytest.mark.parametrize("samples", [1, 2, 7])

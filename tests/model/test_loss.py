@@ -237,7 +237,7 @@ def test_a_term_of_weight_zero_cannot_poison_the_loss():
             return torch.full((len(z),), torch.inf)
 
     autoencoder, objective, _ = parts("rae", {})
-    poisoned = Loss(objective.modality, objective.latent, objective.beta, {"infinite": (Infinite(), 0.0)})
+    poisoned = Loss(objective.reconstruction, objective.latent, objective.beta, {"infinite": (Infinite(), 0.0)})
     terms = poisoned(autoencoder, images())
     assert terms[3] == torch.inf and torch.isfinite(terms[0])
 

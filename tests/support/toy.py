@@ -59,6 +59,7 @@ class VectorWriter(Writer):
 class Vectors(Modality):
     """Vectors of m bytes, seen by the networks as (m,) in [0, 1]."""
 
+    reconstructions = ("l2", "l1")
     metrics = ("mse",)
     extractors = ()
     writer = VectorWriter()
@@ -77,9 +78,6 @@ class Vectors(Modality):
 
     def to_items(self, x_hat: torch.Tensor) -> np.ndarray:
         return (x_hat.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).contiguous().cpu().numpy()
-
-    def reconstruction(self, x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:
-        return (x.float() - x_hat.float()).square().sum(dim=1)
 
 
 def surface(n: int = 200, m: int = 12, seed: int = 0) -> np.ndarray:

@@ -17,6 +17,7 @@ def compare(
     out: Annotated[Path | None, o.out("A picture (.png, ...).", "none", "--out", "-o", metavar="OUT")] = None,
     n: Annotated[int, o.out("Items in a row of the picture.", True, "-n", min=2)] = 10,
     seed: o.Seed = 0,
+    decoder: o.Decoder = None,
     max_bad: o.OtherMaxBad = None,
     device: o.Device = "auto",
     as_json: o.Json = False,
@@ -37,7 +38,7 @@ def compare(
         raise UsageError("a picture needs both --data and --out", "--data SOURCE --out compared.png")
     if max_bad is not None and data is None:
         raise UsageError("--max-bad needs --data")
-    checkpoints = [load(ckpt, device) for ckpt in ckpts]
+    checkpoints = [load(ckpt, device, decoder) for ckpt in ckpts]
     protocol, rows = comparing.table(checkpoints, metric)
     if out is not None:
         comparing.require_alike(checkpoints)
@@ -46,29 +47,34 @@ def compare(
             dataset = checkpoints[0].open_data(data, progress, max_bad)
         require_outside(out, dataset.source)
         comparing.write_picture(checkpoints, dataset, out, n, seed)
-    names = comparing.labels(checkpoints)
     if as_json:
-        compared = {str(path): list(row.values()) for path, row in zip(ckpts, rows, strict=True)}
+        of = dict(zip(map(str, ckpts), rows, strict=True))
+        compared = {path: [line for row in found for line in row.values()] for path, found in of.items()}
         emit({"metric": metric, "protocol": protocol, "checkpoints": compared, "out": out}, as_json=True)
     else:
-        _table(names, metric, protocol, rows, out)
+        _table(comparing.labels(checkpoints), metric, protocol, rows, out)
 
 
-def _table(names: list[str], metric: str, protocol: dict[str, Any], rows: list[Any], out: Path | None) -> None:
+def _table(names: list[str], metric: str, protocol: dict[str, Any], rows: list[list[Any]], out: Path | None) -> None:
     from raectl.cli.output import emit_table, say
 
-    columns = list(dict.fromkeys(of for row in rows for of in row))
-    cells: list[list[object]] = [
-        [name, *(_cell(row.get(of)) for of in columns)] for name, row in zip(names, rows, strict=True)
-    ]
+    named = [(name, row) for name, found in zip(names, rows, strict=True) for row in found]
+    columns = list(dict.fromkeys(of for _, row in named for of in row))
+    cells: list[list[object]] = [[_label(name, row), *(_cell(row.get(of)) for of in columns)] for name, row in named]
     emit_table(f"{metric}, n = {protocol['n']:,}, {protocol['extractor']}", ["", *columns], cells)
-    for name, row in zip(names, rows, strict=True):
+    for name, row in named:
         if not row:
-            say(f"note: nothing was measured of {name} on the same data, n and features as of {names[0]}")
-    if any(line.get("split") == "training" for row in rows for line in row.values()):
+            say(f"note: nothing was measured of {name} on the same data, n and features as of {named[0][0]}")
+    if any(line.get("split") == "training" for _, row in named for line in row.values()):
         say("note: * was measured on the data that the model was trained on; raectl evaluate it on others")
     if out is not None:
         say(f"picture: {out}")
+
+
+def _label(name: str, row: dict[str, Any]) -> str:
+    """The checkpoint's name; of a sharpened decoder's row with that."""
+    is_sharp = any(line.get("decoder") == "sharp" for line in row.values())
+    return f"{name}, sharpened" if is_sharp else name
 
 
 def _cell(line: dict[str, Any] | None) -> str:

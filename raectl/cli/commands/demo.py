@@ -46,7 +46,8 @@ def demo(
         say("  " + command("raectl", "sample", out, "-n", 64, "-o", samples))
         write_samples(out, samples, 64, seed=seed)
         say("  " + command("raectl", "reconstruct", out, "--data", _SOURCE, "-o", pairs))
-        means, _ = reconstruct_source(checkpoint, checkpoint.open_data(), pairs, None, progress)
+        errors, _ = reconstruct_source(checkpoint, checkpoint.open_data(), pairs, None, progress)
+    means = errors["plain"]
     made = {"checkpoint": str(out), "samples": str(samples), "reconstructions": str(pairs)}
     emit(
         {**made, "nats_per_dimension": {"train": fit.train, "held_out": fit.held_out}, **means},

@@ -14,7 +14,11 @@ def evaluate(
     ] = 10_000,
     features: Annotated[
         str | None,
-        o.model(f"{o.known('extractor')}.", "efficientnet-lite0 for images, else the data's own", metavar="NAME"),
+        o.model(
+            f"{o.known('extractor', but='edges')}.",
+            "efficientnet-lite0 for images, else the data's own",
+            metavar="NAME",
+        ),
     ] = None,
     weights: Annotated[
         Path | None,
@@ -28,6 +32,7 @@ def evaluate(
     ] = None,
     kind: Annotated[str, o.model("Of interpolation: linear or spherical.")] = "spherical",
     draws: o.Draws = None,
+    decoder: o.Decoder = None,
     seed: o.Seed = 0,
     max_bad: o.OtherMaxBad = None,
     device: o.Device = "auto",
@@ -44,7 +49,7 @@ def evaluate(
     from raectl.evaluation.evaluation import Evaluation
     from raectl.evaluation.verdict import verdict
 
-    checkpoint = load(ckpt, device)
+    checkpoint = load(ckpt, device, decoder)
     with TerminalProgress() as progress:
         evaluation = Evaluation(
             checkpoint,
@@ -75,13 +80,20 @@ def evaluate(
 def _table(results: list[Any]) -> None:
     """A row a set of items, a column a measure, the better direction beside its name."""
     from raectl.cli.output import emit_table, figure, say
-    from raectl.metrics.reference import LOWER_IS_BETTER
 
     metrics = list(dict.fromkeys(name for result in results for name in result.measured))
-    arrows = {True: " ↓", False: " ↑", None: ""}
     rows = [[r.of, f"{r.protocol['n']:,}", *(figure(r.measured.get(metric)) for metric in metrics)] for r in results]
-    emit_table("", ["", "n", *(metric + arrows[LOWER_IS_BETTER.get(metric)] for metric in metrics)], rows)
+    emit_table("", ["", "n", *map(_header, metrics)], rows)
     say(
         f"features: {results[0].protocol['extractor']}; 'real' is what other real items score at that n, "
         "which is no bound: with few of them others may score better"
     )
+
+
+def _header(metric: str) -> str:
+    """A measure's name and the direction in which it gets better: down, up, or to a value."""
+    from raectl.metrics.reference import LOWER_IS_BETTER, TARGETS
+
+    if metric in TARGETS:
+        return f"{metric} → {TARGETS[metric]:g}"
+    return metric + {True: " ↓", False: " ↑", None: ""}[LOWER_IS_BETTER.get(metric)]

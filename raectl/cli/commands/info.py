@@ -10,8 +10,24 @@ def _loss(line: dict[str, Any]) -> float:
 
 
 def _read(directory: Any) -> tuple[Any, ...]:
+    from raectl.checkpoint import sharpened
+    from raectl.checkpoint.directory import encoder_digest
+
     config, data, record = directory.read_config()
-    return config, data, record, directory.read_digest(record)
+    arrays, _, digest = directory.read_weights(record)
+    sharp = sharpened.read(directory, digest)
+    return config, data, record, digest, encoder_digest(arrays), sharp and sharp[1]
+
+
+def _decoder(directory: Any, sharp: Any) -> str:
+    """Which decoder makes the items, and how it was made."""
+    if sharp is None:
+        left = " (a sharpened one of other weights is left aside)" if directory.sharp_decoder.exists() else ""
+        return f"plain{left}"
+    error, plain = sharp.held_out["error"], sharp.held_out["plain_error"]
+    text = f"sharp, {sharp.step:,} of {sharp.steps:,} steps, held-out error {error:.4g} (plain {plain:.4g}); "
+    ended = f"; ended early: {sharp.ended}" if sharp.ended else ""
+    return f"{text}latents and densities stay valid{ended}"
 
 
 def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False) -> None:
@@ -19,6 +35,8 @@ def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False)
 
     Example: [bold]raectl info ckpt[/]
     """
+    from dataclasses import asdict
+
     from raectl.checkpoint import densities as fitted
     from raectl.checkpoint.directory import Directory
     from raectl.cli.output import emit, emit_table, number
@@ -29,21 +47,25 @@ def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False)
     densities = [vars(entry) for entry in fitted.list_fitted(directory)]
     values: dict[str, Any] = {"checkpoint": str(ckpt)}
     rows: dict[str, object] = {"checkpoint": ckpt}
-    digest = None
+    encoder = None
     if directory.config.exists() or not densities:
-        config, data, record, digest = directory.read_consistently(lambda: _read(directory))
+        read = directory.read_consistently(lambda: _read(directory))
+        config, data, record, digest, encoder, sharp = read
         log = directory.read_log()
-        best = min(log, key=_loss, default=None)
+        best = next((line for line in reversed(log) if line.get("best") is True), None)
+        term = f", reconstruction {config.reconstruction['name']}" if config.reconstruction else ""
         weighted = [f"{k} {v['weight']:g}" if "weight" in v else k for k, v in config.reg.items()]
         values |= {**record, "weights_sha256": digest, "epochs_done": len(log), "best": best}
+        values["sharpened"] = asdict(sharp) if sharp else None
         rows |= {
-            "model": f"{config.model}, beta {config.beta:g}" if config.beta is not None else config.model,
+            "model": (f"{config.model}, beta {config.beta:g}" if config.beta is not None else config.model) + term,
             "regularizers": ", ".join(weighted) or "none",
             "architecture": f"{config.arch}, width {config.width}, {config.latent_dim} latent dimensions",
             "data": f"{data.n:,} items of {' x '.join(map(str, data.shape))} from {data.source}",
             "training": f"{len(log)} of {config.epochs} epochs, {config.precision} on {config.device}, "
             f"seed {config.seed}",
-            "best epoch": f"{best['epoch']}, validation loss {number(_loss(best))}" if best else "-",
+            "best epoch": f"{best['epoch']}, validation loss {number(_loss(best))}" if best else "none yet",
+            "decoder": _decoder(directory, sharp),
             "weights": f"SHA-256 {digest[:16]}...",
         }
     rows["densities"] = ", ".join(entry["name"] for entry in densities) or "none"
@@ -55,8 +77,8 @@ def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False)
                 d["kind"],
                 d["seed"],
                 *map(number, d["nats_per_dimension"].values()),
-                d["weights"] in (digest, None),
+                d["encoder"] in (encoder, None),
             ]
             for d in densities
         ]
-        emit_table("", ["density", "kind", "seed", "train, nats per dimension", "held out", "of these weights"], fits)
+        emit_table("", ["density", "kind", "seed", "train, nats per dimension", "held out", "of this encoder"], fits)

@@ -16,6 +16,7 @@ def interpolate(
         o.data("Two items of the data instead, by name or by number.", "random pairs", metavar="ITEM ITEM"),
     ] = None,
     kind: Annotated[str, o.model("linear, or spherical: by equal angles.")] = "linear",
+    decoder: o.Decoder = None,
     seed: o.Seed = 0,
     max_bad: o.OtherMaxBad = None,
     device: o.Device = "auto",
@@ -35,7 +36,7 @@ def interpolate(
 
     if kind not in interpolation.KINDS:
         raise UsageError(f"--kind {kind!r} is none of {', '.join(interpolation.KINDS)}")
-    checkpoint = load(ckpt, device)
+    checkpoint = load(ckpt, device, decoder)
     checkpoint.modality.writer.check_out(out)
     with TerminalProgress() as progress:
         dataset = checkpoint.open_data(data, progress, max_bad)
@@ -46,5 +47,15 @@ def interpolate(
         chosen = interpolation.random_pairs(len(dataset), pairs, seed)
     walks = interpolation.interpolate(checkpoint, dataset.items, chosen, steps, kind)
     checkpoint.modality.writer.write_walks(out, walks)
-    values = {"out": str(out), "kind": kind, "steps": steps, "pairs": chosen.tolist()}
-    emit(values, {"walks": out, "pairs": len(chosen), "steps": steps, "kind": kind}, as_json=as_json)
+    values = {
+        "out": str(out),
+        "kind": kind,
+        "steps": steps,
+        "decoder": checkpoint.decoder_name,
+        "pairs": chosen.tolist(),
+    }
+    emit(
+        values,
+        {"walks": out, "pairs": len(chosen), "steps": steps, "kind": kind, "decoder": checkpoint.decoder_name},
+        as_json=as_json,
+    )

@@ -20,6 +20,7 @@ def reconstruct(
         ),
     ] = None,
     max_bad: o.OtherMaxBad = None,
+    decoder: o.Decoder = None,
     device: o.Device = "auto",
     as_json: o.Json = False,
     debug: o.Debug = False,
@@ -33,19 +34,21 @@ def reconstruct(
     from raectl.cli.terminal import TerminalProgress
     from raectl.generation.reconstructing import reconstruct_source
 
-    checkpoint = load(ckpt, device)
+    checkpoint = load(ckpt, device, decoder)
     checkpoint.modality.writer.check_out(out)
     with TerminalProgress() as progress:
         dataset = checkpoint.open_data(data, progress, max_bad)
         means, written = reconstruct_source(checkpoint, dataset, out, n, progress)
+    values = {"out": str(out), "written": written, "n": len(dataset), "source": dataset.source}
+    plain, *others = means.values()  # the plain decoder's are the scores of faithfulness
+    rows: dict[str, object] = {"pairs": out, "written": f"{written:,}", "decoder": checkpoint.decoder_name}
+    rows |= {name: number(value, 6) for name, value in plain.items()}
+    if others:
+        rows = {name: f"{value} (plain decoder)" if name in plain else value for name, value in rows.items()}
+        rows |= {f"{name}, sharp": number(value, 6) for name, value in others[0].items()}
     emit(
-        {"out": str(out), "written": written, "n": len(dataset), "source": dataset.source, **means},
-        {
-            "pairs": out,
-            "written": f"{written:,}",
-            **{name: number(value, 6) for name, value in means.items()},
-            "n": f"{len(dataset):,}",
-        },
+        {**values, "decoder": checkpoint.decoder_name, **plain, **({"sharp": others[0]} if others else {})},
+        {**rows, "n": f"{len(dataset):,}"},
         as_json=as_json,
     )
     if dataset.fingerprint == checkpoint.data.fingerprint:

@@ -11,6 +11,7 @@ def sample(
     n: Annotated[int, o.out("How many.", True, "-n", min=1, metavar="N")] = 64,
     density: o.DensityName = None,
     draws: o.Draws = None,
+    decoder: o.Decoder = None,
     seed: o.Seed = 0,
     batch_size: o.BatchSize = 1024,
     device: o.Device = "auto",
@@ -26,17 +27,18 @@ def sample(
     from raectl.generation.sampling import write_samples
 
     with TerminalProgress() as progress:
-        name = write_samples(
+        name, used = write_samples(
             ckpt,
             out,
             n,
             density=density,
             draws=draws,
+            decoder=decoder,
             seed=seed,
             batch_size=batch_size,
             device=device,
             progress=progress,
         )
-    values = {"out": str(out), "n": n, "density": name, "draws": draws, "seed": seed}
-    drawn = {} if draws is None else {"draws": draws}
-    emit(values, {"samples": out, "n": n, "density": name, **drawn, "seed": seed}, as_json=as_json)
+    values = {"out": str(out), "n": n, "density": name, "decoder": used, "draws": draws, "seed": seed}
+    shown = {"samples": out, "n": n, "density": name, "decoder": used, "draws": draws, "seed": seed}
+    emit(values, {name: value for name, value in shown.items() if value is not None}, as_json=as_json)

@@ -42,6 +42,15 @@ def train(
         ),
     ] = None,
     sn_encoder: Annotated[bool | None, o.model("Spectral norm of the encoder too.", "off", "--sn-encoder")] = None,
+    reconstruction: Annotated[
+        str | None,
+        o.model(
+            f"Reconstruction term of the loss: {o.known('reconstruction')}. l1 is sharper for images that are nearly "
+            "two-valued; its options are start (250) and length (500), in steps.",
+            "l2 for images, cross-entropy for strings",
+            metavar="NAME[,OPTION=VALUE...]",
+        ),
+    ] = None,
     beta: Annotated[float | None, o.model("Weight of the latent term.", "the model's")] = None,
     sigma: Annotated[float | None, o.model("Standard deviation of the code of cv-vae.", "0.7")] = None,
     importance_samples: Annotated[int | None, o.model("Draws of the code an item of iwae.", "5", metavar="K")] = None,
@@ -56,6 +65,10 @@ def train(
     epochs: Annotated[int | None, o.training("Epochs in all, also when resuming.", "50")] = None,
     batch_size: Annotated[
         int | None, o.training("Items a step, at most.", "a twentieth of the items, from 16 to 100")
+    ] = None,
+    sharpen: Annotated[
+        bool | None,
+        o.training("A second phase, in which a critic sharpens the decoder; see raectl sharpen.", "off", "--sharpen"),
     ] = None,
     lr: Annotated[float | None, o.training("Adam's learning rate.", "0.001")] = None,
     seed: Annotated[int | None, o.training("Seed of everything random.", "0")] = None,
@@ -164,7 +177,7 @@ def _go(settings: Any, source: str | None, out: Path, *, as_json: bool, resume: 
     }
     rows = {
         "checkpoint": out,
-        "best epoch": f"{checkpoint.epoch} of {len(log)}",
+        "best epoch" if best.get("best") else "last epoch": f"{checkpoint.epoch} of {len(log)}",
         "validation loss": number(validation.get("loss")),
         "  reconstruction": number(validation.get("reconstruction")),
     }

@@ -1,0 +1,271 @@
+"""The steps of the second phase, each a function of the options, the data, the weights and the step's number.
+
+    z_r = E(x) + 0.1 s n                         s the latents' standard deviations, n ~ N(0, I)
+    z_s ~ 10 Gaussians fitted once to the training latents
+    g   = 2 (x_hat - x) [reconstructions only] + w u r d/dx_hat sum softplus(C(x) - C(x_hat))
+    r   = |2 (x_hat - x)| / |that derivative| over the reconstructions, at most 1e4
+
+Half of a batch are reconstructions D(z_r), each paired with its own image, half are samples D(z_s), each paired with
+another one. g is the decoder's gradient at its images; u is 0 while the critic learns alone, then rises to 1: an
+untaught critic puts grain on everything. The decoder is in evaluation mode, so that a sample is decoded alike in
+training and after it. The result is an average of the decoder's weights.
+"""
+
+import functools
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from raectl import rng
+from raectl.checkpoint.checkpoint import Checkpoint
+from raectl.checkpoint.sharpened import PLAIN
+from raectl.data import Dataset, split
+from raectl.densities.mixtures.gmm import GMM
+from raectl.errors import RaectlError
+from raectl.model.build import build_decoder, constraints
+from raectl.model.weights import Arrays, load_module, module_arrays, to_array
+from raectl.training.sharpening.adversarial import mean, pairing, squared_gradient
+from raectl.training.sharpening.critic import Critic, augmented
+from raectl.training.sharpening.state import HINT, Options, Position, SharpeningState
+from raectl.training.state import adam_arrays, load_adam, require_adam
+
+TERMS = ("critic", "gap", "squared_gradient", "error")  # means over a step's batch
+_COMPONENTS, _LATENTS_EACH = 10, 10  # Gaussians, and latents for each of them at least
+_FILTERS = {"cpu": 16}  # m of the critic by device; elsewhere 32
+_NOISE = 0.1  # of reconstructions' latents, in standard deviations
+_GAMMA = 0.1  # of the critic's gradient penalty at 32 pixels
+_RATE, _BETAS, _LAST_RATE = 5e-4, (0.5, 0.99), 0.1  # Adam's; the decoder's rate falls to a tenth by a cosine
+_WARMUP, _RAMP = 50, 0.1  # steps in which the critic learns alone; share of the steps in which u rises
+_AVERAGE = 0.995  # largest decay of the average
+_LARGEST_RATIO = 1e4  # r
+_FEW_IMAGES = 10_000  # below them the critic sees augmented images
+
+
+class SharpeningLoop:
+    """Decoder, critic, optimizers and data of the second phase, and where they stand.
+
+    Arguments:
+        checkpoint: opened with its plain decoder.
+        dataset: what it was trained on.
+        options: number of steps, weight and seed.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, dataset: Dataset, options: Options) -> None:
+        self.checkpoint, self.dataset, self.options = checkpoint, dataset, options
+        self.device, self.modality = checkpoint.device, checkpoint.modality
+        self.rows, self.held_out_rows = split(len(dataset), checkpoint.config.val_fraction, checkpoint.config.seed)
+        latents = checkpoint.latents(dataset)
+        self.latents, self.held_out_latents = latents[self.rows], latents[self.held_out_rows]
+        self.scale = torch.from_numpy(self.latents.std(axis=0)).to(self.device)
+        self.decoder = self._fresh(module_arrays(checkpoint.decoders[PLAIN]))
+        _keep_power_iterating(self.decoder)
+        channels, height, width = checkpoint.item_shape
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(rng.torch_generator(options.seed, "critic", 0).initial_seed())
+            critic = Critic(channels, height, width, _FILTERS.get(self.device.type, 32))
+        self.critic = critic.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # The parameters' own order, by name, is that of the optimizers' moments.
+        self.optimizer = torch.optim.Adam(self.decoder.parameters(), lr=_RATE, betas=_BETAS, fused=True)
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=_RATE, betas=_BETAS, fused=True)
+        self.average = {name: value.detach().clone() for name, value in self.decoder.named_parameters()}
+        self.kept = module_arrays(self.decoder)
+        self.mixture = GMM(components=max(1, min(_COMPONENTS, len(self.latents) // _LATENTS_EACH)))
+        self.position = Position()
+        precise = torch.float32 if self.device.type == "mps" else torch.float64
+        self.sums = torch.zeros(len(TERMS) + 1, dtype=precise, device=self.device)  # and the number of steps
+        self.gamma = _GAMMA * (max(height, width) / 32) ** 2
+        self.augments = len(self.rows) < _FEW_IMAGES
+        self.batch_size = max(2, min(checkpoint.config.batch_size or 2, len(self.rows)) // 2 * 2)
+        self.warmup = min(_WARMUP, options.steps // 4)
+        n = len(self.rows)
+        self._order = functools.lru_cache(2)(lambda turn: rng.permutation(options.seed, "sharpening order", n, turn))
+        # Not the run's own seed: samples that are drawn later must not be those that were trained on.
+        self.latent_seed, self.look_seed = (
+            rng.torch_generator(options.seed, stream, 0).initial_seed() for stream in ("z of sharpening", "z of guards")
+        )
+
+    def begin(self) -> None:
+        """Fit the mixture that latents are drawn from."""
+        self.mixture.fit(self.latents, self.options.seed)
+
+    # -- a step ----------------------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """One step of the critic and, after the warm-up, of the decoder."""
+        position, share = self.position, self._share()
+        generator = rng.torch_generator(self.options.seed, "sharpening", position.step, self.device)
+        chosen = self._chosen()
+        z, x = self._latents(chosen, generator), self._images(chosen)
+        with torch.set_grad_enabled(share > 0), parametrize.cached(), self._autocast():
+            x_hat = self.decoder(z).float()
+        fake = x_hat.detach().requires_grad_(share > 0)
+        eyes = (fake, x) if not self.augments else augmented((fake, x), generator)
+        scores_fake, scores_real = map(self.critic, eyes)
+        loss = pairing(scores_real, scores_fake).mean()
+        slopes = sum(
+            squared_gradient(self.critic, images.detach(), scores, generator).mean()
+            for images, scores in zip(eyes, (scores_fake, scores_real), strict=True)
+        )
+        gamma = self.gamma * position.gamma
+        gradients = torch.autograd.grad(
+            loss + gamma / 2 * slopes, list(self.critic.parameters()), retain_graph=share > 0
+        )
+        error = x_hat.detach() - x
+        if share > 0:
+            (direction,) = torch.autograd.grad(pairing(scores_fake, [s.detach() for s in scores_real]).sum(), fake)
+            self._move_decoder(x_hat, error, direction, share)
+        for parameter, gradient in zip(self.critic.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        self.critic_optimizer.step()
+        gap = (mean(scores_real) - mean(scores_fake)).mean()
+        values = [loss, gap, slopes, error[: len(error) // 2].square().mean(), loss.new_ones(())]
+        self.sums += torch.stack([value.detach() for value in values])
+        position.step += 1
+
+    def _share(self) -> float:
+        """u: 0 while the critic learns alone, then rising to 1."""
+        after = self.position.step - self.warmup
+        return 0.0 if after < 0 else min(1.0, (after + 1) / max(1.0, _RAMP * self.options.steps))
+
+    def _latents(self, chosen: np.ndarray, generator: torch.Generator) -> Tensor:
+        """z_r of the first half of the batch's images, then as many z_s: (B, d)."""
+        half, step = self.batch_size // 2, self.position.step
+        z = torch.from_numpy(self.latents[chosen[:half]]).to(self.device)
+        noise = torch.randn(z.shape, generator=generator, device=self.device)
+        drawn = self.mixture.sample(half, self.latent_seed, step * half).to(self.device)
+        return torch.cat([z + _NOISE * self.scale * noise, drawn])
+
+    def _images(self, chosen: np.ndarray) -> Tensor:
+        items = torch.from_numpy(self.dataset.items[self.rows[chosen]])
+        return self.modality.to_tensor(items.to(self.device, non_blocking=True))
+
+    def _chosen(self) -> np.ndarray:
+        """The step's training images, (B,): consecutive ones of an endless row of permutations."""
+        first = self.position.step * self.batch_size
+        turns, places = np.divmod(np.arange(first, first + self.batch_size), len(self.rows))
+        chosen: np.ndarray = np.concatenate(
+            [self._order(turn)[places[turns == turn]] for turn in np.unique(turns).tolist()]
+        )
+        return chosen
+
+    def first_rows(self, n: int) -> np.ndarray:
+        """n training images, or all if they are fewer, as indices into the data: always the same."""
+        rows: np.ndarray = self.rows[self._order(0)[:n]]
+        return rows
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.checkpoint.config.precision == "bf16")
+
+    def _move_decoder(self, x_hat: Tensor, error: Tensor, direction: Tensor, share: float) -> None:
+        """One step along g, and of the average."""
+        half, position = len(x_hat) // 2, self.position
+        gradient = 2 * error
+        gradient[half:] = 0
+        least = torch.finfo(torch.float32).tiny
+        ratio = (gradient[:half].norm() / direction[:half].norm().clamp_min(least)).clamp_max(_LARGEST_RATIO)
+        gradient += self.options.weight * position.weight * share * ratio * direction
+        x_hat.backward(gradient / len(x_hat))  # type: ignore[no-untyped-call]
+        done = (position.step - self.warmup) / max(1, self.options.steps - self.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = _RATE * (_LAST_RATE + (1 - _LAST_RATE) * (1 + math.cos(math.pi * done)) / 2)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        t = position.step - self.warmup
+        decay = min(_AVERAGE, (1 + t) / (10 + t))
+        with torch.no_grad():
+            for name, value in self.decoder.named_parameters():
+                self.average[name].lerp_(value, 1 - decay)
+
+    # -- where it stands -------------------------------------------------------------------------------------------
+
+    def means(self) -> dict[str, float]:
+        """Means of the terms over the steps since they were last asked for.
+
+        Raises:
+            RaectlError: one is not finite: the phase diverged.
+        """
+        *sums, steps = self.sums.tolist()
+        self.sums.zero_()
+        if not all(map(math.isfinite, sums)):
+            raise RaectlError(
+                f"sharpening diverged before step {self.position.step:,}; the plain decoder is as it was",
+                "begin anew (--overwrite) with a smaller --weight",
+            )
+        return {name: value / max(1.0, steps) for name, value in zip(TERMS, sums, strict=True)}
+
+    def averaged(self) -> nn.Module:
+        """A decoder with the averaged weights, in evaluation mode; its constraints hold."""
+        decoder = self._fresh(module_arrays(self.decoder))
+        with torch.no_grad():
+            for name, value in decoder.named_parameters():
+                value.copy_(self.average[name])
+        for constraint in constraints(self.checkpoint.config):
+            constraint.converge(decoder)
+        return decoder
+
+    def keep(self, decoder: nn.Module) -> None:
+        """Keep a decoder, made by `averaged`, as the result so far."""
+        self.kept, self.position.kept = module_arrays(decoder), self.position.step
+
+    def kept_decoder(self) -> nn.Module:
+        """The decoder that is kept, in evaluation mode."""
+        return self._fresh(self.kept)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no step is left."""
+        return self.position.is_done(self.options)
+
+    def state(self) -> SharpeningState:
+        """A copy of everything that decides how the phase goes on."""
+        arrays = {
+            "last": module_arrays(self.decoder),
+            "average": {name: to_array(value) for name, value in self.average.items()},
+            "kept": self.kept,
+            "critic": module_arrays(self.critic),
+            "decoder-adam": adam_arrays(self.optimizer),
+            "critic-adam": adam_arrays(self.critic_optimizer),
+            "mixture": self.mixture.to_arrays(),
+            "sums": {"sums": self.sums.cpu().double().numpy()},
+        }
+        return SharpeningState(self.options, self.position, self.checkpoint.weights, arrays)
+
+    def restore(self, state: SharpeningState, where: str) -> None:
+        """The inverse of `state`; `where` names the file that it came from, for errors.
+
+        Raises:
+            RaectlError: it is not of this model.
+        """
+        arrays = state.arrays
+        try:
+            load_module(self.decoder, arrays["kept"], where)
+            load_module(self.decoder, arrays["last"], where)
+            load_module(self.critic, arrays["critic"], where)
+            require_adam(self.optimizer, arrays["decoder-adam"])
+            require_adam(self.critic_optimizer, arrays["critic-adam"])
+            load_adam(self.optimizer, arrays["decoder-adam"])
+            load_adam(self.critic_optimizer, arrays["critic-adam"])
+            for name, value in self.average.items():
+                value.copy_(torch.from_numpy(arrays["average"][name]))
+            self.mixture = GMM.from_arrays(arrays["mixture"], **self.mixture.options)
+            self.sums.copy_(torch.from_numpy(arrays["sums"]["sums"]))
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise RaectlError(f"{where} is not of this model: {error}", HINT) from error
+        if self.mixture.dim != self.latents.shape[1]:
+            raise RaectlError(f"{where} is not of this model: its mixture has {self.mixture.dim} dimensions", HINT)
+        self.kept, self.position = arrays["kept"], state.position
+
+    def _fresh(self, arrays: Arrays) -> nn.Module:
+        decoder = build_decoder(self.checkpoint.config, self.checkpoint.item_shape)
+        load_module(decoder, arrays, "the decoder")
+        return decoder.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
+
+
+def _keep_power_iterating(decoder: nn.Module) -> None:
+    """Let reparametrizations such as spectral normalization go on as in training, in a decoder in evaluation mode."""
+    for module in decoder.modules():
+        if isinstance(module, parametrize.ParametrizationList):
+            module.train()
