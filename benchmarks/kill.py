@@ -47,6 +47,7 @@ TRAIN = ("train", *NET, "--batch-size", 200, "--data", "digits", "--out", "ckpt"
 PACK = ("train", *NET, "--batch-size", 16, "--data", "imgs", "--out", "ckpt", "--epochs", 1)
 RESUME = ("train", "--resume", "--out", "ckpt", "--epochs", 3)
 FIT = ("fit-density", "ckpt", "--components", 3, "--name", "gmm-3", "--seed", 2)
+SHARP = "decoder-sharp.safetensors"
 KILLED = -9
 SIZES = (0, 60, 500, 2_000, 5_000, 8_000, 12_000, 20_000, 40_000)  # bytes, for `full_at`
 
@@ -94,14 +95,14 @@ class Scenario:
         return [self.command]
 
     def check(self) -> int:
-        """Whole after a fault? The number of epochs that were logged and are not in the state that was saved."""
+        """Whole after a fault? The number of epochs or looks that were logged and are not in the saved state."""
         for name in self.keeps:
             require(same(self.home / name, self._start / name), f"{name} has changed")
         if not any((place / "ckpt").exists() for place in (self.home, self._start)):
             return 0
         done(Forked(self.home).run(["info", "ckpt", "--json"]))
         log, state = (self.home / "ckpt" / "log.jsonl", read_arrays(self.home / "ckpt" / "training.safetensors")[1])
-        logged = log.read_text().count("\n") if log.exists() else 0
+        logged = len(Directory(self.home / "ckpt").read_log()) if log.exists() else 0
         return max(0, logged - json.loads(state["position"])["epoch"])
 
     def outcome(self) -> dict[str, bytes]:
@@ -204,6 +205,63 @@ class Fitting(Scenario):
         return lost
 
 
+class Sharpening(Scenario):
+    name = "`sharpen`"
+    command = ("sharpen", "ckpt", "--steps", 120)
+    keeps = tuple(f"ckpt/{name}" for name in ("config.json", "model.safetensors", "training.safetensors"))
+
+    def prepare(self, run: Forked) -> None:
+        Fitting.prepare(self, run)  # type: ignore[arg-type]
+
+    def go_on(self) -> list[tuple[Any, ...]]:
+        begun = (self.home / "ckpt" / "sharpening.safetensors").exists()
+        return [("sharpen", "ckpt", "--resume") if begun else self.command]
+
+    def check(self) -> int:
+        for name in ("gaussian", "gmm-3"):
+            done(Forked(self.home).run(["sample", "ckpt", "-n", 2, "--density", name, "-o", "two.npy"]))
+            (self.home / "two.npy").unlink()
+        done(Forked(self.home).run(["sample", "ckpt", "-n", 2, "--decoder", "plain", "-o", "two.npz"]))
+        (self.home / "two.npz").unlink()
+        super().check()
+        ckpt = Directory(self.home / "ckpt")
+        steps = [line["step"] for line in ckpt.read_sharpening_log()]
+        saved = 0
+        if ckpt.sharpening.exists():
+            saved = json.loads(read_arrays(ckpt.sharpening)[1]["sharpening"])["position"]["step"]
+        return sum(step > saved for step in steps)
+
+    def outcome(self) -> dict[str, bytes]:
+        made = {name: numbers(self.home / "ckpt" / name) for name in ("sharpening.safetensors", SHARP)}
+        return {**super().outcome(), **made, "log": repr(Directory(self.home / "ckpt").read_sharpening_log()).encode()}
+
+
+class SharpeningAnew(Sharpening):
+    name = "`sharpen --overwrite`"
+    command = ("sharpen", "ckpt", "--steps", 120, "--seed", 1, "--overwrite")
+
+    def prepare(self, run: Forked) -> None:
+        super().prepare(run)
+        done(run.run(["sharpen", "ckpt", "--steps", 50]))
+
+    def go_on(self) -> list[tuple[Any, ...]]:
+        path = self.home / "ckpt" / "sharpening.safetensors"
+        options = json.loads(read_arrays(path)[1]["sharpening"])["options"]
+        return [("sharpen", "ckpt", "--resume") if options["seed"] == 1 else self.command]
+
+
+class TrainingBoth(New):
+    name = "`train --sharpen`, both phases"
+    command = (*TRAIN, "--epochs", 2, "--sharpen")
+
+    def go_on(self) -> list[tuple[Any, ...]]:
+        return [("train", "--resume", "--out", "ckpt")] if (self.home / "ckpt").exists() else [self.command]
+
+    def outcome(self) -> dict[str, bytes]:
+        made = {name: numbers(self.home / "ckpt" / name) for name in ("sharpening.safetensors", SHARP)}
+        return {**super().outcome(), **made}
+
+
 class Sampling(Scenario):
     name = "`sample`, over a file"
     command = ("sample", "ckpt", "-n", 600, "-o", "out.npz")
@@ -257,7 +315,10 @@ class Evaluating(Scenario):
         return {f"{line['of']} {line['metric']}": repr(line["value"]).encode() for line in lines}
 
 
-SCENARIOS = (New, Resumed, Overwriting, Packing, Fitting, Sampling, SamplingFiles, Evaluating)
+SCENARIOS = (
+    *(New, Resumed, Overwriting, Packing, Fitting, Sharpening, SharpeningAnew, TrainingBoth),
+    *(Sampling, SamplingFiles, Evaluating),
+)
 ONE_REAL_IN = 6
 
 

@@ -191,7 +191,7 @@ DENSITY_EDITS: dict[str, tuple[Any, str]] = {
     "other option": (lambda r: r["options"].update(components=7), ""),
     "other covariance": (lambda r: r["options"].update(covariance="diag"), ""),
     "other digest": (lambda r: r.update(arrays="0" * 64), "digest"),
-    "other weights": (lambda r: r.update(weights="0" * 64), "other weights"),
+    "other weights": (lambda r: r.update(encoder="0" * 64), "other weights"),
     "other kind": (lambda r: r.update(kind="gaussian"), ""),
 }
 

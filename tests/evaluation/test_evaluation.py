@@ -85,7 +85,7 @@ def test_interpolations_use_every_item_twice_and_never_with_itself(trained, othe
     items = checkpoint.open_data(others).items
     z = checkpoint.encode(items)
     decoded = []
-    monkeypatch.setattr(checkpoint, "decode_blocks", lambda middles: decoded.append(middles) or iter(()))
+    monkeypatch.setattr(checkpoint, "decode_blocks", lambda middles, _: decoded.append(middles) or iter(()))
     found = {s.name: s for s in columns(checkpoint, items, None, kind="linear", seed=3)}
     list(found["interpolation"].batches())
     pairs = [(a, b) for a in range(30) for b in range(a)]

@@ -3,6 +3,7 @@
 Whoever makes one knows raectl: where a digest would give the change away, it is put right.
 """
 
+import contextlib
 import json
 import os
 import pickle
@@ -14,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors.numpy import save
 
+from raectl.checkpoint.directory import encoder_digest
+from raectl.errors import RaectlError
 from raectl.storage.arrays import file_digest, read_arrays, write_arrays
 from support.checkpoints import edit, flip_value
 
@@ -57,8 +60,11 @@ def put_digests_right(path: Path) -> None:
     digest = file_digest(path / WEIGHTS)
     edit(path / "config.json", lambda r: r["weights"].update(sha256=digest))
     for entry in (path / "densities").iterdir():
-        digests = {"weights": digest, "arrays": file_digest(entry / "density.safetensors")}
-        edit(entry / "density.json", lambda r, digests=digests: r.update(digests))
+        digest = file_digest(entry / "density.safetensors")
+        edit(entry / "density.json", lambda r, digest=digest: r.update(arrays=digest))
+        with contextlib.suppress(RaectlError):  # weights that cannot be read have no encoder
+            encoder = encoder_digest(read_arrays(path / WEIGHTS)[0])
+            edit(entry / "density.json", lambda r, encoder=encoder: r.update(encoder=encoder))
 
 
 def arrays(name: str, change: Callable[[dict[str, np.ndarray]], Any]) -> Callable[[Path], None]:
@@ -344,8 +350,8 @@ for _name, _lines in LOGS.items():
 def _false_latents(path: Path, shape: tuple[int, ...] = (3, 4)) -> None:
     """Codes kept under the right key, of no use to these data."""
     data = json.loads((path / "config.json").read_text())["data"]["fingerprint"]
-    key = {"weights": file_digest(path / WEIGHTS), "data": data}
-    name = f"{key['weights'][:16]}-{key['data'][:16]}.safetensors"
+    key = {"encoder": encoder_digest(read_arrays(path / WEIGHTS)[0]), "data": data}
+    name = f"{key['encoder'][:16]}-{key['data'][:16]}.safetensors"
     write_arrays(path / "latents" / name, {"z": np.zeros(shape, np.float32)}, key)
 
 

@@ -7,8 +7,9 @@
 
 Half of a batch are reconstructions D(z_r), each paired with its own image, half are samples D(z_s), each paired with
 another one. g is the decoder's gradient at its images; u is 0 while the critic learns alone, then rises to 1: an
-untaught critic puts grain on everything. The decoder is in evaluation mode, so that a sample is decoded alike in
-training and after it. The result is an average of the decoder's weights.
+untaught critic puts grain on everything. The error is squared whatever the first phase's is: the derivative of the
+absolute one is as long where the fit is good as where it is bad, and so would be the critic's. The decoder is in
+evaluation mode, so that a sample is decoded alike in training and after it. The result is an average of its weights.
 """
 
 import functools

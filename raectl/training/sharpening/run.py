@@ -15,7 +15,7 @@ from raectl.data import Dataset
 from raectl.device import flushing_denormals
 from raectl.errors import Interrupted, RaectlError, UsageError, command
 from raectl.progress import Progress
-from raectl.storage.atomic import describing_os_errors, recover, remove_temporaries
+from raectl.storage.atomic import describing_os_errors, recover, remove_temporaries, vanished
 from raectl.storage.lock import Lock
 from raectl.training.sharpening.guards import HeldOut, adapt, end
 from raectl.training.sharpening.loop import SharpeningLoop
@@ -223,7 +223,12 @@ class Sharpening:
 
     def save(self) -> None:
         """Write the state, in one rename."""
-        self.loop.state().write(self.directory.sharpening)
+        try:
+            self.loop.state().write(self.directory.sharpening)
+        except RaectlError as error:
+            if self.directory.path.is_dir():
+                raise
+            raise vanished(self.directory.path) from error
         self.saved = time.monotonic()
 
     def _look(self) -> None:
@@ -233,7 +238,8 @@ class Sharpening:
         look = self.held_out.look(decoder)
         position.ended = end(look, self.held_out.plain)
         if position.ended is None:
-            loop.keep(decoder)
+            if position.step > loop.warmup:  # before that it is the plain decoder
+                loop.keep(decoder)
             for sentence in adapt(loop, look, means["gap"]):
                 self.progress.note(sentence)
         else:
@@ -260,6 +266,8 @@ class Sharpening:
         """Write the decoder that was kept, unless it is there."""
         loop, position = self.loop, self.loop.position
         if not position.kept:
+            with describing_os_errors(self.directory.sharp_decoder):
+                self.directory.sharp_decoder.unlink(missing_ok=True)  # of a sharpening before this one
             self.progress.note("no sharpened decoder was kept; the plain one makes the items: try a smaller --weight")
             return
         kept = self.held_out.look(loop.kept_decoder())
