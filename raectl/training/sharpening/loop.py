@@ -250,19 +250,26 @@ class SharpeningLoop:
             load_adam(self.optimizer, arrays["decoder-adam"])
             load_adam(self.critic_optimizer, arrays["critic-adam"])
             for name, value in self.average.items():
-                value.copy_(torch.from_numpy(arrays["average"][name]))
+                _fill(value, arrays["average"][name], np.float32)
+            _fill(self.sums, arrays["sums"]["sums"], np.float64)
             self.mixture = GMM.from_arrays(arrays["mixture"], **self.mixture.options)
-            self.sums.copy_(torch.from_numpy(arrays["sums"]["sums"]))
-        except (KeyError, ValueError, RuntimeError) as error:
-            raise RaectlError(f"{where} is not of this model: {error}", HINT) from error
-        if self.mixture.dim != self.latents.shape[1]:
-            raise RaectlError(f"{where} is not of this model: its mixture has {self.mixture.dim} dimensions", HINT)
+            if self.mixture.dim != self.latents.shape[1]:
+                raise ValueError(f"its mixture has {self.mixture.dim} dimensions")
+        except (KeyError, ValueError, RaectlError) as error:
+            raise RaectlError(f"{where} is not of this model: {getattr(error, 'message', error)}", HINT) from error
         self.kept, self.position = arrays["kept"], state.position
 
     def _fresh(self, arrays: Arrays) -> nn.Module:
         decoder = build_decoder(self.checkpoint.config, self.checkpoint.item_shape)
         load_module(decoder, arrays, "the decoder")
         return decoder.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
+
+
+def _fill(tensor: Tensor, array: np.ndarray, dtype: type[np.floating]) -> None:
+    """Copy an array into a tensor, or raise a `ValueError` unless it has its shape and this type."""
+    if array.shape != tuple(tensor.shape) or array.dtype != dtype:
+        raise ValueError(f"{array.dtype} {array.shape} where {dtype.__name__} {tuple(tensor.shape)} was expected")
+    tensor.copy_(torch.from_numpy(array))
 
 
 def _keep_power_iterating(decoder: nn.Module) -> None:

@@ -78,19 +78,17 @@ def sharpen(
         checkpoint = Checkpoint(path, device, PLAIN)
         lock.acquire()
         check_sharpenable(checkpoint)
-        begun = _begun(checkpoint)
+        begun = None if overwrite else _begun(checkpoint)
         if begun is None and resume:
             again = command("raectl", "sharpen", path)
             raise UsageError(f"{path} has no sharpening of these weights to go on with", again)
-        if begun is not None and not resume and not overwrite:
+        if begun is not None and not resume:
             raise _is_begun(checkpoint.directory, begun)
-        if begun is not None and resume:
+        if begun is not None:
             _require_same(begun.options, given, path)
-            options = begun.options
-        else:
-            options = resolve_options(checkpoint, steps, weight, seed)
+        options = begun.options if begun else resolve_options(checkpoint, steps, weight, seed)
         dataset = _training_data(checkpoint, source, progress)
-        Sharpening(checkpoint, dataset, options, progress, "sharpen").go(begun if resume else None)
+        Sharpening(checkpoint, dataset, options, progress, "sharpen").go(begun)
     return load(path, device)
 
 

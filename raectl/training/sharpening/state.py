@@ -115,7 +115,10 @@ class SharpeningState:
             position.check()
             if type(record["weights"]) is not str:
                 raise TypeError("weights is no digest")
-            return cls(Options(**record["options"]), position, record["weights"], _grouped(arrays))
+            options = Options(**record["options"])
+            if not position.kept <= position.step <= options.steps:
+                raise ValueError("a count is out of range")
+            return cls(options, position, record["weights"], _grouped(arrays))
         except (KeyError, TypeError, ValueError, UsageError) as error:
             why = getattr(error, "message", error)
             raise RaectlError(f"{path} holds no state of sharpening: {why}", f"{HINT}") from error
