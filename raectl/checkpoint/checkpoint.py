@@ -28,7 +28,7 @@ from raectl.densities.standard_normal import StandardNormal
 from raectl.device import keep_freed_memory, padded_blocks, resolve_device
 from raectl.errors import RaectlError, UsageError, command
 from raectl.modalities.base import modality_of
-from raectl.model.build import build, build_decoder
+from raectl.model.build import build, build_sharp_decoder
 from raectl.model.table import Model
 from raectl.model.weights import load_module
 from raectl.progress import Progress
@@ -87,7 +87,7 @@ class Checkpoint:
         self.sharp_weights: str | None = None
         if sharp is not None:
             sharp_arrays, self.sharpened, self.sharp_weights = sharp
-            self.decoders[SHARP] = build_decoder(self.config, self.item_shape)
+            self.decoders[SHARP] = build_sharp_decoder(self.config, self.item_shape)
             load_module(self.decoders[SHARP], sharp_arrays, str(self.directory.sharp_decoder))
             self.decoders[SHARP].eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         elif decoder == SHARP:

@@ -8,6 +8,7 @@ from raectl.config import Config
 from raectl.errors import UsageError
 from raectl.modalities.base import Modality
 from raectl.model.autoencoder import Autoencoder
+from raectl.model.levels import SharpDecoder
 from raectl.model.loss import Loss
 from raectl.model.reconstructions import Reconstruction, for_modality
 from raectl.model.regularizers import Regularizer
@@ -63,6 +64,11 @@ def build_decoder(config: Config, item_shape: tuple[int, ...]) -> nn.Module:
     """The decoder alone, of a model without penalties: its parameters and buffers are those of `build`'s."""
     reg = {name: given for name, given in config.reg.items() if "weight" not in given}
     return build(config.replace(reg=reg), item_shape)[0].decoder
+
+
+def build_sharp_decoder(config: Config, item_shape: tuple[int, ...]) -> SharpDecoder:
+    """Such a decoder of images (C, H, W) with black and white points."""
+    return SharpDecoder(build_decoder(config, item_shape), item_shape[0])
 
 
 def outline(config: Config, item_shape: tuple[int, ...]) -> Autoencoder:

@@ -26,8 +26,9 @@ from raectl.checkpoint.sharpened import PLAIN
 from raectl.data import Dataset, split
 from raectl.densities.mixtures.gmm import GMM
 from raectl.errors import RaectlError
-from raectl.model.build import build_decoder, constraints
-from raectl.model.weights import Arrays, load_module, module_arrays, to_array
+from raectl.model.build import build_decoder, build_sharp_decoder, constraints
+from raectl.model.levels import SharpDecoder
+from raectl.model.weights import load_module, module_arrays, to_array
 from raectl.training.sharpening.adversarial import mean, pairing, squared_gradient
 from raectl.training.sharpening.critic import Critic, augmented
 from raectl.training.sharpening.state import HINT, Options, Position, SharpeningState
@@ -42,6 +43,7 @@ _RATE, _BETAS, _LAST_RATE = 5e-4, (0.5, 0.99), 0.1  # Adam's; the decoder's rate
 _WARMUP, _RAMP = 50, 0.1  # steps in which the critic learns alone; share of the steps in which u rises
 _AVERAGE = 0.995  # largest decay of the average
 _LARGEST_RATIO = 1e4  # r
+_IMAGES_OF_POINTS = 1000  # training images by whose reconstructions black and white points are chosen
 _FEW_IMAGES = 10_000  # below them the critic sees augmented images
 
 
@@ -61,7 +63,9 @@ class SharpeningLoop:
         latents = checkpoint.latents(dataset)
         self.latents, self.held_out_latents = latents[self.rows], latents[self.held_out_rows]
         self.scale = torch.from_numpy(self.latents.std(axis=0)).to(self.device)
-        self.decoder = self._fresh(module_arrays(checkpoint.decoders[PLAIN]))
+        self.decoder = build_decoder(checkpoint.config, checkpoint.item_shape)
+        load_module(self.decoder, module_arrays(checkpoint.decoders[PLAIN]), "the checkpoint")
+        self.decoder.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         _keep_power_iterating(self.decoder)
         channels, height, width = checkpoint.item_shape
         with torch.random.fork_rng(devices=[]):
@@ -72,7 +76,7 @@ class SharpeningLoop:
         self.optimizer = torch.optim.Adam(self.decoder.parameters(), lr=_RATE, betas=_BETAS, fused=True)
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=_RATE, betas=_BETAS, fused=True)
         self.average = {name: value.detach().clone() for name, value in self.decoder.named_parameters()}
-        self.kept = module_arrays(self.decoder)
+        self.kept = module_arrays(self._sharp_decoder())
         self.mixture = GMM(components=max(1, min(_COMPONENTS, len(self.latents) // _LATENTS_EACH)))
         self.position = Position()
         precise = torch.float32 if self.device.type == "mps" else torch.float64
@@ -197,23 +201,30 @@ class SharpeningLoop:
             )
         return {name: value / max(1.0, steps) for name, value in zip(TERMS, sums, strict=True)}
 
-    def averaged(self) -> nn.Module:
-        """A decoder with the averaged weights, in evaluation mode; its constraints hold."""
-        decoder = self._fresh(module_arrays(self.decoder))
-        with torch.no_grad():
-            for name, value in decoder.named_parameters():
-                value.copy_(self.average[name])
+    @torch.no_grad()
+    def averaged(self) -> SharpDecoder:
+        """A decoder with the averaged weights, in evaluation mode; its constraints hold, its levels are fitted."""
+        sharp = self._sharp_decoder()
+        load_module(sharp.decoder, module_arrays(self.decoder), "the decoder")
+        for name, value in sharp.decoder.named_parameters():
+            value.copy_(self.average[name])
         for constraint in constraints(self.checkpoint.config):
-            constraint.converge(decoder)
-        return decoder
+            constraint.converge(sharp.decoder)
+        chosen = self._order(0)[:_IMAGES_OF_POINTS]
+        z = torch.from_numpy(self.latents[chosen]).to(self.device)
+        decoded = [self.modality.to_items(sharp(part)) for part in torch.split(z, self.batch_size)]
+        sharp.levels.fit(np.concatenate(decoded), self.dataset.items[self.rows[chosen]])
+        return sharp
 
-    def keep(self, decoder: nn.Module) -> None:
+    def keep(self, decoder: SharpDecoder) -> None:
         """Keep a decoder, made by `averaged`, as the result so far."""
         self.kept, self.position.kept = module_arrays(decoder), self.position.step
 
-    def kept_decoder(self) -> nn.Module:
+    def kept_decoder(self) -> SharpDecoder:
         """The decoder that is kept, in evaluation mode."""
-        return self._fresh(self.kept)
+        sharp = self._sharp_decoder()
+        load_module(sharp, self.kept, "the decoder")
+        return sharp
 
     @property
     def is_done(self) -> bool:
@@ -242,7 +253,7 @@ class SharpeningLoop:
         """
         arrays = state.arrays
         try:
-            load_module(self.decoder, arrays["kept"], where)
+            load_module(self._sharp_decoder(), arrays["kept"], where)
             load_module(self.decoder, arrays["last"], where)
             load_module(self.critic, arrays["critic"], where)
             require_adam(self.optimizer, arrays["decoder-adam"])
@@ -259,10 +270,9 @@ class SharpeningLoop:
             raise RaectlError(f"{where} is not of this model: {getattr(error, 'message', error)}", HINT) from error
         self.kept, self.position = arrays["kept"], state.position
 
-    def _fresh(self, arrays: Arrays) -> nn.Module:
-        decoder = build_decoder(self.checkpoint.config, self.checkpoint.item_shape)
-        load_module(decoder, arrays, "the decoder")
-        return decoder.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
+    def _sharp_decoder(self) -> SharpDecoder:
+        sharp = build_sharp_decoder(self.checkpoint.config, self.checkpoint.item_shape).eval()
+        return sharp.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def _fill(tensor: Tensor, array: np.ndarray, dtype: type[np.floating]) -> None:
