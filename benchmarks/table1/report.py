@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("reconstruction", "n", "gmm", "interpolation")
 HEADS = ("Rec", "N", "GMM", "Interp")
+SHARPENED = ("gmm", "reconstruction", "n")  # columns that are measured of the sharpened decoder too
 NOISY = ("VAE", "CV-VAE", "WAE")  # what the paper compares its models with
 
 Lines = dict[str, dict[str, dict[str, Any]]]  # column, metric => line of metrics.jsonl
@@ -54,6 +55,7 @@ def write_report(rows: "Sequence[tuple[Row, Path]]", stem: Path) -> None:
             for title, lines in measured.items()
         ),
         "",
+        *_sharpened(measured),
         *_claims(measured),
         "",
     ]
@@ -70,11 +72,13 @@ def write_report(rows: "Sequence[tuple[Row, Path]]", stem: Path) -> None:
 
 
 def _lines(row: "Row", path: Path) -> Lines:
-    newest: Lines = {}
+    newest: dict[str, Lines] = {"plain": {}, "sharp": {}}
     for line in comparing.records(load(path)):
-        newest.setdefault(line["of"], {})[line["metric"]] = line
+        newest[line["decoder"]].setdefault(line["of"], {})[line["metric"]] = line
     columns = {column: getattr(row, column) for column in COLUMNS} | {"real": "real"}
-    return {column: newest[of] for column, of in columns.items() if of in newest}
+    found = {column: newest["plain"][of] for column, of in columns.items() if of in newest["plain"]}
+    sharp = {f"sharpened {column}": newest["sharp"].get(getattr(row, column), {}) for column in SHARPENED}
+    return {**found, **{name: lines for name, lines in sharp.items() if lines}}
 
 
 def _table(measured: dict[str, Lines], show: Any, *metrics: str) -> list[str]:
@@ -84,6 +88,25 @@ def _table(measured: dict[str, Lines], show: Any, *metrics: str) -> list[str]:
         cells = [show(*(lines[c][m] for m in metrics)) if c in lines else "-" for c in COLUMNS]
         rows.append(f"| {title} | " + " | ".join(cells) + " |")
     return rows
+
+
+def _sharpened(measured: dict[str, Lines]) -> list[str]:
+    """What sharpening changes, where rows are sharpened."""
+    rows = {title: lines for title, lines in measured.items() if "sharpened reconstruction" in lines}
+    if not rows:
+        return []
+    names = [name.removeprefix("sharpened ") for lines in rows.values() for name in lines if "sharpened" in name]
+    heads = [f"{HEADS[COLUMNS.index(name)]}, sharpened" for name in dict.fromkeys(names)]
+    text = ["Sharpened, kernel distance, times 1000; then the squared error of reconstructions:", ""]
+    text += ["| | " + " | ".join([*heads, "MSE, plain", "MSE, sharpened"]) + " |", "|---" * (len(heads) + 3) + "|"]
+    for title, lines in rows.items():
+        cells = []
+        for name in dict.fromkeys(names):
+            line = lines.get(f"sharpened {name}", {}).get("kernel")
+            cells.append(f"{1e3 * line['value']:.2f} ± {1e3 * line['se']:.2f}" if line else "-")
+        errors = (lines[key]["mse"]["value"] for key in ("reconstruction", "sharpened reconstruction"))
+        text.append("| " + " | ".join([title, *cells, *(f"{error:.5f}" for error in errors)]) + " |")
+    return [*text, ""]
 
 
 def _claims(measured: dict[str, Lines]) -> list[str]:

@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 from report import write_report
 
-from raectl import presets
+from raectl import load, presets
 from raectl.checkpoint import densities as fitted
 from raectl.checkpoint.directory import Directory
-from raectl.storage.arrays import file_digest
+from raectl.evaluation import comparing
 
 HERE = Path(__file__).parent
 
@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("table1-runs"), help="where the checkpoints go")
     parser.add_argument("--n", type=int, default=10_000, help="samples, and real items, at most")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sharpen", action="store_true", help="sharpen each row, with a column for its samples")
     parser.add_argument("--rows", nargs="*", choices=[row.title for row in ROWS], help="only these")
     options = parser.parse_args()
     rows = [row for row in ROWS if options.rows is None or row.title in options.rows]
@@ -71,9 +72,13 @@ def main() -> None:
         paths = {row.title: options.runs / options.scale / name / f"{row.preset}-{options.seed}" for row in rows}
         for row in rows:
             make(row, name, train, paths[row.title], options.scale, options.seed)
+            if options.sharpen and not Directory(paths[row.title]).sharp_decoder.exists():
+                begun = ("--resume",) if Directory(paths[row.title]).sharpening.exists() else ()
+                raectl("sharpen", paths[row.title], *begun)
         for row in rows:
-            measure(row, paths[row.title], test, options.n, options.seed)
-        stem = HERE / "results" / f"{options.scale}-{name}"
+            for decoder in ("plain", "sharp") if options.sharpen else ("plain",):
+                measure(row, paths[row.title], test, options.n, options.seed, decoder)
+        stem = HERE / "results" / (f"{options.scale}-{name}" + "-sharpened" * options.sharpen)
         stem.parent.mkdir(exist_ok=True)
         distinct = list(dict.fromkeys(str(path) for path in paths.values()))
         raectl("compare", *distinct, "--data", test, "--out", f"{stem}.png", "--seed", options.seed)
@@ -89,8 +94,8 @@ def make(row: Row, name: str, train: str, path: Path, scale: str, seed: int) -> 
         raectl("train", "--preset", f"{family}/{row.preset}", *changes, "--data", train, "--seed", seed, "--out", path)
     elif len(state.read_log()) < state.read_config()[0].epochs:
         raectl("train", "--resume", "--out", path)
-    digest = file_digest(state.model)
-    present = {entry.kind for entry in fitted.list_fitted(state) if entry.weights == digest}
+    encoder = load(path, "cpu", "plain").encoder
+    present = {entry.kind for entry in fitted.list_fitted(state) if entry.encoder == encoder}
     for kind in row.densities:
         if kind not in present:
             options = presets.PRESETS[f"{family}/2svae"].density.get(kind, {}) | SHORTER.get((scale, kind), {})
@@ -99,17 +104,15 @@ def make(row: Row, name: str, train: str, path: Path, scale: str, seed: int) -> 
             raectl("fit-density", path, "--density", kind, *words, "--seed", seed)
 
 
-def measure(row: Row, path: Path, test: str, n: int, seed: int) -> None:
-    """Evaluate a checkpoint unless every column of the row was measured with these weights, at this n and seed."""
-    state = Directory(path)
-    digest = file_digest(state.model)
+def measure(row: Row, path: Path, test: str, n: int, seed: int, decoder: str) -> None:
+    """Evaluate a checkpoint unless every column of the row was measured with this decoder, at this n and seed."""
     known = {
         line["of"]
-        for line in state.read_metrics()
-        if line.get("weights") == digest and line.get("seed") == seed and line["n"] == min(n, line.get("n_real", n))
+        for line in comparing.records(load(path, "cpu", decoder))
+        if line["decoder"] == decoder and line.get("seed") == seed and line["n"] == min(n, line.get("n_real", n))
     }
     if not known >= {row.reconstruction, row.n, row.gmm or row.n, row.interpolation}:
-        raectl("evaluate", path, "--data", test, "-n", n, "--seed", seed)
+        raectl("evaluate", path, "--data", test, "-n", n, "--seed", seed, "--decoder", decoder)
 
 
 def raectl(*arguments: object) -> None:

@@ -87,9 +87,12 @@ class Checkpoint:
         self.sharp_weights: str | None = None
         if sharp is not None:
             sharp_arrays, self.sharpened, self.sharp_weights = sharp
-            self.decoders[SHARP] = build_sharp_decoder(self.config, self.item_shape)
-            load_module(self.decoders[SHARP], sharp_arrays, str(self.directory.sharp_decoder))
-            self.decoders[SHARP].eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network = build_sharp_decoder(self.config, self.item_shape)
+            load_module(network, sharp_arrays, str(self.directory.sharp_decoder))
+            if not network.levels.are_valid():
+                raise RaectlError(f"{self.directory.sharp_decoder} is damaged: its levels are out of range")
+            network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.decoders[SHARP] = network
         elif decoder == SHARP:
             message = f"{path} has no sharpened decoder of these weights"
             raise UsageError(message, command("raectl", "sharpen", path))

@@ -51,9 +51,15 @@ class Sharpened:
         if wrong or type(record.ended) not in (str, type(None)):
             raise TypeError(f"{', '.join(wrong) or 'ended'} has another type")
         numbers = record.held_out.values()
+        if not {"error", "plain_error"} <= set(record.held_out) or not 0 < record.step <= record.steps:
+            raise ValueError("a number is missing or out of range")
         if not all(type(number) is float and math.isfinite(number) for number in numbers):
             raise ValueError("held_out is not of numbers")
         return record
+
+    def is_of(self, steps: int, step: int, weight: float, seed: int) -> bool:
+        """Whether it was made with these options, up to this step."""
+        return (self.steps, self.step, self.weight, self.seed) == (steps, step, float(weight), seed)
 
 
 def check_decoder(name: str | None) -> None:

@@ -34,7 +34,6 @@ from raectl.progress import Progress
 from raectl.registry import resolve
 
 N, RECONSTRUCTION, INTERPOLATION = "N", "reconstruction", "interpolation"
-FAITHFUL = f"{RECONSTRUCTION}, plain decoder"
 
 
 @runtime_checkable
@@ -56,6 +55,7 @@ class Column:
         batches: makes the items, (B, *stored) uint8, a batch at a time.
         draws: how often each was decoded, see `Checkpoint.modes`; None for once.
         errors: means of the modality's metrics of reconstructions, known once all batches are made; None for others.
+        decoder: which one made the items, if not the one that makes the others.
         is_generated: whether the items are samples of a density, and not made from the real ones.
     """
 
@@ -66,6 +66,7 @@ class Column:
     draws: int | None = None
     errors: Callable[[], dict[str, float]] | None = None
     is_generated: bool = False
+    decoder: str | None = None
 
 
 def columns(
@@ -103,7 +104,7 @@ def columns(
     found = [Column(RECONSTRUCTION, len(real), None, codes.reconstructions, errors=codes.errors)]
     if checkpoint.decoder_name != PLAIN:
         plain = _Codes(checkpoint, real, kind, seed, decoder=PLAIN)
-        found.append(Column(FAITHFUL, len(real), None, plain.reconstructions, errors=plain.errors))
+        found.append(Column(RECONSTRUCTION, len(real), None, plain.reconstructions, errors=plain.errors, decoder=PLAIN))
 
     def samples(name: str, density: Density, stored: str | None) -> Column:
         def blocks() -> Iterator[np.ndarray]:

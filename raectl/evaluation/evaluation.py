@@ -42,6 +42,7 @@ class Measurement:
         density: name of the fitted density it rests on, or None.
         measured: {metric: value and standard error}.
         protocol: how it was measured: numbers of items, data, features, seed, weights, version, seconds.
+        decoder: which one made the items, if not the one that makes the others.
         extractors: {metric: key of its extractor}, for metrics in other features than the protocol's.
     """
 
@@ -50,6 +51,12 @@ class Measurement:
     measured: dict[str, Measured]
     protocol: dict[str, Any]
     extractors: Mapping[str, str] = field(default_factory=dict)
+    decoder: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The column's name for people."""
+        return self.of if self.decoder is None else f"{self.of}, {self.decoder} decoder"
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -221,10 +228,10 @@ class Evaluation:
             "draws": column.draws if column else None,
             "extractor": self.extractor.key,
             "seconds": round(time.monotonic() - began, 3),
-            **self.checkpoint.protocol(self.dataset),
+            **self.checkpoint.protocol(self.dataset, column.decoder if column else None),
         }
-        name, density = (column.name, column.density) if column else (REAL, None)
-        result = Measurement(name, density, measured, protocol, extractors)
+        name, density, decoder = (column.name, column.density, column.decoder) if column else (REAL, None, None)
+        result = Measurement(name, density, measured, protocol, extractors, decoder)
         self._records = self._records and self.checkpoint.record(result.records, self.progress)
         return result
 

@@ -26,7 +26,7 @@ def verdict(results: Sequence[Measurement], metric: str) -> list[str]:
 
 def _farthest(results: Sequence[Measurement], metric: str) -> list[str]:
     """Of reconstructions and samples; of N's only where no density is fitted, of interpolations never."""
-    measured = [r for r in results if metric in r.measured]
+    measured = [r for r in results if metric in r.measured and r.decoder is None]
     real = next((r.measured[metric] for r in measured if r.of == REAL), None)
     fitted = [r for r in measured if r.density and not r.of.startswith(INTERPOLATION)]
     judged = [r for r in measured if r.of == RECONSTRUCTION] + (fitted or [r for r in measured if _is_n(r)])

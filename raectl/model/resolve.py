@@ -8,7 +8,7 @@ from raectl.data import Dataset, split
 from raectl.data.options import RESOLVED
 from raectl.device import resolve_device, resolve_precision
 from raectl.errors import UsageError
-from raectl.modalities.base import modality_of
+from raectl.modalities.base import Modality, modality_of
 from raectl.model import latent_terms
 from raectl.model.build import make_regularizer
 from raectl.model.reconstructions import fill_in, for_modality
@@ -24,8 +24,7 @@ def resolve(config: Config, dataset: Dataset) -> Config:
     """
     dataset.refuse_unused(config)
     modality = modality_of(dataset.modality, dataset.options)
-    if config.sharpen and not modality.can_be_sharpened:
-        raise UsageError(f"--sharpen is for images, and {dataset.source} holds {dataset.what}", "omit --sharpen")
+    check_sharpen(config, modality)
     item_shape = modality.item_shape(dataset.items.shape[1:])
     train, _ = split(len(dataset), config.val_fraction, config.seed)
     latent_dim = config.latent_dim or modality.default_latent_dim(item_shape)
@@ -52,8 +51,7 @@ def check(config: Config) -> None:
     if config.reconstruction is not None:
         fill_in(config.reconstruction)
     resolve_precision(config.precision, resolve_device(config.device))
-    if config.sharpen and not config.val_fraction:
-        raise UsageError("--sharpen needs held-out images, to see when it must end", "--val-fraction 0.1")
+    check_sharpen(config)
     if config.grammar is not None:
         grammars.read(config.grammar)
     row: Model = registry.resolve("model", config.model)
@@ -66,6 +64,16 @@ def check(config: Config) -> None:
             f"--beta 0 leaves the model {config.model} no likelihood: its variance is beta / 2",
             "a --beta above 0, or another --model",
         )
+
+
+def check_sharpen(config: Config, modality: Modality | None = None) -> None:
+    """Raise a `UsageError` if a second phase is asked for and cannot be."""
+    if not config.sharpen:
+        return
+    if not config.val_fraction:
+        raise UsageError("--sharpen needs held-out images, to see when it must end", "--val-fraction 0.1")
+    if modality is not None and not modality.can_be_sharpened:
+        raise UsageError("--sharpen is for images, and these are others", "omit --sharpen")
 
 
 def resolve_regularizers(reg: Regularizers, data_dim: int, latent_dim: int) -> Regularizers:

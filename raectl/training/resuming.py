@@ -11,7 +11,7 @@ from raectl.device import has_bf16, resolve_device
 from raectl.errors import UsageError
 from raectl.modalities.base import modality_of
 from raectl.model.reconstructions import fill_in, for_modality
-from raectl.model.resolve import resolve_regularizers
+from raectl.model.resolve import check_sharpen, resolve_regularizers
 from raectl.training.state import TrainingState
 
 _MAY_CHANGE = ("epochs", "sharpen", "device", "max_bad", "strict")
@@ -56,7 +56,9 @@ def resumed(directory: Directory, given: dict[str, Any]) -> Config:
             "resume it where it is, or train anew with --precision fp32",
         )
     kept = {name: getattr(wanted, name) for name in _MAY_CHANGE}
-    return config.replace(**{**kept, "device": device})
+    result = config.replace(**{**kept, "device": device})
+    check_sharpen(result, modality)
+    return result
 
 
 def _merged_term(asked: Reconstruction | None, stored: Reconstruction) -> Reconstruction:

@@ -184,7 +184,7 @@ class Run:
         Raises:
             RaectlError: it is damaged, or the data are not those of the run.
         """
-        _, summary, record = self.directory.read_config()
+        stored, summary, record = self.directory.read_config()
         if summary.fingerprint != self.summary.fingerprint:
             raise self._other_data(summary)
         remove_temporaries_of(self.directory.path.resolve())
@@ -193,9 +193,9 @@ class Run:
         self.loop.restore(TrainingState.read(self.directory.training), str(self.directory.training))
         position = self.loop.position
         self.directory.cut_log(position.epoch)
-        if self.directory.read_weights(record)[1] != position.best_epoch:
-            self.save()  # killed after the state was written and before the weights for use were
-        if position.epoch >= self.config.epochs:
+        if self.directory.read_weights(record)[1] != position.best_epoch or stored.sharpen != self.config.sharpen:
+            self.save()  # killed after the state was written and before the weights for use were; or asked for more
+        if position.epoch >= self.config.epochs and not self.config.sharpen:
             self.progress.note(f"{self.directory.path} has its {position.epoch} epochs; --epochs N asks for more")
 
     def _other_data(self, summary: DataSummary) -> RaectlError:

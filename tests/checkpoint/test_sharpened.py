@@ -78,6 +78,9 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
 OF_SHARP = {
     "steps no number": record("sharpened", lambda r: r.update(steps="many")),
     "an unknown field": record("sharpened", lambda r: r.update(more=1)),
+    "no numbers": record("sharpened", lambda r: r.update(held_out={})),
+    "no step": record("sharpened", lambda r: r.update(step=0)),
+    "black above white": arrays(lambda h: h["levels.points"].fill(0.5)),
     "held_out of texts": record("sharpened", lambda r: r["held_out"].update(error="small")),
 }
 OF_STATE = {
@@ -107,6 +110,7 @@ def test_a_damaged_sharp_decoder_is_refused_and_the_plain_one_works(
     assert not (tmp_path / "x.npz").exists()
     assert tree(ckpt) == before
     cli("sample", ckpt, "-n", 2, "-o", tmp_path / "x.npz", "--decoder", "plain")
+    cli("fit-density", ckpt, "--density", "gaussian")
     cli("sharpen", ckpt, "--overwrite", "--steps", 2)
     cli("sample", ckpt, "-n", 2, "-o", tmp_path / "x.npz")
 

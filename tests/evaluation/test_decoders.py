@@ -20,22 +20,26 @@ def sharpened(trained: Any) -> Any:
     return trained
 
 
-def numbers(result: Any, of: str) -> dict[str, float]:
-    return {line["metric"]: line["value"] for line in result.json["numbers"] if line["of"] == of}
+def numbers(result: Any, of: str, decoder: str) -> dict[str, float]:
+    lines = [line for line in result.json["numbers"] if (line["of"], line["decoder"]) == (of, decoder)]
+    return {line["metric"]: line["value"] for line in lines}
 
 
 def test_items_are_the_sharp_decoders_and_faithfulness_is_the_plain_ones_too(cli: Cli, sharpened: Any) -> None:
     sharp = cli("evaluate", sharpened.path, "--data", sharpened.data, *MEASURE, "--json")
     plain = cli("evaluate", sharpened.path, "--data", sharpened.data, *MEASURE, "--decoder", "plain", "--json")
-    assert {line["decoder"] for line in sharp.json["numbers"]} == {"sharp"}
+    assert {line["of"] for line in sharp.json["numbers"] if line["decoder"] == "plain"} == {"reconstruction"}
     assert {line["decoder"] for line in plain.json["numbers"]} == {"plain"}
-    assert numbers(sharp, "gmm-2")["kernel"] != numbers(plain, "gmm-2")["kernel"]
-    assert numbers(sharp, "reconstruction")["mse"] != numbers(plain, "reconstruction")["mse"]
-    assert numbers(sharp, "reconstruction, plain decoder") == numbers(plain, "reconstruction")
-    assert not numbers(plain, "reconstruction, plain decoder")
-    digests = {line["sharpened"] for line in sharp.json["numbers"]}
-    assert digests == {raectl.load(sharpened.path).sharp_weights}
-    assert {line["sharpened"] for line in plain.json["numbers"]} == {None}
+    assert numbers(sharp, "gmm-2", "sharp")["kernel"] != numbers(plain, "gmm-2", "plain")["kernel"]
+    assert numbers(sharp, "reconstruction", "sharp")["mse"] != numbers(plain, "reconstruction", "plain")["mse"]
+    assert numbers(sharp, "reconstruction", "plain") == numbers(plain, "reconstruction", "plain")
+    digest = raectl.load(sharpened.path).sharp_weights
+    assert {(line["decoder"], line["sharpened"]) for line in sharp.json["numbers"]} == {
+        ("sharp", digest),
+        ("plain", None),
+    }
+    shown = cli("evaluate", sharpened.path, "--data", sharpened.data, *MEASURE)
+    assert "reconstruction, plain decoder" in shown.out
 
 
 def test_compare_has_a_row_for_each_decoder(cli: Cli, sharpened: Any) -> None:

@@ -82,7 +82,7 @@ def _table(results: list[Any]) -> None:
     from raectl.cli.output import emit_table, figure, say
 
     metrics = list(dict.fromkeys(name for result in results for name in result.measured))
-    rows = [[r.of, f"{r.protocol['n']:,}", *(figure(r.measured.get(metric)) for metric in metrics)] for r in results]
+    rows = [[r.label, f"{r.protocol['n']:,}", *(figure(r.measured.get(metric)) for metric in metrics)] for r in results]
     emit_table("", ["", "n", *map(_header, metrics)], rows)
     say(
         f"features: {results[0].protocol['extractor']}; 'real' is what other real items score at that n, "

@@ -60,7 +60,7 @@ def fit_density(
             from raectl.checkpoint.checkpoint import load
 
             progress.note(f"encoding the data of {ckpt}")
-            checkpoint = load(ckpt, device)
+            checkpoint = load(ckpt, device, "plain")
             fit = checkpoint.fit_density(
                 density, data, name=name, seed=seed, max_bad=max_bad, progress=progress, **options
             )

@@ -19,15 +19,29 @@ def _read(directory: Any) -> tuple[Any, ...]:
     return config, data, record, digest, encoder_digest(arrays), sharp and sharp[1]
 
 
-def _decoder(directory: Any, sharp: Any) -> str:
+def _under_way(directory: Any, digest: str) -> str:
+    """What is to be said of a second phase that has left no decoder, or not yet."""
+    from raectl.errors import command
+    from raectl.training.sharpening.state import SharpeningState
+
+    state = SharpeningState.read(directory.sharpening) if directory.sharpening.exists() else None
+    if state is None or state.weights != digest:
+        return ""
+    if not state.position.is_done(state.options):
+        on = command("raectl", "sharpen", directory.path, "--resume")
+        return f"; being sharpened, step {state.position.step:,} of {state.options.steps:,} ({on})"
+    return "" if state.position.kept else f"; sharpening kept nothing: {state.position.ended}"
+
+
+def _decoder(directory: Any, sharp: Any, digest: str) -> str:
     """Which decoder makes the items, and how it was made."""
     if sharp is None:
         left = " (a sharpened one of other weights is left aside)" if directory.sharp_decoder.exists() else ""
-        return f"plain{left}"
+        return f"plain{left}{_under_way(directory, digest)}"
     error, plain = sharp.held_out["error"], sharp.held_out["plain_error"]
     text = f"sharp, {sharp.step:,} of {sharp.steps:,} steps, held-out error {error:.4g} (plain {plain:.4g}); "
     ended = f"; ended early: {sharp.ended}" if sharp.ended else ""
-    return f"{text}latents and densities stay valid{ended}"
+    return f"{text}latents and densities stay valid{ended}{_under_way(directory, digest)}"
 
 
 def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False) -> None:
@@ -65,7 +79,7 @@ def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False)
             "training": f"{len(log)} of {config.epochs} epochs, {config.precision} on {config.device}, "
             f"seed {config.seed}",
             "best epoch": f"{best['epoch']}, validation loss {number(_loss(best))}" if best else "none yet",
-            "decoder": _decoder(directory, sharp),
+            "decoder": _decoder(directory, sharp, digest),
             "weights": f"SHA-256 {digest[:16]}...",
         }
     rows["densities"] = ", ".join(entry["name"] for entry in densities) or "none"

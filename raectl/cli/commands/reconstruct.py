@@ -41,13 +41,17 @@ def reconstruct(
         means, written = reconstruct_source(checkpoint, dataset, out, n, progress)
     values = {"out": str(out), "written": written, "n": len(dataset), "source": dataset.source}
     plain, *others = means.values()  # the plain decoder's are the scores of faithfulness
-    rows: dict[str, object] = {"pairs": out, "written": f"{written:,}", "decoder": checkpoint.decoder_name}
+    rows: dict[str, object] = {
+        "pairs": out,
+        "written": f"{written:,}",
+        "written by": f"the {checkpoint.decoder_name} decoder",
+    }
     rows |= {name: number(value, 6) for name, value in plain.items()}
     if others:
         rows = {name: f"{value} (plain decoder)" if name in plain else value for name, value in rows.items()}
         rows |= {f"{name}, sharp": number(value, 6) for name, value in others[0].items()}
     emit(
-        {**values, "decoder": checkpoint.decoder_name, **plain, **({"sharp": others[0]} if others else {})},
+        {**values, "written_by": checkpoint.decoder_name, **plain, **({"sharp": others[0]} if others else {})},
         {**rows, "n": f"{len(dataset):,}"},
         as_json=as_json,
     )

@@ -9,7 +9,9 @@ def sharpen(
     ckpt: o.CheckpointDir,
     steps: Annotated[
         int | None,
-        o.training("Steps, each a half dearer than the training's.", "a quarter of the training's, 300 at least"),
+        o.training(
+            "Steps; each takes 1.2 to 1.4 times a step of the training.", "a quarter of the training's, 300 at least"
+        ),
     ] = None,
     weight: Annotated[float | None, o.training("Weight of the critic against the squared error.", "0.5")] = None,
     seed: Annotated[int | None, o.training("Seed of everything random.", "the training's")] = None,

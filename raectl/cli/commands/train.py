@@ -158,6 +158,8 @@ def _merge_regularizers(given: dict[str, Any], begun: Path | None) -> None:
 
 
 def _go(settings: Any, source: str | None, out: Path, *, as_json: bool, resume: bool, overwrite: bool) -> None:
+    from dataclasses import asdict
+
     from raectl.cli.output import emit, number
     from raectl.cli.terminal import TerminalProgress
     from raectl.training.run import train as run
@@ -174,6 +176,8 @@ def _go(settings: Any, source: str | None, out: Path, *, as_json: bool, resume: 
         "train": best.get("train"),
         "validation": best.get("validation"),
         "seconds": sum(line["seconds"] for line in log),
+        "decoder": checkpoint.decoder_name,
+        "sharpened": asdict(checkpoint.sharpened) if checkpoint.sharpened else None,
     }
     rows = {
         "checkpoint": out,

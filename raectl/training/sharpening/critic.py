@@ -49,7 +49,9 @@ class Critic(nn.Module):
 
 
 def augmented(images: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
-    """Shift images by up to 1/8 of their sides and cut out a rectangle of 1/2 of each: several x (B, C, H, W) => same.
+    """Shift images by up to 1/8 of their sides and cut out a rectangle of 1/2 of them: several x (B, C, H, W) => same.
+
+    The rectangle's centre is anywhere in the image, so a part of it may be outside.
 
     The draw is the same for the i-th image of every batch, so that a pair stays a pair. What is shifted in or cut out
     is 0. Differentiable.
@@ -63,10 +65,11 @@ def augmented(images: Sequence[Tensor], generator: torch.Generator) -> list[Tens
         shift = torch.randint(
             -round(_SHIFT * side), round(_SHIFT * side) + 1, (batch, 1), generator=generator, device=device
         )
-        start = torch.randint(-round(_CUT * side) // 2, side, (batch, 1), generator=generator, device=device)
+        cut = round(_CUT * side)
+        start = torch.randint(-(cut // 2), side - cut // 2 + 1, (batch, 1), generator=generator, device=device)
         places = torch.arange(side, device=device)
         index.append(places + shift)
-        kept.append((places < start) | (places >= start + round(_CUT * side)))
+        kept.append((places < start) | (places >= start + cut))
     inside = [(places >= 0) & (places < side) for places, side in zip(index, (height, width), strict=True)]
     mask = (inside[0][:, :, None] & inside[1][:, None, :]) & (kept[0][:, :, None] | kept[1][:, None, :])  # (B, H, W)
     rows, columns = (places.clamp(0, side - 1) for places, side in zip(index, (height, width), strict=True))

@@ -4,8 +4,8 @@ mean C(real) - C(fake) above 6           gamma times 3: the critic runs away
 sharpness of samples above 1.15          w / 2: the decoder draws grain
 held-out error above twice the plain's   the end: it invents; twice the least squared error is what a decoder with
                                          the right distribution has (half of it is the data's variance given z)
-copied above .5 by 4 standard errors,    the end: it draws training images
-and above the plain decoder's
+copied above .5, and above the plain     the end: it draws training images
+decoder's, by 4 standard errors
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,6 @@ from raectl.metrics.reference import Measured, Reference
 from raectl.metrics.sharpness import sharpness
 from raectl.training.sharpening.loop import SharpeningLoop
 
-_MOST = 1000  # held-out images looked at, and as many samples
 _FEWEST = 2  # for measures of sets
 _BLOCK = 64  # images decoded at a time
 _GAP, _GAMMA = 6.0, 3.0
@@ -62,9 +61,9 @@ class HeldOut:
 
     def __init__(self, loop: SharpeningLoop) -> None:
         self.modality, self.device = loop.modality, loop.device
-        rows = loop.held_out_rows[:_MOST]
+        rows = loop.held_out_rows[: loop.looked_at]
         self.items = np.array(loop.dataset.items[rows])
-        self.z = torch.from_numpy(loop.held_out_latents[:_MOST]).to(self.device)
+        self.z = torch.from_numpy(loop.held_out_latents[: loop.looked_at]).to(self.device)
         self.z_samples = loop.mixture.sample(len(rows), loop.look_seed).to(self.device)
         self.edges, self.pixels = Edges(), Pixels()
         self.sets_are_measured = len(rows) >= _FEWEST
@@ -101,14 +100,14 @@ def _blocks(items: np.ndarray) -> Iterator[np.ndarray]:
 
 def end(look: Look, plain: Look) -> str | None:
     """Why the phase must end, in a sentence; None if it need not."""
-    if look.error > _ERROR * plain.error:
+    if not look.error <= _ERROR * plain.error:
         return (
             f"the held-out error is {look.error:.4g}, more than twice that of the plain decoder, {plain.error:.4g}: "
             "it would invent what is not in the images"
         )
     if look.copied is None or look.copied_se is None or plain.copied is None:
         return None
-    if look.copied > max(plain.copied, 0.5 + _COPIED * look.copied_se):
+    if look.copied > max(plain.copied, 0.5) + _COPIED * look.copied_se:
         return f"{look.copied:.0%} of samples are nearer to training images than to held-out ones: it would copy them"
     return None
 

@@ -25,7 +25,7 @@ from raectl.checkpoint.checkpoint import Checkpoint
 from raectl.checkpoint.sharpened import PLAIN
 from raectl.data import Dataset, split
 from raectl.densities.mixtures.gmm import GMM
-from raectl.errors import RaectlError
+from raectl.errors import RaectlError, command
 from raectl.model.build import build_decoder, build_sharp_decoder, constraints
 from raectl.model.levels import SharpDecoder
 from raectl.model.weights import load_module, module_arrays, to_array
@@ -36,14 +36,14 @@ from raectl.training.state import adam_arrays, load_adam, require_adam
 
 TERMS = ("critic", "gap", "squared_gradient", "error")  # means over a step's batch
 _COMPONENTS, _LATENTS_EACH = 10, 10  # Gaussians, and latents for each of them at least
-_FILTERS = {"cpu": 16}  # m of the critic by device; elsewhere 32
 _NOISE = 0.1  # of reconstructions' latents, in standard deviations
 _GAMMA = 0.1  # of the critic's gradient penalty at 32 pixels
 _RATE, _BETAS, _LAST_RATE = 5e-4, (0.5, 0.99), 0.1  # Adam's; the decoder's rate falls to a tenth by a cosine
 _WARMUP, _RAMP = 50, 0.1  # steps in which the critic learns alone; share of the steps in which u rises
 _AVERAGE = 0.995  # largest decay of the average
 _LARGEST_RATIO = 1e4  # r
-_IMAGES_OF_POINTS = 1000  # training images by whose reconstructions black and white points are chosen
+_LOOKED_AT, _VALUES = 1000, 2**25  # images to look at, and values in them: at most
+_FEWEST = 16
 _FEW_IMAGES = 10_000  # below them the critic sees augmented images
 
 
@@ -70,7 +70,7 @@ class SharpeningLoop:
         channels, height, width = checkpoint.item_shape
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(rng.torch_generator(options.seed, "critic", 0).initial_seed())
-            critic = Critic(channels, height, width, _FILTERS.get(self.device.type, 32))
+            critic = Critic(channels, height, width, options.filters)
         self.critic = critic.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # The parameters' own order, by name, is that of the optimizers' moments.
         self.optimizer = torch.optim.Adam(self.decoder.parameters(), lr=_RATE, betas=_BETAS, fused=True)
@@ -81,6 +81,7 @@ class SharpeningLoop:
         self.position = Position()
         precise = torch.float32 if self.device.type == "mps" else torch.float64
         self.sums = torch.zeros(len(TERMS) + 1, dtype=precise, device=self.device)  # and the number of steps
+        self.looked_at = min(_LOOKED_AT, max(_FEWEST, _VALUES // math.prod(checkpoint.item_shape)))
         self.gamma = _GAMMA * (max(height, width) / 32) ** 2
         self.augments = len(self.rows) < _FEW_IMAGES
         self.batch_size = max(2, min(checkpoint.config.batch_size or 2, len(self.rows)) // 2 * 2)
@@ -197,7 +198,8 @@ class SharpeningLoop:
         if not all(map(math.isfinite, sums)):
             raise RaectlError(
                 f"sharpening diverged before step {self.position.step:,}; the plain decoder is as it was",
-                "begin anew (--overwrite) with a smaller --weight",
+                command("raectl", "sharpen", self.checkpoint.directory.path, "--overwrite", "--weight")
+                + f" below {self.options.weight:g}",
             )
         return {name: value / max(1.0, steps) for name, value in zip(TERMS, sums, strict=True)}
 
@@ -210,7 +212,7 @@ class SharpeningLoop:
             value.copy_(self.average[name])
         for constraint in constraints(self.checkpoint.config):
             constraint.converge(sharp.decoder)
-        chosen = self._order(0)[:_IMAGES_OF_POINTS]
+        chosen = self._order(0)[: self.looked_at]
         z = torch.from_numpy(self.latents[chosen]).to(self.device)
         decoded = [self.modality.to_items(sharp(part)) for part in torch.split(z, self.batch_size)]
         sharp.levels.fit(np.concatenate(decoded), self.dataset.items[self.rows[chosen]])

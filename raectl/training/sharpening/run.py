@@ -1,5 +1,6 @@
 """The second phase in a checkpoint directory: begin, save, be interrupted, go on to the same bits, publish."""
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,19 @@ from raectl.checkpoint.checkpoint import Checkpoint, load
 from raectl.checkpoint.directory import SHARPENING, Directory
 from raectl.checkpoint.sharpened import PLAIN, Sharpened
 from raectl.data import Dataset
-from raectl.device import flushing_denormals
+from raectl.device import flushing_denormals, has_bf16
 from raectl.errors import Interrupted, RaectlError, UsageError, command
 from raectl.progress import Progress
 from raectl.storage.atomic import describing_os_errors, recover, remove_temporaries, vanished
 from raectl.storage.lock import Lock
 from raectl.training.sharpening.guards import HeldOut, adapt, end
 from raectl.training.sharpening.loop import SharpeningLoop
-from raectl.training.sharpening.state import LEAST_STEPS, Options, SharpeningState
+from raectl.training.sharpening.state import FILTERS, LEAST_STEPS, MOST_FILTERS, Options, SharpeningState
 from raectl.training.signals import Signals
 
 _REPORT_SECONDS = 0.5  # between looks at the clock's use, each of which is a line on the terminal
 _SAVE_SECONDS = 300.0
-_LOOKS = 12  # at held-out images, evenly over the steps
+_LOOKS = 8  # at held-out images, evenly over the steps
 _LEAST_BETWEEN = 25  # steps between two of them
 _PICTURES = 4  # over all steps
 _PAIRS = 16  # in a picture
@@ -78,6 +79,11 @@ def sharpen(
         checkpoint = Checkpoint(path, device, PLAIN)
         lock.acquire()
         check_sharpenable(checkpoint)
+        if checkpoint.config.precision == "bf16" and not has_bf16(checkpoint.device.type):
+            raise UsageError(
+                f"{path} was trained with --precision bf16, which is not available on this {checkpoint.device.type}",
+                "sharpen it where it was trained",
+            )
         begun = None if overwrite else _begun(checkpoint)
         if begun is None and resume:
             again = command("raectl", "sharpen", path)
@@ -94,6 +100,7 @@ def sharpen(
 
 def sharpen_after_training(checkpoint: Checkpoint, dataset: Dataset, progress: Progress) -> None:
     """The second phase of `train --sharpen`, in a directory that is locked: begun, or gone on with where it stopped."""
+    check_sharpenable(checkpoint)
     begun = _begun(checkpoint)
     options = begun.options if begun else resolve_options(checkpoint)
     Sharpening(checkpoint, dataset, options, progress, "train").go(begun)
@@ -119,12 +126,15 @@ def resolve_options(
     checkpoint: Checkpoint, steps: int | None = None, weight: float | None = None, seed: int | None = None
 ) -> Options:
     """Options with the defaults that depend on the checkpoint."""
-    batch = checkpoint.config.batch_size or 1
-    first = checkpoint.epoch * -(-round(checkpoint.data.n * (1 - checkpoint.config.val_fraction)) // batch)
+    config = checkpoint.config
+    epochs = max([line["epoch"] for line in checkpoint.directory.read_log()], default=checkpoint.epoch)
+    batches = -(-round(checkpoint.data.n * (1 - config.val_fraction)) // (config.batch_size or 1))
+    first = min(epochs, config.epochs) * batches
     return Options(
         steps=max(LEAST_STEPS, first // _OF_FIRST_PHASE) if steps is None else steps,
         weight=Options.weight if weight is None else weight,
-        seed=checkpoint.config.seed if seed is None else seed,
+        seed=config.seed if seed is None else seed,
+        filters=FILTERS.get(checkpoint.device.type, MOST_FILTERS),
     )
 
 
@@ -137,7 +147,12 @@ def _begun(checkpoint: Checkpoint) -> SharpeningState | None:
 
 def _is_begun(directory: Directory, state: SharpeningState) -> UsageError:
     anew = command("raectl", "sharpen", directory.path, "--overwrite")
-    if state.position.is_done(state.options):
+    is_done = state.position.is_done(state.options)
+    if is_done and not state.position.kept:
+        return UsageError(
+            f"sharpening {directory.path} kept nothing: {state.position.ended}", f"{anew} with a smaller --weight"
+        )
+    if is_done and directory.sharp_decoder.exists():
         return UsageError(f"{directory.path} is sharpened already", f"anew, from the plain decoder: {anew}")
     where = f"step {state.position.step:,} of {state.options.steps:,}"
     on = command("raectl", "sharpen", directory.path, "--resume")
@@ -194,10 +209,10 @@ class Sharpening:
             loop.restore(begun, str(self.directory.sharpening))
             for path in (self.directory.path, self.directory.samples):
                 remove_temporaries(path)
-        self.directory.cut_log(steps=loop.position.step if begun else -1)
-        self.held_out = HeldOut(loop)
         if begun is None:
             loop.state().write(self.directory.sharpening)
+        self.directory.cut_log(steps=loop.position.step if begun else -1)
+        self.held_out = HeldOut(loop)
         first = loop.position.step
         with Signals() as signals:
             while not loop.is_done:
@@ -234,14 +249,14 @@ class Sharpening:
         loop, position = self.loop, self.loop.position
         means, decoder = loop.means(), loop.averaged()
         look = self.held_out.look(decoder)
-        position.ended = end(look, self.held_out.plain)
-        if position.ended is None:
-            if position.step > loop.warmup:  # before that it is the plain decoder
+        if position.step > loop.warmup:  # before that it is the plain decoder
+            position.ended = end(look, self.held_out.plain)
+            if position.ended is None:
                 loop.keep(decoder)
-            for sentence in adapt(loop, look, means["gap"]):
-                self.progress.note(sentence)
-        else:
-            self.progress.note(f"sharpening ends at step {position.step:,}: {position.ended}")
+                for sentence in () if loop.is_done else adapt(loop, look, means["gap"]):
+                    self.progress.note(sentence)
+            else:
+                self.progress.note(f"sharpening ends at step {position.step:,}: {position.ended}")
         record = {
             "phase": SHARPENING,
             "step": position.step,
@@ -249,9 +264,9 @@ class Sharpening:
             "train": means,
             "held_out": look.numbers(),
             "plain": self.held_out.plain.numbers(),
-            "gamma": position.gamma,
+            "gamma": loop.gamma * position.gamma,
             "weight": self.options.weight * position.weight,
-            "kept": position.ended is None,
+            "kept": position.kept == position.step,
         }
         self.directory.append_log(record)
         self.save()
@@ -262,7 +277,11 @@ class Sharpening:
 
     def _publish(self) -> None:
         """Write the decoder that was kept, unless it is there."""
-        loop, position = self.loop, self.loop.position
+        loop, position, there = self.loop, self.loop.position, None
+        with contextlib.suppress(RaectlError):  # one that is damaged is written again
+            there = sharpened.read(self.directory, loop.checkpoint.weights)
+        if there and there[1].is_of(self.options.steps, position.kept, self.options.weight, self.options.seed):
+            return
         if not position.kept:
             with describing_os_errors(self.directory.sharp_decoder):
                 self.directory.sharp_decoder.unlink(missing_ok=True)  # of a sharpening before this one

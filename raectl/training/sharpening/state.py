@@ -17,6 +17,7 @@ from raectl.storage.strict_json import parse_json
 
 LEAST_STEPS, MOST_STEPS = 300, 10_000_000
 _LARGEST_WEIGHT = 100.0
+FILTERS, MOST_FILTERS = {"cpu": 16}, 32  # of the critic, by device; elsewhere the most
 _GROUPS = ("last", "average", "kept", "critic", "decoder-adam", "critic-adam", "mixture", "sums")
 
 
@@ -28,6 +29,7 @@ class Options:
         steps: number of steps.
         weight: w, of the critic's gradient against the squared error's.
         seed: of everything random.
+        filters: m, of the critic's first layer.
 
     Raises:
         UsageError: an option is out of range.
@@ -36,6 +38,7 @@ class Options:
     steps: int
     weight: float = 0.5
     seed: int = 0
+    filters: int = 16
 
     def __post_init__(self) -> None:
         if type(self.steps) is not int or not 1 <= self.steps <= MOST_STEPS:
@@ -45,6 +48,8 @@ class Options:
                 f"--weight {self.weight} is out of range: above 0, up to {_LARGEST_WEIGHT:g}", "--weight 0.5"
             )
         check_seed(self.seed)
+        if type(self.filters) is not int or not 1 <= self.filters <= MOST_FILTERS:
+            raise UsageError(f"{self.filters} filters of a critic are out of range")
 
 
 @dataclass

@@ -30,6 +30,26 @@ def test_what_cannot_be_sharpened_is_refused_before_training(cli: Cli, original:
     assert not (tmp_path / "ckpt").exists()
 
 
+def test_what_cannot_be_sharpened_is_refused_when_it_goes_on(cli: Cli, original: Any, tmp_path: Path) -> None:
+    (tmp_path / "formulas.txt").write_text("x+1\nsin(x)\nx*x\n" * 4)
+    cli("train", "--data", tmp_path / "formulas.txt", "--grammar", "expressions", "--width", 2, "--epochs", 1, "--out",
+        tmp_path / "a")  # fmt: skip
+    cli("train", "--data", original.data, *SMALL, "--epochs", 1, "--val-fraction", 0, "--out", tmp_path / "b")
+    for path, said in ((tmp_path / "a", "--sharpen is for images"), (tmp_path / "b", "held-out")):
+        before = tree(path)
+        assert_clear_error(cli.run("train", "--resume", "--sharpen", "--epochs", 2, "--out", path), 2, said)
+        assert tree(path) == before
+    assert_clear_error(cli.run("sharpen", tmp_path / "b"), 1, "held-out images", "--val-fraction 0.1")
+
+
+def test_bf16_wants_the_hardware(cli: Cli, trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from support.checkpoints import edit
+
+    edit(trained.path / "config.json", lambda r: r["config"].update(precision="bf16"))
+    monkeypatch.setattr("raectl.training.sharpening.run.has_bf16", lambda device: False)
+    assert_clear_error(cli.run("sharpen", trained.path), 2, "--precision bf16", "where it was trained")
+
+
 def test_strings_are_refused_in_one_line(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "formulas.txt").write_text("x+1\nsin(x)\nx*x\n" * 4)
     options = ("--grammar", "expressions", "--width", 2, "--epochs", 1, "--device", "cpu")

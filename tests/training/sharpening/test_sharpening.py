@@ -95,13 +95,13 @@ def test_it_works_without_a_fitted_density(cli: Cli, trained: Any, tmp_path: Pat
     cli("sample", trained.path, "-n", 4, "-o", tmp_path / "samples.png")
 
 
-def test_the_default_number_of_steps_is_a_quarter_of_the_trainings() -> None:
-    class Some:
-        epoch, config, data = 40, raectl.Config(batch_size=100), type("D", (), {"n": 60_000})
-
-    assert runs.resolve_options(Some()).steps == 40 * 540 // 4  # type: ignore[arg-type]
-    Some.epoch = 1
-    assert runs.resolve_options(Some()).steps == 300  # type: ignore[arg-type]
+def test_the_default_number_of_steps_is_a_quarter_of_the_trainings(trained: Any) -> None:
+    checkpoint = raectl.load(trained.path, "cpu")
+    assert runs.resolve_options(checkpoint).steps == 300, "at least"
+    line = json.dumps({"train": {"loss": 1.0}, "validation": None, "seconds": 1.0, "epoch": 1000})
+    (trained.path / "log.jsonl").write_text(line + "\n")
+    checkpoint.config = checkpoint.config.replace(epochs=1000)
+    assert runs.resolve_options(checkpoint).steps == 1000 * 4 // 4, "not of the best epoch, which is 1 or 2"
 
 
 def test_from_python(trained: Any) -> None:
@@ -124,7 +124,7 @@ def test_scores_of_faithfulness_are_the_plain_decoders(cli: Cli, trained: Any, t
     after = cli("reconstruct", trained.path, "--data", trained.data, "-o", tmp_path / "b.png", "--json").json
     for metric in ("mse", "psnr", "ssim"):
         assert after[metric] == before[metric]
-    assert after["decoder"] == "sharp"
+    assert after["written_by"] == "sharp"
     assert after["sharp"]["mse"] != before["mse"]
     lines = Directory(trained.path).read_metrics()
     assert [line["decoder"] for line in lines if line["metric"] == "mse"] == ["plain", "plain", "sharp"]
@@ -208,6 +208,7 @@ def test_a_kill_between_the_two_files_leaves_the_plain_decoder_whole(
         with pytest.raises(KilledError):
             raectl.sharpen(trained.path, steps=STEPS, device="cpu")
     assert cli("sample", trained.path, "-n", 2, "-o", tmp_path / "x.npz", "--json").json["decoder"] == "plain"
+    assert_clear_error(cli.run("sharpen", trained.path), 2, f"step {STEPS} of {STEPS}", "--resume")
     cli("sharpen", trained.path, "--resume")
     assert_same_sharpening(trained.path, whole)
 
@@ -231,7 +232,7 @@ def test_more_training_leaves_the_sharpened_decoder_behind(cli: Cli, trained: An
     result = cli.run("sample", trained.path, "-n", 2, "-o", tmp_path / "x.npz", "--decoder", "sharp")
     assert_clear_error(result, 2, "no sharpened decoder of these weights", "hint: raectl sharpen")
     cli("reconstruct", trained.path, "--data", trained.data, "-o", tmp_path / "y.npz")
-    assert "plain" in cli("info", trained.path).out
+    assert "left aside" in cli("info", trained.path).out
     sharpen(cli, trained.path)
     assert cli("info", trained.path, "--json").json["sharpened"]["steps"] == STEPS
 
@@ -260,6 +261,26 @@ def test_both_phases_in_one_command(cli: Cli, original: Any, tmp_path: Path, mon
     assert (tmp_path / "stopped" / "log.jsonl").read_text().count("epoch") == (
         (tmp_path / "both" / "log.jsonl").read_text().count("epoch")
     )
+
+
+def test_a_run_that_is_resumed_with_sharpen_remembers_it(
+    cli: Cli, original: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few_steps(monkeypatch)
+    path = tmp_path / "ckpt"
+    cli("train", "--data", original.data, *SMALL, "--epochs", 1, "--out", path)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 12, killed=False)
+        result = cli.run("train", "--resume", "--sharpen", "--out", path)
+        assert_interrupted(result, 143, "step 12", f"raectl train --resume --out {path}")
+    assert "being sharpened, step 12" in cli("info", path).out
+    assert cli("train", "--resume", "--out", path, "--json").json["sharpened"]["steps"] == STEPS
+    first = (path / "decoder-sharp.safetensors").read_bytes()
+    cli("train", "--resume", "--out", path)
+    assert (path / "decoder-sharp.safetensors").read_bytes() == first
+    cli("train", "--resume", "--out", path, "--epochs", 2)
+    assert (path / "decoder-sharp.safetensors").read_bytes() != first
+    assert raectl.load(path, "cpu").decoder_name == "sharp"
 
 
 def test_more_epochs_are_sharpened_anew(

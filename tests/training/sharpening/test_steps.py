@@ -151,8 +151,12 @@ def test_a_guard_ends_the_phase(look: Look, reason: str | None) -> None:
 
 def test_a_decoder_that_copied_before_may_go_on() -> None:
     plain = Look(0.01, 1.0, 0.8, 0.02)
-    assert end(Look(0.01, 1.0, 0.79, 0.02), plain) is None
-    assert end(Look(0.01, 1.0, 0.82, 0.02), plain) is not None
+    assert end(Look(0.01, 1.0, 0.87, 0.02), plain) is None
+    assert end(Look(0.01, 1.0, 0.89, 0.02), plain) is not None
+
+
+def test_an_error_that_is_not_finite_is_no_pass() -> None:
+    assert end(Look(float("nan"), 1.0, 0.5, 0.02), GOOD) is not None
 
 
 def test_guards_change_the_weight_and_the_critics_penalty(loop: SharpeningLoop) -> None:
