@@ -147,7 +147,8 @@ class Judge:
     """All judges, with the features of the test images; every result is a line of results.jsonl."""
 
     def __init__(self, name: str, data: Path, test: np.ndarray, runs: Path) -> None:
-        self.name, self.runs, self.real = name, runs, test[:N]
+        chosen = np.sort(np.random.default_rng(0).permutation(len(test))[:N])  # MNIST's first half is the tidier one
+        self.name, self.runs, self.real = name, runs, test[chosen]
         self.results = runs.parent / "results.jsonl"
         lines = self.results.read_text().splitlines() if self.results.exists() else []
         self.known = {tuple(json.loads(line)["what"]) for line in lines}

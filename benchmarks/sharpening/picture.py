@@ -1,6 +1,6 @@
 """Before and after: the same images and the same latents by the plain and by the sharpened decoder, in rows.
 
-    python benchmarks/sharpening/picture.py CKPT TEST OUT.png
+python benchmarks/sharpening/picture.py CKPT TEST OUT.png
 """
 
 import argparse

@@ -14,7 +14,7 @@ from raectl.model.reconstructions import fill_in, for_modality
 from raectl.model.resolve import check_sharpen, resolve_regularizers
 from raectl.training.state import TrainingState
 
-_MAY_CHANGE = ("epochs", "sharpen", "device", "max_bad", "strict")
+_MAY_CHANGE = ("epochs", "device", "sharpen", "max_bad", "strict")
 
 
 def resumed(directory: Directory, given: dict[str, Any]) -> Config:

@@ -34,7 +34,14 @@ def test_the_whole_way_in_json(cli: Cli, original: Any, tmp_path: Path) -> None:
     for density in ("gaussian", "standard-normal"):
         assert cli("fit-density", out, "--density", density, "--json").json["density"] == density
     sampled = cli("sample", out, "-n", 5, "-o", tmp_path / "s.png", "--json").json
-    assert sampled == {"out": str(tmp_path / "s.png"), "n": 5, "density": "standard-normal", "draws": None, "seed": 0}
+    assert sampled == {
+        "out": str(tmp_path / "s.png"),
+        "n": 5,
+        "density": "standard-normal",
+        "decoder": "plain",
+        "draws": None,
+        "seed": 0,
+    }
     pairs = cli("reconstruct", out, "--data", original.data, "-o", tmp_path / "p.png", "--json").json
     assert (pairs["n"], pairs["written"], pairs["source"]) == (60, 60, str(original.data))
     assert {"mse", "psnr", "ssim"} <= set(pairs)

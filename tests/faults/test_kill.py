@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "kill.py"
-COMMANDS = 8
+COMMANDS = 11
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it forks, and counts on Linux's signals")
 
 
@@ -27,11 +27,11 @@ def run(*command: object) -> subprocess.CompletedProcess[str]:
 
 def test_no_fault_loses_what_was_saved(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
-    done = run(PROGRAM, "--kills", 20, "--seed", 3, "--points", "--disk", "--step", 101, "--log", log)
+    done = run(PROGRAM, "--kills", 22, "--seed", 3, "--points", "--disk", "--step", 101, "--log", log)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     kills = of(lines, "killed at a random moment")
-    assert len(kills) == 20
+    assert len(kills) == 22
     assert {int(4 * line["at"]) for line in kills} == {0, 1, 2, 3}, "spread over the whole of the commands"
     for fault in ("killed before a file", "no space", "the disk full", "a read-only", "the directory"):
         assert len(of(lines, fault)) >= COMMANDS
