@@ -2,14 +2,14 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from raectl.errors import RaectlError
 from raectl.model.plateau import Schedule
@@ -45,13 +45,19 @@ def load_adam(optimizer: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]
                 state[name] = torch.empty_like(parameter).copy_(torch.from_numpy(arrays[f"{index}/{name}"]))
 
 
-def require_adam(optimizer: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]) -> None:
-    """Raise a `ValueError` unless arrays have the names, shapes and type of `adam_arrays` of such an optimizer."""
+def _moment_shapes(parameters: Iterable[Tensor], present: Container[str]) -> dict[str, Shape]:
+    """Names and shapes of `adam_arrays`, for the parameters that have moments: before its first step none has."""
     expected: dict[str, Shape] = {}
-    for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
-        if f"{index}/step" in arrays:  # before its first step an optimizer has no moments
+    for index, parameter in enumerate(parameters):
+        if f"{index}/step" in present:
             moments = dict.fromkeys(_MOMENTS, tuple(parameter.shape))
             expected |= {f"{index}/{name}": shape for name, shape in {"step": (), **moments}.items()}
+    return expected
+
+
+def require_adam(optimizer: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise a `ValueError` unless arrays have the names, shapes and type of `adam_arrays` of such an optimizer."""
+    expected = _moment_shapes(optimizer.param_groups[0]["params"], arrays)
     if {name: array.shape for name, array in arrays.items()} != expected:
         raise ValueError("moments of another optimizer")
     if any(array.dtype != np.float32 or not np.isfinite(array).all() for array in arrays.values()):
@@ -116,11 +122,7 @@ class TrainingState:
         groups = _grouped(read_shapes(path), path)
         for name in ("last", "best"):
             require_shapes(module, groups[name], str(path))
-        expected: dict[str, Shape] = {}
-        for index, parameter in enumerate(module.parameters()):
-            if f"{index}/step" in groups["adam"]:  # before its first step an optimizer has no moments
-                moments = dict.fromkeys(_MOMENTS, tuple(parameter.shape))
-                expected |= {f"{index}/{name}": shape for name, shape in {"step": (), **moments}.items()}
+        expected = _moment_shapes(module.parameters(), groups["adam"])
         if groups["adam"] != expected or set(groups["epoch"]) != {"sums"} or len(groups["epoch"]["sums"]) != 1:
             raise RaectlError(f"{path} holds no training state of this model", "restore it from a copy")
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from raectl import rng
 from raectl.checkpoint.sharpened import PLAIN
 from raectl.extractors.edges import Edges
 from raectl.extractors.pixels import Pixels
@@ -61,9 +62,11 @@ class HeldOut:
 
     def __init__(self, loop: SharpeningLoop) -> None:
         self.modality, self.device = loop.modality, loop.device
-        rows = loop.held_out_rows[: loop.looked_at]
+        order = rng.permutation(loop.options.seed, "held-out images of guards", len(loop.held_out_rows))
+        chosen = np.sort(order[: loop.looked_at])  # the first ones may be of one class
+        rows = loop.held_out_rows[chosen]
         self.items = np.array(loop.dataset.items[rows])
-        self.z = torch.from_numpy(loop.held_out_latents[: loop.looked_at]).to(self.device)
+        self.z = torch.from_numpy(loop.held_out_latents[chosen]).to(self.device)
         self.z_samples = loop.mixture.sample(len(rows), loop.look_seed).to(self.device)
         self.edges, self.pixels = Edges(), Pixels()
         self.sets_are_measured = len(rows) >= _FEWEST

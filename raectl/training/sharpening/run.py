@@ -23,7 +23,7 @@ from raectl.training.sharpening.loop import SharpeningLoop
 from raectl.training.sharpening.state import FILTERS, LEAST_STEPS, MOST_FILTERS, Options, SharpeningState
 from raectl.training.signals import Signals
 
-_REPORT_SECONDS = 0.5  # between looks at the clock's use, each of which is a line on the terminal
+_REPORT_SECONDS = 0.5  # between updates of the progress bar
 _SAVE_SECONDS = 300.0
 _LOOKS = 8  # at held-out images, evenly over the steps
 _LEAST_BETWEEN = 25  # steps between two of them

@@ -183,6 +183,16 @@ def test_held_out_images_are_measured_as_evaluate_measures_them(loop: Sharpening
     assert 0 <= held_out.plain.copied <= 1
 
 
+def test_guards_look_at_held_out_images_from_all_of_the_data(loop: SharpeningLoop) -> None:
+    """Folders are sorted by class: the first held-out images are of the first classes."""
+    first = np.array(loop.dataset.items[loop.held_out_rows[:3]])
+    loop.looked_at = 3
+    looked_at = HeldOut(loop).items
+    assert len(looked_at) == 3 < len(loop.held_out_rows)
+    assert not np.array_equal(looked_at, first)
+    assert np.array_equal(looked_at, HeldOut(loop).items)
+
+
 def test_spectral_norms_hold_in_the_second_phase(original: Any, tmp_path: Path) -> None:
     config = raectl.Config(
         reg="spectral-norm",
