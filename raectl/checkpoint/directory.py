@@ -18,7 +18,7 @@ import contextlib
 import json
 import os
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -244,6 +244,14 @@ class Directory:
         """Add one epoch's line, or one of the second phase."""
         with atomic.describing_os_errors(self.log):
             _append(self.log, [line])
+
+    @contextlib.contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Make the directory of pictures, for a block that writes there; an error that says so if it vanishes."""
+        with atomic.describing_os_errors(self.samples):
+            self.samples.mkdir(exist_ok=True)
+        with atomic.staying(self.samples):
+            yield
 
     def append_metrics(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Add a line per measured number, with how it was measured.

@@ -71,6 +71,17 @@ def vanished(directory: Path) -> RaectlError:
 
 
 @contextlib.contextmanager
+def staying(directory: Path) -> Iterator[None]:
+    """Say that `directory`, which existed before, has vanished, instead of an error that this led to."""
+    try:
+        yield
+    except RaectlError as error:
+        if directory.is_dir():
+            raise
+        raise vanished(directory) from error
+
+
+@contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path to write to, which is renamed to `path` if the block succeeds.
 

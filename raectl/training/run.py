@@ -26,7 +26,7 @@ from raectl.storage.atomic import (
     recover,
     remove_temporaries,
     remove_temporaries_of,
-    vanished,
+    staying,
     write_text,
 )
 from raectl.storage.lock import Lock
@@ -214,12 +214,8 @@ class Run:
 
     def save(self) -> None:
         """Write the state to the directory, in one rename, and the best weights after it."""
-        try:
+        with staying(self.directory.path):
             self._write_into(self.directory)
-        except RaectlError as error:
-            if self.directory.path.is_dir():
-                raise
-            raise vanished(self.directory.path) from error
         self.saved = time.monotonic()
 
     def _write_into(self, directory: Directory) -> None:
@@ -311,8 +307,7 @@ class Run:
         pairs = loop.modality.to_items(loop.model.decode(codes[: len(originals)]))
         z = Gaussian().fit(codes.cpu()).sample(2 * _PICTURE_PAIRS, self.config.seed).to(loop.device)
         samples = loop.modality.to_items(loop.model.decode(z))
-        with describing_os_errors(self.directory.samples):
-            self.directory.samples.mkdir(exist_ok=True)
         out = self.directory.samples / f"epoch-{loop.position.epoch:04d}"
-        loop.modality.writer.write_picture(out, (originals, pairs), samples)
-        write_loss_curve(self.directory.samples / "loss.png", self.directory.read_log())
+        with self.directory.drawing():
+            loop.modality.writer.write_picture(out, (originals, pairs), samples)
+            write_loss_curve(self.directory.samples / "loss.png", self.directory.read_log())

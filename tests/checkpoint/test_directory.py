@@ -9,6 +9,7 @@ from raectl.checkpoint.directory import Directory
 from raectl.checkpoint.summary import DataSummary
 from raectl.data import DataOptions
 from raectl.errors import RaectlError
+from raectl.storage.atomic import require_parent
 
 
 def test_a_directory_of_densities_alone_is_one_of_ours(tmp_path: Path) -> None:
@@ -42,3 +43,15 @@ def test_the_recorded_source_is_a_file_a_folder_or_gone(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(RaectlError, match="pipe is neither a file nor a folder"):
         summary(tmp_path / "pipe").recorded()
+
+
+def test_pictures_vanishing_in_the_middle_are_said_to_have(tmp_path: Path) -> None:
+    directory = Directory(tmp_path / "ckpt")
+    with pytest.raises(RaectlError, match="ckpt has vanished"), directory.drawing():
+        pytest.fail("there is no directory to draw in")
+    directory.path.mkdir()
+    with pytest.raises(RaectlError, match="ckpt/samples has vanished"), directory.drawing():
+        directory.samples.rmdir()
+        require_parent(directory.samples / "epoch-0001.png")
+    with pytest.raises(RaectlError, match="disk full"), directory.drawing():
+        raise RaectlError("disk full")

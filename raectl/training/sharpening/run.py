@@ -16,7 +16,7 @@ from raectl.data import Dataset
 from raectl.device import flushing_denormals, has_bf16
 from raectl.errors import Interrupted, RaectlError, UsageError, command
 from raectl.progress import Progress
-from raectl.storage.atomic import describing_os_errors, recover, remove_temporaries, vanished
+from raectl.storage.atomic import describing_os_errors, recover, remove_temporaries, staying
 from raectl.storage.lock import Lock
 from raectl.training.sharpening.guards import HeldOut, adapt, end
 from raectl.training.sharpening.loop import SharpeningLoop
@@ -236,12 +236,8 @@ class Sharpening:
 
     def save(self) -> None:
         """Write the state, in one rename."""
-        try:
+        with staying(self.directory.path):
             self.loop.state().write(self.directory.sharpening)
-        except RaectlError as error:
-            if self.directory.path.is_dir():
-                raise
-            raise vanished(self.directory.path) from error
         self.saved = time.monotonic()
 
     def _look(self) -> None:
@@ -314,7 +310,6 @@ class Sharpening:
         held_out, modality = self.held_out, self.loop.modality
         pairs = modality.to_items(decoder(held_out.z[:_PAIRS]).float())
         samples = modality.to_items(decoder(held_out.z_samples[: 2 * _PAIRS]).float())
-        with describing_os_errors(self.directory.samples):
-            self.directory.samples.mkdir(exist_ok=True)
         out = self.directory.samples / f"sharpening-{self.loop.position.step:06d}"
-        modality.writer.write_picture(out, (held_out.items[: len(pairs)], pairs), samples)
+        with self.directory.drawing():
+            modality.writer.write_picture(out, (held_out.items[: len(pairs)], pairs), samples)
