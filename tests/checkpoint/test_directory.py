@@ -50,8 +50,12 @@ def test_pictures_vanishing_in_the_middle_are_said_to_have(tmp_path: Path) -> No
     with pytest.raises(RaectlError, match="ckpt has vanished"), directory.drawing():
         pytest.fail("there is no directory to draw in")
     directory.path.mkdir()
-    with pytest.raises(RaectlError, match="ckpt/samples has vanished"), directory.drawing():
+
+    def draw() -> None:
         directory.samples.rmdir()
         require_parent(directory.samples / "epoch-0001.png")
+
+    with pytest.raises(RaectlError, match="ckpt/samples has vanished"), directory.drawing():
+        draw()
     with pytest.raises(RaectlError, match="disk full"), directory.drawing():
         raise RaectlError("disk full")
