@@ -63,6 +63,16 @@ def trained(original: Trained, tmp_path: Path) -> Trained:
 
 
 @pytest.fixture(scope="session")
+def sharpened(original: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`original`'s checkpoint, sharpened in 40 steps without a disturbance; not to be changed."""
+    import raectl
+
+    path = Path(shutil.copytree(original.path, tmp_path_factory.mktemp("sharpened") / "ckpt"))
+    raectl.sharpen(path, steps=40, device="cpu")
+    return path
+
+
+@pytest.fixture(scope="session")
 def world(original: Trained, tmp_path_factory: pytest.TempPathFactory) -> World:
     """Everything that can be wrong, `{w}` in the lists of mistakes; no test may change it."""
     return make_world(tmp_path_factory.mktemp("world"), original.path, original.data)

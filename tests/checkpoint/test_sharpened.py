@@ -16,16 +16,7 @@ from raectl.checkpoint.directory import encoder_digest
 from raectl.storage.arrays import read_arrays, write_arrays
 
 SHARP, STATE = "decoder-sharp.safetensors", "sharpening.safetensors"
-STEPS = 30
-
-
-@pytest.fixture(scope="session")
-def sharpened(original: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sharpened checkpoint; not to be changed."""
-    path = tmp_path_factory.mktemp("sharpened") / "ckpt"
-    shutil.copytree(original.path, path)
-    raectl.sharpen(path, steps=STEPS, device="cpu")
-    return path
+STEPS = 40  # of the fixture `sharpened` too
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from raectl.progress import Progress
 from raectl.storage.atomic import describing_os_errors, recover, remove_temporaries, staying
 from raectl.storage.lock import Lock
 from raectl.training.sharpening.guards import HeldOut, adapt, end
-from raectl.training.sharpening.loop import SharpeningLoop
+from raectl.training.sharpening.loop import GAMMA, SharpeningLoop
 from raectl.training.sharpening.state import FILTERS, LEAST_STEPS, MOST_FILTERS, Options, SharpeningState
 from raectl.training.signals import Signals
 
@@ -51,7 +51,7 @@ def sharpen(
     Arguments:
         path: the directory.
         steps: of the second phase; None for a quarter of the first one's, at least 300.
-        weight: w, of the critic's gradient against the squared error's; None for 0.5.
+        weight: w, of the critic's gradient against the squared error's; None for 3.
         seed: of everything random; None for the training's.
         source: the data that it was trained on, if they moved.
         resume: go on with what was interrupted.
@@ -260,7 +260,7 @@ class Sharpening:
             "train": means,
             "held_out": look.numbers(),
             "plain": self.held_out.plain.numbers(),
-            "gamma": loop.gamma * position.gamma,
+            "gamma": GAMMA * position.gamma,
             "weight": self.options.weight * position.weight,
             "kept": position.kept == position.step,
         }

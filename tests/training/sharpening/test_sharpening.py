@@ -19,7 +19,7 @@ from raectl.training.sharpening import run as runs
 from raectl.training.sharpening.guards import Look
 from raectl.training.sharpening.loop import SharpeningLoop
 
-STEPS = 40
+STEPS = 40  # of the fixture `sharpened` too
 SMALL = ("--image-size", "12", "--width", "2", "--latent-dim", "4", "--batch-size", "16", "--device", "cpu",
          "--precision", "fp32")  # fmt: skip
 OF_SHARPENING = ("sharpening.safetensors", "decoder-sharp.safetensors")
@@ -166,19 +166,10 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int, *, killed: bool) -> N
     monkeypatch.setattr(SharpeningLoop, "step", stopping)
 
 
-@pytest.fixture(scope="session")
-def whole(original: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sharpening that was not disturbed."""
-    path = tmp_path_factory.mktemp("whole") / "ckpt"
-    shutil.copytree(original.path, path)
-    raectl.sharpen(path, steps=STEPS, device="cpu")
-    return path
-
-
 @pytest.mark.parametrize("killed", [False, True], ids=["terminated", "killed"])
 @pytest.mark.parametrize("step", [1, 9, 10, 11, 24, 25, 26, 39])
 def test_a_stopped_sharpening_goes_on_to_the_same_bits(
-    cli: Cli, trained: Any, whole: Path, monkeypatch: pytest.MonkeyPatch, step: int, killed: bool
+    cli: Cli, trained: Any, sharpened: Path, monkeypatch: pytest.MonkeyPatch, step: int, killed: bool
 ) -> None:
     with monkeypatch.context() as patch:
         stop_after(patch, step, killed=killed)
@@ -193,12 +184,12 @@ def test_a_stopped_sharpening_goes_on_to_the_same_bits(
     assert plain["decoder"] == "plain", "an unfinished one makes no items"
     assert_clear_error(cli.run("sharpen", trained.path), 2, "is being sharpened", "--resume", "--overwrite")
     cli("sharpen", trained.path, "--resume", "--device", "cpu")
-    assert_same_sharpening(trained.path, whole)
+    assert_same_sharpening(trained.path, sharpened)
     no_leftovers(trained.path)
 
 
 def test_a_kill_between_the_two_files_leaves_the_plain_decoder_whole(
-    cli: Cli, trained: Any, whole: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    cli: Cli, trained: Any, sharpened: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def killed(*_: object) -> None:
         raise KilledError
@@ -210,7 +201,7 @@ def test_a_kill_between_the_two_files_leaves_the_plain_decoder_whole(
     assert cli("sample", trained.path, "-n", 2, "-o", tmp_path / "x.npz", "--json").json["decoder"] == "plain"
     assert_clear_error(cli.run("sharpen", trained.path), 2, f"step {STEPS} of {STEPS}", "--resume")
     cli("sharpen", trained.path, "--resume")
-    assert_same_sharpening(trained.path, whole)
+    assert_same_sharpening(trained.path, sharpened)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +214,7 @@ def test_a_resumed_sharpening_keeps_its_options(
         stop_after(patch, 12, killed=False)
         cli.run("sharpen", trained.path, "--steps", STEPS)
     assert_clear_error(cli.run("sharpen", trained.path, "--resume", *option), 2, option[0], "--overwrite")
-    cli("sharpen", trained.path, "--resume", "--steps", STEPS, "--weight", 0.5, "--seed", 0)
+    cli("sharpen", trained.path, "--resume", "--steps", STEPS, "--weight", 3, "--seed", 0)
 
 
 def test_more_training_leaves_the_sharpened_decoder_behind(cli: Cli, trained: Any, tmp_path: Path) -> None:

@@ -95,14 +95,14 @@ def test_the_gradient_at_the_images(loop: SharpeningLoop, monkeypatch: pytest.Mo
     (slope,) = torch.autograd.grad(pairing(loop.critic(fake), loop.critic(x)).sum(), fake)
     error = x_hat.detach() - x
     ratio = (2 * error[:half]).norm() / slope[:half].norm()
-    expected = 0.5 * 0.5 * ratio * slope
+    expected = loop.options.weight * 0.5 * ratio * slope
     expected[:half] += 2 * error[:half]
     found = []
     x_hat.register_hook(found.append)
     loop._move_decoder(x_hat, error, slope, loop._share())
     assert torch.allclose(found[0] * len(x), expected, rtol=1e-5, atol=1e-7)
     balance = (expected[:half] - 2 * error[:half]).norm() / (2 * error[:half]).norm()
-    assert float(balance) == pytest.approx(0.25, rel=1e-4), "w u of the squared error's gradient"
+    assert float(balance) == pytest.approx(1.5, rel=1e-4), "w u of the squared error's gradient"
 
 
 def test_the_average_forgets_the_plain_decoder(loop: SharpeningLoop, monkeypatch: pytest.MonkeyPatch) -> None:
