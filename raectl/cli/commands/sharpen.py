@@ -13,7 +13,7 @@ def sharpen(
             "Steps; each takes 1.2 to 1.4 times a step of the training.", "a quarter of the training's, 300 at least"
         ),
     ] = None,
-    weight: Annotated[float | None, o.training("Weight of the critic against the squared error.", "3")] = None,
+    weight: Annotated[float | None, o.training("Weight of the critic against the squared error.", "0.5")] = None,
     seed: Annotated[int | None, o.training("Seed of everything random.", "the training's")] = None,
     data: o.OptionalSource = None,
     resume: Annotated[bool, o.run("Go on with an interrupted sharpening.", True, "--resume")] = False,

@@ -40,7 +40,10 @@ _NOISE = 0.1  # of reconstructions' latents, in standard deviations
 GAMMA = 0.02  # of the critic's gradient penalty
 _RATE, _BETAS, _LAST_RATE = 5e-4, (0.5, 0.99), 0.1  # Adam's; the decoder's rate falls to a tenth by a cosine
 _CRITIC_RATE = 2e-3
-_WARMUP, _RAMP = 50, 0.1  # steps in which the critic learns alone; share of the steps in which u rises
+_WARMUP, _RAMP = (
+    250,
+    0.1,
+)  # at most so many steps, or a quarter, in which the critic learns alone; share in which u rises
 _AVERAGE = 0.995  # largest decay of the average
 _LARGEST_RATIO = 1e4  # r
 _LOOKED_AT, _VALUES = 1000, 2**25  # images to look at, and values in them: at most

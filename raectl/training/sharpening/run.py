@@ -51,7 +51,7 @@ def sharpen(
     Arguments:
         path: the directory.
         steps: of the second phase; None for a quarter of the first one's, at least 300.
-        weight: w, of the critic's gradient against the squared error's; None for 3.
+        weight: w, of the critic's gradient against the squared error's; None for 0.5.
         seed: of everything random; None for the training's.
         source: the data that it was trained on, if they moved.
         resume: go on with what was interrupted.

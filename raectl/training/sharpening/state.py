@@ -36,7 +36,7 @@ class Options:
     """
 
     steps: int
-    weight: float = 3.0
+    weight: float = 0.5
     seed: int = 0
     filters: int = 16
 
@@ -45,7 +45,7 @@ class Options:
             raise UsageError(f"--steps {self.steps} is out of range: 1 to {MOST_STEPS:,}", "--steps 300")
         if type(self.weight) not in (int, float) or not 0 < self.weight <= _LARGEST_WEIGHT:
             raise UsageError(
-                f"--weight {self.weight} is out of range: above 0, up to {_LARGEST_WEIGHT:g}", "--weight 3"
+                f"--weight {self.weight} is out of range: above 0, up to {_LARGEST_WEIGHT:g}", "--weight 0.5"
             )
         check_seed(self.seed)
         if type(self.filters) is not int or not 1 <= self.filters <= MOST_FILTERS:

@@ -214,7 +214,7 @@ def test_a_resumed_sharpening_keeps_its_options(
         stop_after(patch, 12, killed=False)
         cli.run("sharpen", trained.path, "--steps", STEPS)
     assert_clear_error(cli.run("sharpen", trained.path, "--resume", *option), 2, option[0], "--overwrite")
-    cli("sharpen", trained.path, "--resume", "--steps", STEPS, "--weight", 3, "--seed", 0)
+    cli("sharpen", trained.path, "--resume", "--steps", STEPS, "--weight", 0.5, "--seed", 0)
 
 
 def test_more_training_leaves_the_sharpened_decoder_behind(cli: Cli, trained: Any, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_the_gradient_at_the_images(loop: SharpeningLoop, monkeypatch: pytest.Mo
     loop._move_decoder(x_hat, error, slope, loop._share())
     assert torch.allclose(found[0] * len(x), expected, rtol=1e-5, atol=1e-7)
     balance = (expected[:half] - 2 * error[:half]).norm() / (2 * error[:half]).norm()
-    assert float(balance) == pytest.approx(1.5, rel=1e-4), "w u of the squared error's gradient"
+    assert float(balance) == pytest.approx(0.25, rel=1e-4), "w u of the squared error's gradient"
 
 
 def test_the_average_forgets_the_plain_decoder(loop: SharpeningLoop, monkeypatch: pytest.MonkeyPatch) -> None:
