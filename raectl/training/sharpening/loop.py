@@ -40,10 +40,8 @@ _NOISE = 0.1  # of reconstructions' latents, in standard deviations
 GAMMA = 0.02  # of the critic's gradient penalty
 _RATE, _BETAS, _LAST_RATE = 5e-4, (0.5, 0.99), 0.1  # Adam's; the decoder's rate falls to a tenth by a cosine
 _CRITIC_RATE = 2e-3
-_WARMUP, _RAMP = (
-    250,
-    0.1,
-)  # at most so many steps, or a quarter, in which the critic learns alone; share in which u rises
+_WARMUP = 0.25, 250  # share of the steps in which the critic learns alone, and the most of them
+_RAMP = 0.1  # share of the steps in which u rises
 _AVERAGE = 0.995  # largest decay of the average
 _LARGEST_RATIO = 1e4  # r
 _LOOKED_AT, _VALUES = 1000, 2**25  # images to look at, and values in them: at most
@@ -88,7 +86,7 @@ class SharpeningLoop:
         self.looked_at = min(_LOOKED_AT, max(_FEWEST, _VALUES // math.prod(checkpoint.item_shape)))
         self.augments = len(self.rows) < _FEW_IMAGES
         self.batch_size = max(2, min(checkpoint.config.batch_size or 2, len(self.rows)) // 2 * 2)
-        self.warmup = min(_WARMUP, options.steps // 4)
+        self.warmup = min(int(_WARMUP[0] * options.steps), _WARMUP[1])
         n = len(self.rows)
         self._order = functools.lru_cache(2)(lambda turn: rng.permutation(options.seed, "sharpening order", n, turn))
         # Not the run's own seed: samples that are drawn later must not be those that were trained on.
