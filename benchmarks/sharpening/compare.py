@@ -85,8 +85,8 @@ MNIST = {
 COLOUR = ("--reg", "tikhonov", "--width", "16", "--batch-size", "50", "--precision", "fp32")
 DATA = {
     "mnist": Images(("--preset", "mnist/rae-l2", "--config", str(SMALL)), MNIST, _mnist),
-    "emoji": Images(COLOUR, {"sharpened": Row(16, (), 1000)}, _halved),
-    "photographs": Images(COLOUR, {"sharpened": Row(20, (), 1000)}, _photographs),
+    "emoji": Images(COLOUR, {"sharpened": Row(16, (), 500)}, _halved),
+    "photographs": Images(COLOUR, {"sharpened": Row(20, (), 500)}, _photographs),
 }  # fmt: skip
 
 

@@ -18,9 +18,7 @@ class Critic(nn.Module):
 
     Convolutions 4 x 4 of stride 2 with leaky ReLU, of widths m, 2 m, 4 m, 4 m, ..., until a map has 4 pixels a side,
     and three at least. The heads are 1 x 1 convolutions on the second map (patches of 10 pixels) and on the third (22
-    pixels), and a linear layer on the last map. No normalization: a score is a function of one image alone. Kernels
-    begin such that a layer keeps its input's scale (He et al. 2015): torch's default shrinks it at every layer, and the
-    critic learns later.
+    pixels), and a linear layer on the last map. No normalization: a score is a function of one image alone.
 
     Arguments:
         channels: C.
@@ -32,7 +30,10 @@ class Critic(nn.Module):
         super().__init__()
         layers = max(_DOUBLINGS, math.ceil(math.log2(min(height, width) / _SMALLEST)))
         widths = [filters * 2 ** min(layer, _DOUBLINGS - 1) for layer in range(layers)]
-        self.layers = nn.ModuleList(map(_layer, [channels, *widths], widths))
+        self.layers = nn.ModuleList(
+            nn.Conv2d(c_in, c_out, 4, stride=2, padding=1)
+            for c_in, c_out in zip([channels, *widths], widths, strict=False)
+        )
         last = widths[-1] * (height >> layers) * (width >> layers)
         self.heads = nn.ModuleList([nn.Conv2d(widths[1], 1, 1), nn.Conv2d(widths[2], 1, 1), nn.Linear(last, 1)])
 
@@ -45,12 +46,6 @@ class Critic(nn.Module):
             maps.append(x)
         inputs = (maps[1], maps[2], x.flatten(1))
         return [head(values).flatten(1) for head, values in zip(self.heads, inputs, strict=True)]
-
-
-def _layer(c_in: int, c_out: int) -> nn.Conv2d:
-    layer = nn.Conv2d(c_in, c_out, 4, stride=2, padding=1)
-    nn.init.kaiming_normal_(layer.weight, _SLOPE)
-    return layer
 
 
 def augmented(images: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:

@@ -37,11 +37,9 @@ from raectl.training.state import adam_arrays, load_adam, require_adam
 TERMS = ("critic", "gap", "squared_gradient", "error")  # means over a step's batch
 _COMPONENTS, _LATENTS_EACH = 10, 10  # Gaussians, and latents for each of them at least
 _NOISE = 0.1  # of reconstructions' latents, in standard deviations
-GAMMA = 0.02  # of the critic's gradient penalty
+_GAMMA = 0.1  # of the critic's gradient penalty at 32 pixels
 _RATE, _BETAS, _LAST_RATE = 5e-4, (0.5, 0.99), 0.1  # Adam's; the decoder's rate falls to a tenth by a cosine
-_CRITIC_RATE = 2e-3
-_WARMUP = 0.25, 250  # share of the steps in which the critic learns alone, and the most of them
-_RAMP = 0.1  # share of the steps in which u rises
+_WARMUP, _RAMP = 50, 0.1  # steps in which the critic learns alone; share of the steps in which u rises
 _AVERAGE = 0.995  # largest decay of the average
 _LARGEST_RATIO = 1e4  # r
 _LOOKED_AT, _VALUES = 1000, 2**25  # images to look at, and values in them: at most
@@ -76,7 +74,7 @@ class SharpeningLoop:
         self.critic = critic.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # The parameters' own order, by name, is that of the optimizers' moments.
         self.optimizer = torch.optim.Adam(self.decoder.parameters(), lr=_RATE, betas=_BETAS, fused=True)
-        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=_CRITIC_RATE, betas=_BETAS, fused=True)
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=_RATE, betas=_BETAS, fused=True)
         self.average = {name: value.detach().clone() for name, value in self.decoder.named_parameters()}
         self.kept = module_arrays(self._sharp_decoder())
         self.mixture = GMM(components=max(1, min(_COMPONENTS, len(self.latents) // _LATENTS_EACH)))
@@ -84,9 +82,10 @@ class SharpeningLoop:
         precise = torch.float32 if self.device.type == "mps" else torch.float64
         self.sums = torch.zeros(len(TERMS) + 1, dtype=precise, device=self.device)  # and the number of steps
         self.looked_at = min(_LOOKED_AT, max(_FEWEST, _VALUES // math.prod(checkpoint.item_shape)))
+        self.gamma = _GAMMA * (max(height, width) / 32) ** 2
         self.augments = len(self.rows) < _FEW_IMAGES
         self.batch_size = max(2, min(checkpoint.config.batch_size or 2, len(self.rows)) // 2 * 2)
-        self.warmup = min(int(_WARMUP[0] * options.steps), _WARMUP[1])
+        self.warmup = min(_WARMUP, options.steps // 4)
         n = len(self.rows)
         self._order = functools.lru_cache(2)(lambda turn: rng.permutation(options.seed, "sharpening order", n, turn))
         # Not the run's own seed: samples that are drawn later must not be those that were trained on.
@@ -116,7 +115,7 @@ class SharpeningLoop:
             squared_gradient(self.critic, images.detach(), scores, generator).mean()
             for images, scores in zip(eyes, (scores_fake, scores_real), strict=True)
         )
-        gamma = GAMMA * position.gamma
+        gamma = self.gamma * position.gamma
         gradients = torch.autograd.grad(
             loss + gamma / 2 * slopes, list(self.critic.parameters()), retain_graph=share > 0
         )

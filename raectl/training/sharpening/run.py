@@ -19,7 +19,7 @@ from raectl.progress import Progress
 from raectl.storage.atomic import describing_os_errors, recover, remove_temporaries, staying
 from raectl.storage.lock import Lock
 from raectl.training.sharpening.guards import HeldOut, adapt, end
-from raectl.training.sharpening.loop import GAMMA, SharpeningLoop
+from raectl.training.sharpening.loop import SharpeningLoop
 from raectl.training.sharpening.state import FILTERS, LEAST_STEPS, MOST_FILTERS, Options, SharpeningState
 from raectl.training.signals import Signals
 
@@ -260,7 +260,7 @@ class Sharpening:
             "train": means,
             "held_out": look.numbers(),
             "plain": self.held_out.plain.numbers(),
-            "gamma": GAMMA * position.gamma,
+            "gamma": loop.gamma * position.gamma,
             "weight": self.options.weight * position.weight,
             "kept": position.kept == position.step,
         }
