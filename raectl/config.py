@@ -62,7 +62,7 @@ class Config:
         arch: encoder and decoder pair; None for the modality's default.
         width: filters F of the first encoder layer (the paper: 128); see `raectl.model.architectures` for others.
         bn_momentum: batch norm's momentum as defined by PyTorch (the paper's code: 0.01).
-        image_size, fit, background: resizing of images, see `raectl.data.DataOptions`.
+        image_size, fit, range, alpha, background: what becomes of images, see `raectl.data.DataOptions`.
         max_bad, strict: handling of bad items, see there.
         grammar, max_productions: of strings, see there; a grammar is stored as its text.
         epochs: the total, also when resuming.
@@ -96,6 +96,8 @@ class Config:
     bn_momentum: float = 0.1
     image_size: int | None = None
     fit: str = "crop"
+    range: str | None = None
+    alpha: bool = False
     background: str | None = None
     max_bad: float = 0.01
     strict: bool = False

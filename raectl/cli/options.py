@@ -60,6 +60,15 @@ ImageSize = Annotated[
     int | None, data("Side of the images in pixels, 8 to 512.", "their own if square and at most 128, else 64")
 ]
 Fit = Annotated[str | None, data("How others become square: pad, crop, stretch.", "crop")]
+Range = Annotated[
+    str | None,
+    data(
+        "The values that become 0 and 255, of images with wider values than bytes.",
+        "decided by all of the data, and said",
+        metavar="LO:HI",
+    ),
+]
+Alpha = Annotated[bool | None, data("The fourth channel of an array is alpha.", "off", "--alpha")]
 Background = Annotated[
     str | None,
     data(

@@ -25,6 +25,7 @@ class Checked:
     total: int  # number of items, good and bad
     duplicates: tuple[tuple[int, ...], ...] = ()  # groups of indices of items with equal stored values
     constant: tuple[int, ...] = ()  # indices of items with a single value everywhere (in each channel)
+    levels: tuple[int, int] = (0, 0)  # the least and the greatest stored value
     too_many: limits.BadItemsError | None = None  # the error with which a training run would refuse the source
     notes: tuple[str, ...] = ()  # the dataset's notes, except the one on bad items
 
@@ -54,21 +55,25 @@ def check_source(spec: str | Path, options: DataOptions, progress: Progress) -> 
         too_many = error
     skipped = limits.tolerate(dataset.skipped, total, dataset.source, lenient, dataset.what)
     notes = tuple(note for note in dataset.notes if note not in skipped)
-    duplicates, constant = _compare(dataset.items, progress)
-    return Checked(dataset, dataset.skipped, total, duplicates, constant, too_many, notes)
+    duplicates, constant, levels = _compare(dataset.items, progress)
+    return Checked(dataset, dataset.skipped, total, duplicates, constant, levels, too_many, notes)
 
 
-def _compare(items: np.ndarray, progress: Progress) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
-    """Groups of indices of equal items, and the indices of constant items."""
+def _compare(
+    items: np.ndarray, progress: Progress
+) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...], tuple[int, int]]:
+    """Groups of indices of equal items, the indices of constant items, and the least and the greatest value."""
     groups: dict[bytes, list[int]] = {}
     constant = []
+    low, high = 255, 0
     for index, item in enumerate(items):
+        low, high = min(low, int(item.min())), max(high, int(item.max()))
         groups.setdefault(hashlib.sha256(np.ascontiguousarray(item).data).digest(), []).append(index)
         if (item == (item[:1, :1] if item.ndim > 1 else item[:1])).all():
             constant.append(index)
         if (index + 1) % _UPDATE_EVERY == 0 or index + 1 == len(items):
             progress.update("comparing items", index + 1, len(items))
-    return tuple(tuple(group) for group in groups.values() if len(group) > 1), tuple(constant)
+    return tuple(tuple(group) for group in groups.values() if len(group) > 1), tuple(constant), (low, high)
 
 
 def class_counts(dataset: Dataset) -> dict[str, int]:

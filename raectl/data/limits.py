@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import ImageColor
 
 from raectl import grammars
+from raectl.data import values
 from raectl.data.options import DataOptions
 from raectl.errors import RaectlError, UsageError, command
 from raectl.grammars.parser import LONGEST
@@ -22,6 +23,8 @@ NAMED = 5  # bad items named in a message, and the number that is tolerated what
 # Suffixes of image files. No EPS or PDF (they run programs), no TGA (it has no signature).
 _SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".webp", ".avif", ".bmp", ".dib", ".gif",
              ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm")  # fmt: skip
+# What files of these formats begin with; those of BMP and PPM are so short that text may begin alike.
+_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  \r\n\x87\n")
 _LARGE_UNPACKED, _LARGEST_RATIO = 2**29, 100  # bytes, and a compression ratio: a file above both is refused
 _LITTER = frozenset({"__MACOSX", "@eaDir"})  # made by archivers and file servers
 
@@ -37,6 +40,11 @@ def suffix(name: str) -> str:
 def is_image_name(name: str) -> bool:
     """Whether a file name has the suffix of a supported image format."""
     return suffix(name) in _SUFFIXES
+
+
+def has_image_signature(head: bytes) -> bool:
+    """Whether a file that begins with these bytes, 12 at least, is an image, whatever its name."""
+    return head.startswith(_SIGNATURES) or head[8:12] == b"WEBP" or head[4:12] in (b"ftypavif", b"ftypavis")
 
 
 def is_litter(part: str) -> bool:
@@ -84,6 +92,10 @@ def check(options: DataOptions) -> None:
         raise UsageError(f"images have 1 channel (grey) or 3 (colour), not {options.channels}")
     if not 0 <= options.max_bad <= 1:
         raise UsageError(f"--max-bad {options.max_bad:g} is not a share from 0 to 1", "5 % is 0.05")
+    if type(options.alpha) is not bool:
+        raise UsageError(f"alpha {options.alpha!r} is neither true nor false")
+    if options.range is not None:
+        values.parse(options.range)
     if options.background is not None:
         try:
             ImageColor.getrgb(options.background)

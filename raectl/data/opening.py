@@ -12,7 +12,7 @@ from raectl.data.base import Source
 from raectl.data.dataset import Dataset
 from raectl.data.options import DataOptions
 from raectl.data.sources.arrays import Array
-from raectl.errors import RaectlError
+from raectl.errors import RaectlError, UsageError
 from raectl.progress import Progress
 
 _DEFAULTS = DataOptions()
@@ -24,12 +24,12 @@ def open_dataset(
     """Open a folder, a zip, an array file, IDX files, a text file, a built-in name, or an array (N, H, W[, C]).
 
     Arguments:
-        spec: the SOURCE; an array in memory has uint8 values, or floats from 0 to 1.
+        spec: the SOURCE; an array in memory has uint8 values, or others that a range is found for.
         options: how the items are brought to one shape.
         progress: receives updates while items are packed.
 
     Raises:
-        UsageError: an option is out of its range.
+        UsageError: an option is out of its range, or `spec` of another type.
         RaectlError: the source does not exist, is of no known kind, or cannot be read.
 
     Example:
@@ -40,9 +40,13 @@ def open_dataset(
     progress = progress or Progress()
     if isinstance(spec, np.ndarray):
         dataset = Array().open_array(spec, options, progress)
-    else:
+    elif isinstance(spec, (str, os.PathLike)):
         spec = os.fspath(spec)
+        spec = spec if os.path.lexists(spec) else os.path.expanduser(spec)  # noqa: PTH111 (a name is no path yet)
         dataset = _kind(spec)().open(spec, options, progress)
+    else:
+        hint = "np.asarray(x), of shape N H W, N H W C or N C H W, makes one"  # type: ignore[unreachable]
+        raise UsageError(f"a SOURCE is a name, a path or an array, not of type {type(spec).__name__}", hint)
     # `strict` applies to this call only: a checkpoint keeps the options to open other data.
     return replace(dataset, options=replace(dataset.options, max_bad=options.max_bad, strict=False))
 

@@ -2,7 +2,13 @@
 
 from dataclasses import dataclass
 
-RESOLVED = ("image_size", "background", "grammar", "max_productions")  # filled in for the kind of data that has them
+RESOLVED = (
+    "image_size",
+    "background",
+    "range",
+    "grammar",
+    "max_productions",
+)  # filled in for the kind of data that has them
 
 
 @dataclass(frozen=True)
@@ -14,6 +20,9 @@ class DataOptions:
         fit: how an image of another size or shape is made square: `pad`, `crop` or `stretch`.
         background: colour (a name or `#rrggbb`) behind transparent pixels and around padded images.
         channels: 1 (grey) or 3 (colour); given when the data must suit an existing checkpoint.
+        range: `LO:HI`, the values that become 0 and 255, of images that are not bytes; see `raectl.data.values`.
+            Resolved: the range of each kind of values that the source has.
+        alpha: whether the fourth channel of an array is alpha; files say it themselves.
         grammar: of strings: a name, a file or a text, as `raectl.grammars.read` accepts; its text once resolved.
         max_productions: T, the padded length of a derivation in productions; a longer derivation is a bad item.
         max_bad: share of bad items above which opening fails; up to 5 are skipped whatever their share.
@@ -24,6 +33,8 @@ class DataOptions:
     fit: str = "crop"
     background: str | None = None
     channels: int | None = None
+    range: str | None = None
+    alpha: bool = False
     grammar: str | None = None
     max_productions: int | None = None
     max_bad: float = 0.01

@@ -130,6 +130,8 @@ def data_options(config: Config) -> DataOptions:
     return DataOptions(
         image_size=config.image_size,
         fit=config.fit,
+        range=config.range,
+        alpha=config.alpha,
         background=config.background,
         max_bad=config.max_bad,
         strict=config.strict,

@@ -232,7 +232,7 @@ def test_a_worker_that_dies_is_done_without(monkeypatch):
             rows, outcomes = task.result()
             assert np.array_equal(rows, np.stack([noise(8, 8, 3, seed=seed) for seed in range(4)]))
             assert [outcome.reason for outcome in outcomes] == [None] * 4 + ["no image of a known format"]
-            assert [outcome.header for outcome in outcomes] == [((8, 8), False)] * 4 + [None]
+            assert [outcome.header for outcome in outcomes] == [((8, 8), False, 1)] * 4 + [None]
 
 
 @linux
@@ -242,8 +242,8 @@ def test_a_worker_leaves_large_pictures_and_has_bounded_work(monkeypatch):
     with WorkerPool() as pool:
         pool.start(1)
         large = pool.submit([png(np.zeros((300, 300, 3), np.uint8))], OPTIONS, same)
-        rows, ((reason, header),) = large.result()
-        assert len(rows) == 0 and reason == "more than 65,536 pixels" and header == ((300, 300), False)
+        rows, ((reason, header, _),) = large.result()
+        assert len(rows) == 0 and reason == "more than 65,536 pixels" and header == ((300, 300), False, 1)
         (process,) = processes(pool)
         os.kill(process.pid, signal.SIGSTOP)
         pictures = [png(noise(100, 100, 3))] * 10

@@ -162,22 +162,19 @@ def test_array_layouts_and_types(tmp_path):
         assert np.array_equal(open_dataset(source).items, last)
     assert open_dataset(last).source == "array in memory"
     rgba = np.dstack([last[0], np.zeros((10, 10), np.uint8)])[None]
-    assert (open_dataset(rgba, DataOptions(background="#010203")).items == [1, 2, 3]).all()
+    assert (open_dataset(rgba, DataOptions(background="#010203", alpha=True)).items == [1, 2, 3]).all()
 
 
-@pytest.mark.parametrize("bad", [1.5, -0.1, np.nan, np.inf])
-def test_floats_out_of_range_are_refused(tmp_path, bad):
-    values = np.zeros((3, 8, 8))
-    values[2, 3, 3] = bad
-    np.save(tmp_path / "a.npy", values)
-    for source in (values, tmp_path / "a.npy"):
-        with pytest.raises(RaectlError, match="not from 0 to 1") as caught:
-            open_dataset(source)
-        assert "uint8" in caught.value.hint
-
-
-@pytest.mark.parametrize("array", [np.zeros((5, 8, 8), int), np.zeros((8, 8), np.uint8), np.zeros((0, 8, 8), np.uint8),
-                                   np.zeros((8, 8, 3), np.uint8), np.zeros((5, 8, 8, 2), np.uint8)])  # fmt: skip
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((5, 8, 8), complex),
+        np.zeros((8, 8), np.uint8),
+        np.zeros((0, 8, 8), np.uint8),
+        np.zeros((8, 8, 3), np.uint8),
+        np.zeros((5, 8, 8, 2), np.uint8),
+    ],
+)
 def test_arrays_that_are_no_images_are_refused(array):
     with pytest.raises(RaectlError):
         open_dataset(array)

@@ -282,7 +282,7 @@ KINDS = {
     "empty file": Kind(one(b""), "skipped", NO_IMAGE),
     "text": Kind(one(b"Dear diary, this is no image.\n"), "skipped", NO_IMAGE),
     "PNG of no pixels": Kind(one(raw_png(0, 0, 2, b"")), "skipped"),
-    "TIFF of NaN": Kind(one(NAN, "hostile.tif"), "skipped", "outside 0 to"),
+    "TIFF of NaN": Kind(one(NAN, "hostile.tif"), "skipped", "NaN or infinite"),
     # programs
     "EPS named PNG": Kind(one(EPS), "skipped", NO_IMAGE),
     "PDF named JPEG": Kind(one(b"%PDF-1.7\n" + bytes(99), "hostile.jpg"), "skipped", NO_IMAGE),

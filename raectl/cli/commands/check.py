@@ -15,6 +15,8 @@ def check(
     source: o.SourceArgument,
     image_size: o.ImageSize = None,
     fit: o.Fit = None,
+    range: o.Range = None,
+    alpha: o.Alpha = None,
     background: o.Background = None,
     grammar: o.Grammar = None,
     max_productions: o.MaxProductions = None,
@@ -34,7 +36,13 @@ def check(
     from raectl.data import DataOptions
     from raectl.data.checking import check_source
 
-    given: dict[str, Any] = {"image_size": image_size, "fit": fit, "background": background}
+    given: dict[str, Any] = {
+        "image_size": image_size,
+        "fit": fit,
+        "range": range,
+        "alpha": alpha,
+        "background": background,
+    }
     given |= {"grammar": grammar, "max_productions": max_productions, "max_bad": max_bad, "strict": strict}
     options = DataOptions(**{name: value for name, value in given.items() if value is not None})
     with TerminalProgress() as progress:
@@ -97,6 +105,8 @@ def _values(checked: Any, source: str) -> dict[str, Any]:
         values |= {
             "shape": dataset.items.shape[1:],
             "bytes": dataset.items.nbytes,
+            "range": dataset.options.range,
+            "levels": checked.levels,
             "classes": class_counts(dataset),
             "duplicates": [[named[index] for index in group] for group in checked.duplicates],
             "constant": [named[index] for index in checked.constant],
@@ -121,6 +131,8 @@ def _rows(checked: Any, source: str) -> dict[str, object]:
         surplus = sum(len(group) - 1 for group in checked.duplicates)
         rows |= {
             "become": f"{' x '.join(map(str, dataset.items.shape[1:]))} {dataset.sizes}",
+            "values": _told_values(checked),
+            "order": "by name, character by character: 10.png before 2.png" if dataset.names else "as stored",
             "packed": size(dataset.items.nbytes),
             "classes": f"{len(counts)}, of {min(counts.values()):,} to {max(counts.values()):,}" if counts else "none",
             "duplicates": f"{surplus:,} equal another once packed",
@@ -128,5 +140,15 @@ def _rows(checked: Any, source: str) -> dict[str, object]:
             "fingerprint": f"SHA-256 {dataset.fingerprint[:16]}...",
         }
         if not _are_images(dataset):
-            del rows["classes"], rows["constant"]
+            del rows["classes"], rows["constant"], rows["values"], rows["order"]
     return rows
+
+
+def _told_values(checked: Any) -> str:
+    """What became of the values: their range, and how much of 0 to 255 the items fill."""
+    from raectl.data.values import parse
+
+    found = checked.dataset.options.range
+    ranges = [f"{kind} from {low:g} to {high:g}" for kind, (low, high) in (parse(found) if found else {}).items()]
+    low, high = checked.levels
+    return f"{' and '.join(ranges) or 'bytes'}; stored from {low} to {high} of 0 to 255"

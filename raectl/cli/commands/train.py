@@ -16,6 +16,8 @@ def train(
     data: Annotated[str | None, o.data(o.SOURCES, "digits", "--data", metavar="SOURCE")] = None,
     image_size: o.ImageSize = None,
     fit: o.Fit = None,
+    range: o.Range = None,
+    alpha: o.Alpha = None,
     background: o.Background = None,
     max_bad: o.MaxBad = None,
     strict: o.Strict = None,

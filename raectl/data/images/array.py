@@ -14,6 +14,7 @@ from raectl.data.images.parallel import in_threads
 from raectl.data.journal import Block
 from raectl.data.options import DataOptions
 from raectl.data.packing import PackingTask, in_memory, packed
+from raectl.data.values import BYTES, FLOATS, INTEGERS, Extremes, NotFiniteError, chosen, decide, extremes
 from raectl.errors import RaectlError
 from raectl.progress import Progress
 from raectl.storage.arrays import file_digest
@@ -26,7 +27,7 @@ _BLOCK = 4 * 2**20  # bytes converted at a time
 class ImageArray:
     """An array of images of one size, before conversion."""
 
-    images: np.ndarray  # (N, H, W, C) with C 1, 3 or 4, uint8 or floats in [0, 1]
+    images: np.ndarray  # (N, H, W, C) with C 1, 3 or 4, real numbers
     source: str  # as `open_dataset` accepts it
     file: Path | None = None  # that the images were read from; their conversion is cached if it is given
     labels: np.ndarray | None = None  # (N,) index into `classes`
@@ -37,19 +38,25 @@ def open_image_array(array: ImageArray, options: DataOptions, background: str, p
     """A dataset of the images of an array.
 
     Raises:
-        RaectlError: the array is empty, of another type, or has floats outside 0 to 1.
+        RaectlError: the array is empty, not of real numbers, or has values that are not finite.
     """
     images, source, file = array.images, array.source, array.file
     if 0 in images.shape:
         raise RaectlError(f"{limits.shown(source)} holds no images: its shape is {images.shape}")
-    if images.dtype != np.uint8 and images.dtype.kind != "f":
-        hint = "convert it with .astype(np.uint8), for values 0 to 255"
-        raise RaectlError(f"{limits.shown(source)} is of type {images.dtype}, not uint8 or float", hint)
+    if images.dtype.kind not in "biuf":
+        raise RaectlError(f"{limits.shown(source)} is of type {images.dtype}: no array of real numbers")
     count, height, width, depth = images.shape
+    if depth == 4 and not options.alpha:
+        hint = "if it is: --alpha; if not, keep three of them: np.save('rgb.npy', x[..., :3])"
+        raise RaectlError(f"{limits.shown(source)} has 4 channels, and no array says that the fourth is alpha", hint)
     resolved, notes = limits.resolve(options, {(width, height)}, depth == 1, background)
+    kind = _kind(images.dtype)
+    found = {} if kind == BYTES else {kind: _extremes(images, kind, source)}
+    ranges, more = decide(found, options.range, has_bytes=kind == BYTES)
+    resolved, notes = replace(resolved, range=ranges), (*notes, *more)
     dataset = Dataset(images, "images", source, resolved, labels=array.labels, classes=array.classes, notes=notes)
     shape = limits.item_shape(resolved)
-    if images.dtype == np.uint8 and images.shape[1:] == shape:
+    if images.dtype == np.uint8 and images.shape[1:] == shape and not ranges:
         return dataset
 
     def task() -> PackingTask:
@@ -68,19 +75,30 @@ def _blocks(array: ImageArray, options: DataOptions, progress: Progress, first: 
     starts = range(first, len(images), rows)
 
     def convert(start: int) -> np.ndarray:
-        return decode.block(_bytes(images[start : start + rows], array.source), options)
+        return decode.block(_bytes(images[start : start + rows], options), options)
 
     for start, block in zip(starts, in_threads(convert, starts), strict=True):
         yield Block(block)
         progress.update("converting images", start + len(block), len(images))
 
 
-def _bytes(values: np.ndarray, source: str) -> np.ndarray:
-    """uint8 unchanged; floats in [0, 1] scaled to 0 to 255 and rounded."""
-    if values.dtype == np.uint8:
-        return values
-    low, high = values.min(), values.max()
-    if not (low >= 0 and high <= 1):  # NaN fails too
-        hint = "scale the values to 0 to 1, or store them as uint8 from 0 to 255"
-        raise RaectlError(f"{limits.shown(source)} holds floats from {low:g} to {high:g}, not from 0 to 1", hint)
-    return np.rint(values.astype(np.float32) * 255).astype(np.uint8)
+def _bytes(values: np.ndarray, options: DataOptions) -> np.ndarray:
+    """Values by the range that was decided, as uint8; bytes without one, and what is true or false, as they are."""
+    if found := chosen(options.range, _kind(values.dtype)):
+        return found.to_bytes(values)
+    return values.view(np.uint8) * 255 if values.dtype == bool else values
+
+
+def _kind(dtype: np.dtype) -> str:
+    return BYTES if dtype in (np.uint8, bool) else FLOATS if dtype.kind == "f" else INTEGERS
+
+
+def _extremes(images: np.ndarray, kind: str, source: str) -> Extremes:
+    rows = max(1, _BLOCK // images[0].nbytes)
+    try:
+        return extremes((images[start : start + rows] for start in range(0, len(images), rows)), kind)
+    except NotFiniteError as error:
+        first = tuple(map(int, np.unravel_index(error.first, images.shape)))
+        raise RaectlError(
+            f"{limits.shown(source)}: {error}, the first at index {first}", "np.nan_to_num(x) makes numbers of them"
+        ) from error

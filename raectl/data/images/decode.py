@@ -17,11 +17,13 @@ import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from raectl.data import limits
+from raectl.data.images.wide import Wide, is_tiff, of_mode, of_png, of_tiff, png_bits
 from raectl.data.options import DataOptions
+from raectl.data.values import BYTES, Range, Values, chosen
 
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
 _PLUGINS = ("Mpo", "WebP", "Tiff", "Avif", "Jpeg2K")
-_GREY = frozenset({"1", "L", "LA", "La", "I", "F"})
+_GREY = frozenset({"1", "L", "LA", "La"})
 _ORIENTATION = 0x0112  # the EXIF tag; values from 5 on swap width and height
 _OVERSAMPLED = 2  # the reduced size at which a JPEG is decoded is at least this many times the target size
 _MOST_PIXELS = {"WEBP": 2**25, "JPEG2000": 2**25}  # these decoders need at least 16 bytes a pixel: 0.6 GB
@@ -51,36 +53,78 @@ def reason(error: Exception) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def open_picture(data: bytes) -> Image.Image:
+def open_picture(data: bytes) -> Image.Image | Wide:
     """The image in a file's bytes, with its header read and its pixels not yet decoded.
 
     Raises:
         BadImageError: its format is not supported, or it has more pixels than Pillow or this module allows.
     """
     try:
-        image = Image.open(io.BytesIO(data), formats=_formats())
+        # Pillow takes signed bytes for others, and a TIFF of other types for no image.
+        wide = of_tiff(data) if is_tiff(data) else None
+        picture: Image.Image | Wide = wide or Image.open(io.BytesIO(data), formats=_formats())
     except Exception as error:  # decoders raise nearly anything on a hostile file
         raise BadImageError(reason(error)) from error
-    max_pixels = min(Image.MAX_IMAGE_PIXELS or sys.maxsize, _MOST_PIXELS.get(image.format or "", sys.maxsize))
-    if math.prod(image.size) > max_pixels:
-        raise BadImageError("{}x{} pixels are too many".format(*image.size))
-    return image
+    form = (picture.format or "") if isinstance(picture, Image.Image) else ""
+    max_pixels = min(Image.MAX_IMAGE_PIXELS or sys.maxsize, _MOST_PIXELS.get(form, sys.maxsize))
+    if math.prod(picture.size) > max_pixels:
+        raise BadImageError("{}x{} pixels are too many".format(*picture.size))
+    if isinstance(picture, Wide):
+        return picture
+    _widen_transparency(picture, data)
+    return of_png(data, picture, _orientation_told(picture)) or of_mode(picture) or picture
+
+
+def _widen_transparency(image: Image.Image, data: bytes) -> None:
+    """Bring the transparent grey level of a PNG of 2 or 4 bits to 8 bits, as Pillow does with its pixels."""
+    level = image.info.get("transparency")
+    if image.format == "PNG" and image.mode == "L" and isinstance(level, int) and (bits := png_bits(data)) < 8:
+        image.info["transparency"] = level * 255 // (2**bits - 1)
 
 
 class Header(NamedTuple):
-    """(width, height) after rotation by the EXIF orientation, and whether the image is grey."""
+    """(width, height) after rotation by the EXIF orientation, whether the image is grey, and its number of frames."""
 
     size: tuple[int, int]
     grey: bool
+    frames: int = 1
 
 
-def header(image: Image.Image) -> Header:
+def header(picture: Image.Image | Wide) -> Header:
     """Size and colour of an opened image, without decoding its pixels."""
-    width, height = image.size
-    # Pillow gives a TIFF's rotated size, and would decode a PNG to look for EXIF data at its end.
-    if "exif" in image.info and image.format != "TIFF" and _orientation(image) >= 5:
+    if isinstance(picture, Wide):
+        return Header(picture.size, picture.is_grey, picture.frames)
+    width, height = picture.size
+    # Pillow gives a TIFF's rotated size.
+    if picture.format != "TIFF" and _orientation_told(picture) >= 5:
         width, height = height, width
-    return Header((width, height), image.mode in _GREY or image.mode.startswith("I;16"))
+    return Header((width, height), picture.mode in _GREY, _frames(picture))
+
+
+def _frames(image: Image.Image) -> int:
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception:  # a damaged end does not make the first frame bad
+        return 1
+
+
+def values(picture: Image.Image | Wide) -> Values | None:
+    """The extremes of an opened image's values, by their kind; None if they are bytes.
+
+    Raises:
+        BadImageError: it cannot be decoded, or a value is not finite.
+    """
+    if not isinstance(picture, Wide):
+        return None
+    try:
+        return picture.kind, picture.extremes()
+    except Exception as error:
+        raise BadImageError(reason(error)) from error
+
+
+def _orientation_told(image: Image.Image) -> int:
+    """The EXIF orientation, unless Pillow would decode the image to look for it at the file's end."""
+    return _orientation(image) if "exif" in image.info else 1
 
 
 def _orientation(image: Image.Image) -> int:
@@ -90,15 +134,20 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def square(image: Image.Image, options: DataOptions) -> Image.Image:
+def square(picture: Image.Image | Wide, options: DataOptions) -> Image.Image:
     """An opened image, made square, in mode L or RGB; of an animation, the first frame.
 
     Raises:
-        BadImageError: it cannot be decoded, or its values are out of range.
+        BadImageError: it cannot be decoded, or a value is not finite.
     """
     try:
-        _draft(image, options)
-        ImageOps.exif_transpose(image, in_place=True)
+        if isinstance(picture, Wide):
+            image = picture.image(chosen(options.range, picture.kind))
+        else:
+            image = picture
+            _draft(image, options)
+            ImageOps.exif_transpose(image, in_place=True)
+            image = _ranged(image, chosen(options.range, BYTES))
         flat = _flat(image, _background(options, "RGB"), "L" if options.channels == 1 else "RGB")
         return _fitted(flat, options)
     except Exception as error:
@@ -106,10 +155,11 @@ def square(image: Image.Image, options: DataOptions) -> Image.Image:
 
 
 class Outcome(NamedTuple):
-    """The result of decoding an image file: why it is bad, or None, and its header, or None if it has none."""
+    """The result of decoding an image file: why it is bad, or None, its header, and the extremes of wider values."""
 
     reason: str | None
     header: Header | None
+    values: Values | None = None
 
 
 def pictures(files: Sequence[bytes], options: DataOptions, limit: float = math.inf) -> tuple[np.ndarray, list[Outcome]]:
@@ -122,17 +172,18 @@ def pictures(files: Sequence[bytes], options: DataOptions, limit: float = math.i
     outcomes: list[Outcome] = []
     good = 0
     for data in files:
-        known = None
+        known = wide = None
         try:
-            image = open_picture(data)
-            known = header(image)
+            picture = open_picture(data)
+            known = header(picture)
             if math.prod(known.size) > limit:
                 raise BadImageError(f"more than {limit:,} pixels")
-            rows[good] = np.asarray(square(image, options)).reshape(shape)
+            wide = values(picture)
+            rows[good] = np.asarray(square(picture, options)).reshape(shape)
             good += 1
-            outcomes.append(Outcome(None, known))
+            outcomes.append(Outcome(None, known, wide))
         except BadImageError as error:
-            outcomes.append(Outcome(str(error), known))
+            outcomes.append(Outcome(str(error), known, wide))
     return rows[:good], outcomes
 
 
@@ -165,9 +216,6 @@ def _draft(image: Image.Image, options: DataOptions) -> None:
 
 def _flat(image: Image.Image, background: tuple[int, ...], mode: str) -> Image.Image:
     """The image in mode L or RGB, composited on the background if it has transparency."""
-    if image.mode.startswith("I") or image.mode == "F":
-        scale = _eight_bit_scale(image)
-        return _in_bands(image, mode, lambda band: _scaled(band, scale).convert(mode))
     if image.has_transparency_data:
         return _in_bands(image, mode, lambda band: _composited(band, background, mode))
     if image.mode == mode:
@@ -175,6 +223,17 @@ def _flat(image: Image.Image, background: tuple[int, ...], mode: str) -> Image.I
     # Every colour space is converted to grey by way of RGB.
     direct = image.mode in ("1", "L", "RGB")
     return _in_bands(image, mode, lambda band: (band if direct else band.convert("RGB")).convert(mode))
+
+
+def _ranged(image: Image.Image, found: Range | None) -> Image.Image:
+    """The image with a range of bytes brought to 0 to 255, in all channels but alpha."""
+    if found is None:
+        return image
+    table = found.to_bytes(np.arange(256)).tolist()
+    image = image.convert("RGBA" if image.has_transparency_data else "L" if image.mode in _GREY else "RGB")
+    return image.point(
+        table * (len(image.getbands()) - (image.mode == "RGBA")) + [*range(256)] * (image.mode == "RGBA")
+    )
 
 
 def _in_bands(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
@@ -198,20 +257,6 @@ def _composited(image: Image.Image, background: tuple[int, ...], mode: str) -> I
     image = image if image.mode == "RGBA" else image.convert("RGBA")
     flat.paste(image, mask=image)
     return flat if mode == "RGB" else flat.convert(mode)
-
-
-def _eight_bit_scale(image: Image.Image) -> float:
-    """The factor from 16-bit integers, or floats from 0 to 1 or to 255, to 0 to 255; Pillow would clip at 255."""
-    ranges = [(values.min(), values.max()) for values in (np.asarray(band) for _, band in _bands(image))]
-    low, high = (float(pick([pair[i] for pair in ranges])) for i, pick in enumerate((np.min, np.max)))  # NaN stays NaN
-    top = 65535.0 if image.mode != "F" else 1.0 if high <= 1 else 255.0
-    if not (low >= 0 and high <= top):  # NaN fails too
-        raise BadImageError(f"values from {low:g} to {high:g}, outside 0 to {top:g}")
-    return 255 / top
-
-
-def _scaled(image: Image.Image, scale: float) -> Image.Image:
-    return Image.fromarray(np.rint(np.asarray(image).astype(np.float64) * scale).astype(np.uint8))
 
 
 def _background(options: DataOptions, mode: str) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ from raectl.data.images.workers import SMALL_BYTES, SMALL_PIXELS, Decoded, Worke
 from raectl.data.journal import Block
 from raectl.data.options import DataOptions
 from raectl.data.packing import PackingTask, packed
+from raectl.data.values import Extremes, Values, decide
 from raectl.progress import Progress
 from raectl.storage.cache import digest
 
@@ -47,6 +48,7 @@ class ImageFiles:
     read: Callable[[str], bytes]  # content of a file; any exception means that it is bad
     state: str  # a digest that changes when one of the files does
     bad: tuple[limits.Bad, ...] = ()  # files that are not to be read
+    others: tuple[str, ...] = ()  # names of files that are no images
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class _Header:
     length: int  # bytes of the file
     size: tuple[int, int]  # (width, height)
     grey: bool
+    frames: int
+    values: Values | None  # of wider values than bytes
 
     @property
     def pixels(self) -> int:
@@ -146,6 +150,7 @@ def _prepare(
     bad.extend(broken)
     limits.tolerate(bad, total, files.source, options)
     resolved, notes = _resolve(options, headers, background)
+    notes += _of_others(files)
     prefetch.confirm(resolved)
 
     def blocks(start: int) -> Generator[Block, None, None]:
@@ -167,7 +172,49 @@ def _guess(files: ImageFiles, options: DataOptions, background: str) -> DataOpti
 
 def _resolve(options: DataOptions, headers: Sequence[_Header], background: str) -> tuple[DataOptions, tuple[str, ...]]:
     sizes = {header.size for header in headers}
-    return limits.resolve(options, sizes, all(header.grey for header in headers), background)
+    found: dict[str, Extremes] = {}
+    for kind, extremes in filter(None, (header.values for header in headers)):
+        found[kind] = found[kind] | extremes if kind in found else extremes
+    chosen, notes = decide(found, options.range, has_bytes=any(header.values is None for header in headers))
+    resolved, more = limits.resolve(options, sizes, all(header.grey for header in headers), background)
+    notes = (*more, *notes, *_of_frames(headers), *_of_colour(headers, resolved))
+    return replace(resolved, range=chosen), notes
+
+
+def _of_others(files: ImageFiles) -> tuple[str, ...]:
+    """A note on files that are no images, by suffix."""
+    counts = Counter(limits.suffix(name) or "no suffix" for name in files.others)
+    if not counts:
+        return ()
+    listed = ", ".join(f"{count:,} {limits.shown(suffix)}" for suffix, count in counts.most_common(limits.NAMED))
+    more = f", and {len(counts) - limits.NAMED:,} suffixes more" if len(counts) > limits.NAMED else ""
+    return (f"{counts.total():,} files are no images of a known format and were left out: {listed}{more}",)
+
+
+def _of_frames(headers: Sequence[_Header]) -> tuple[str, ...]:
+    """A note if images have more frames than one."""
+    many = [header for header in headers if header.frames > 1]
+    if not many:
+        return ()
+    total, left_out = sum(header.frames for header in many), sum(header.frames - 1 for header in many)
+    what = f"{limits.shown(many[0].name)} holds" if len(many) == 1 else f"{len(many):,} of {len(headers):,} images hold"
+    return (f"{what} {total:,} frames: of each the first is taken, {left_out:,} are left out",)
+
+
+def _of_colour(headers: Sequence[_Header], options: DataOptions) -> tuple[str, ...]:
+    """A note if grey images become colour, as others are, or colour ones grey, as a model takes them."""
+    changed = [header for header in headers if header.grey != (options.channels == 1)]
+    if not changed:
+        return ()
+    becomes = "grey" if options.channels == 1 else "colour"
+    kept = [header for header in headers if header.grey == (options.channels == 1)]
+    odd = min(changed, kept, key=len) if kept else changed
+    named = ", ".join(limits.shown(header.name) for header in odd[: limits.NAMED])
+    named += f", and {len(odd) - limits.NAMED:,} more" if len(odd) > limits.NAMED else ""
+    if len(changed) == len(headers):
+        return (f"all {len(headers):,} images became {becomes}, as the model takes them",)
+    are = {"grey": "colour", "colour": "grey"}[becomes] if odd is changed else becomes
+    return (f"{len(odd):,} of {len(headers):,} images are {are}, the others not: all became {becomes} ({named})",)
 
 
 def _without_broken_outliers(files: ImageFiles, headers: list[_Header]) -> tuple[list[_Header], list[limits.Bad]]:
@@ -223,7 +270,9 @@ def _scan(files: ImageFiles, names: Sequence[str]) -> _Scan:
         try:
             with _one_if_large(files.size(name)):
                 data = _read(files, name)
-                headers.append(_header(name, data, decode.header(decode.open_picture(data))))
+                picture = decode.open_picture(data)
+                headers.append(_header(name, data, decode.header(picture), decode.values(picture)))
+                del picture
                 del data  # before the next one is read
         except decode.BadImageError as error:
             bad.append((name, str(error)))
@@ -234,14 +283,14 @@ def _as_scan(contents: Mapping[str, bytes], bad: list[limits.Bad], decoded: Deco
     """The scan of files, by name, that were decoded ahead; a file whose pixels are bad still has a header."""
     rows, outcomes = decoded
     files = [(name, data, *outcome) for (name, data), outcome in zip(contents.items(), outcomes, strict=True)]
-    headers = [_header(name, data, header) for name, data, _, header in files if header is not None]
-    bad = bad + [(name, str(reason)) for name, _, reason, header in files if header is None]
-    good = (name for name, _, reason, _ in files if reason is None)
+    headers = [_header(name, data, header, values) for name, data, _, header, values in files if header is not None]
+    bad = bad + [(name, str(reason)) for name, _, reason, header, _ in files if header is None]
+    good = (name for name, _, reason, *_ in files if reason is None)
     return _Scan(headers, bad, dict(zip(good, rows, strict=True)))
 
 
-def _header(name: str, data: bytes, header: decode.Header) -> _Header:
-    return _Header(name, hashlib.sha256(data).hexdigest(), len(data), header.size, header.grey)
+def _header(name: str, data: bytes, header: decode.Header, values: Values | None) -> _Header:
+    return _Header(name, hashlib.sha256(data).hexdigest(), len(data), *header, values)
 
 
 def _read_all(files: ImageFiles, names: Sequence[str]) -> tuple[dict[str, bytes], list[limits.Bad]]:

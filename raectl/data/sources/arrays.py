@@ -67,5 +67,5 @@ def _channels_last(array: np.ndarray, source: str) -> np.ndarray:
         return array
     if array.ndim == 4 and array.shape[1] in _CHANNELS:
         return np.moveaxis(array, 1, 3)
-    hint = "images are N H W, N H W C or N C H W, with 1, 3 or 4 channels"
+    hint = "images are N H W, N H W C or N C H W, with 1, 3 or 4 channels; to keep three: x[..., [0, 1, 2]]"
     raise RaectlError(f"{limits.shown(source)} has shape {array.shape}, which is not a shape of images", hint)

@@ -15,7 +15,7 @@ from raectl.storage.cache import digest
 
 
 class Folder(Source):
-    """Images sorted by relative path. Hidden files and files without the suffix of an image format are ignored."""
+    """Images sorted by relative path: files with an image's suffix or first bytes; hidden ones are ignored."""
 
     @classmethod
     def recognises(cls, spec: str) -> bool:
@@ -23,12 +23,13 @@ class Folder(Source):
 
     def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
         root = limits.absolute(spec)
-        names, others = _walk(root)
+        names, others, bad = _walk(root)
+        disguised = {name for name in others if limits.has_image_signature(_head(root / name))}
+        names, others = sorted([*names, *disguised]), [name for name in others if name not in disguised]
         if not names:
             raise nothing_in(str(root), others)
         states: list[tuple[str, int, int, int]] = []
         sizes: dict[str, int] = {}
-        bad: list[limits.Bad] = []
         for name in names:
             try:
                 status = os.stat(f"{root}/{name}")  # noqa: PTH116 (a `Path` for each of a million files takes seconds)
@@ -45,8 +46,9 @@ class Folder(Source):
             names=tuple(sizes),
             size=sizes.__getitem__,
             read=lambda name: _read(f"{root}/{name}", sizes[name]),
-            state=digest(states, bad),
+            state=digest(states, bad, others),
             bad=tuple(bad),
+            others=tuple(others),
         )
         return open_image_files(images, options, self.background, progress)
 
@@ -54,6 +56,17 @@ class Folder(Source):
 def _read(path: str, size: int) -> bytes:
     with open(path, "rb") as file:
         return file.read(size + 1)  # one byte more: a file that has grown gets another digest
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file; none of a pipe, which could block, or of what may not be read."""
+    try:
+        if not path.is_file():
+            return b""
+        with open(path, "rb") as file:
+            return file.read(12)
+    except OSError:
+        return b""
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -72,10 +85,14 @@ def nothing_in(where: str, others: list[str]) -> RaectlError:
     return RaectlError(message, "images are .png, .jpg, .webp, .bmp, .gif, .tiff and the like")
 
 
-def _walk(root: Path) -> tuple[list[str], list[str]]:
-    """Sorted relative paths, with `/`, of the images and of all other files; each real directory is entered once."""
+def _walk(root: Path) -> tuple[list[str], list[str], list[limits.Bad]]:
+    """Relative paths, with `/`, of the images and of all other files, sorted, and folders that may not be read.
+
+    Each real directory is entered once.
+    """
     images: list[str] = []
     others: list[str] = []
+    closed: list[limits.Bad] = []
     entered: set[tuple[int, int]] = set()
     stack = [""]
     while stack:
@@ -91,10 +108,13 @@ def _walk(root: Path) -> tuple[list[str], list[str]]:
                     (entry.name, _is_folder(entry)) for entry in entries if not limits.is_litter(entry.name)
                 )
         except OSError as error:
-            raise RaectlError(f"cannot read {limits.shown(str(root / folder))}: {error.strerror or error}") from error
+            if not folder:
+                raise RaectlError(f"cannot read {limits.shown(str(root))}: {error.strerror or error}") from error
+            closed.append((folder, error.strerror or "cannot be read"))
+            continue
         for name, is_folder in reversed(children):  # so that the stack gives folders in their order
             if is_folder:
                 stack.append(f"{folder}{name}/")
             else:
                 (images if limits.is_image_name(name) else others).append(folder + name)
-    return sorted(images), sorted(others)
+    return sorted(images), sorted(others), closed

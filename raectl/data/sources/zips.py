@@ -40,9 +40,10 @@ class Zip(Source):
                 known = ", ".join(map(limits.shown, sorted(folders)[:10]))
                 message = f"{limits.shown(str(path))} holds no folder {limits.shown(inside)}"
                 raise RaectlError(message, f"its folders: {known}" if folders else "it has no folders")
-            members = {name: info for name, info in sorted(entries.items()) if limits.is_image_name(name)}
+            members = {name: info for name, info in sorted(entries.items()) if _is_image(archive, name, info)}
+            others = tuple(name for name in sorted(entries) if name not in members)
             if not members:
-                raise nothing_in(source, sorted(entries))
+                raise nothing_in(source, [*others])
             status = path.stat()
             images = ImageFiles(
                 source=source,
@@ -51,6 +52,7 @@ class Zip(Source):
                 read=lambda name: _read(archive, members[name]),
                 state=digest(inside, status.st_size, status.st_mtime_ns, status.st_ctime_ns),
                 bad=tuple((name, "unsafe path in the zip") for name in members if _is_unsafe(name)),
+                others=others,
             )
             return open_image_files(images, options, self.background, progress)
 
@@ -76,6 +78,17 @@ def _entries(archive: zipfile.ZipFile, inside: str) -> dict[str, zipfile.ZipInfo
             if not any(limits.is_litter(part) for part in relative.split("/") if part != ".."):
                 entries[relative] = info
     return entries
+
+
+def _is_image(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> bool:
+    """Whether an entry has an image's suffix or first bytes."""
+    if limits.is_image_name(name):
+        return True
+    try:
+        with archive.open(info) as file:
+            return limits.has_image_signature(file.read(12))
+    except Exception:  # encrypted, damaged, or of an exotic compression
+        return False
 
 
 def _is_unsafe(name: str) -> bool:

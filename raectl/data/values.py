@@ -1,0 +1,190 @@
+"""The range of stored values that becomes 0 to 255, decided once for a whole source.
+
+Bytes stay as they are unless the user gives a range. That of wider values is, in this order:
+
+    what the user gives                          --range LO:HI
+    what a model was trained with                for its own kind of values: bytes, integers or floats
+    what the files declare                       their number of bits: PNG's sBIT, a TIFF of 12 bits a sample
+    integers that are not negative               0 to the least 2^b - 1 that holds all of them, b from 8 to 16 or more
+    floats near 0 to 1, -1 to 1 or 0 to 255      that, if nearly all lie in it; the few beyond are clipped
+    others                                       from the least value to the greatest
+
+A folder, an archive and an array of the same values get the same range, and so the same bytes.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from raectl.errors import UsageError
+
+BYTES, INTEGERS, FLOATS = "bytes", "integers", "floats"
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_RANGE = re.compile(rf"(?:(?P<kind>{BYTES}|{INTEGERS}|{FLOATS}) )?(?P<low>{_NUMBER}):(?P<high>{_NUMBER})")
+_USUAL = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))  # ranges of floats
+_BEYOND = 0.25  # of a usual range's width that values may lie beyond it, as after resizing
+
+
+class Range(NamedTuple):
+    """The values that become 0 and 255; what lies outside is clipped."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, kind: str, values: "Extremes") -> "Range":
+        """What is chosen for values of a kind if no range is given."""
+        return (_of_integers if kind == INTEGERS else _of_floats)(values)
+
+    def __str__(self) -> str:
+        return f"{self.low:.17g}:{self.high:.17g}"
+
+    def to_bytes(self, values: np.ndarray) -> np.ndarray:
+        """255 (v - low) / (high - low), rounded and clipped: any numbers => uint8 of the same shape.
+
+        Example:
+            >>> Range(0, 4095).to_bytes(np.array([0, 2048, 4095, 5000])).tolist()
+            [0, 128, 255, 255]
+        """
+        scaled = (values.astype(np.float64) - self.low) * (255 / (self.high - self.low))
+        return np.rint(scaled).clip(0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """The least and the greatest value of an image, or of many; `bits` if all of their files declare that many."""
+
+    low: float
+    high: float
+    bits: int | None = None
+
+    def __or__(self, other: "Extremes") -> "Extremes":
+        bits = self.bits if self.bits == other.bits else None
+        return Extremes(min(self.low, other.low), max(self.high, other.high), bits)
+
+
+Values = tuple[str, Extremes]  # kind, and from where to where
+
+
+def chosen(text: str | None, kind: str) -> Range | None:
+    """The range of a kind of values in `--range`, or in what it was resolved to; None if it has none."""
+    known = parse(text) if text else {}
+    return known.get(kind, known.get(None))
+
+
+def parse(text: str) -> dict[str | None, Range]:
+    """Ranges by kind, from `LO:HI`, for every kind (None), or from `integers LO:HI, floats LO:HI`, as `told` writes it.
+
+    Raises:
+        UsageError: it is none of these.
+
+    Example:
+        >>> parse("0:4095")
+        {None: Range(low=0.0, high=4095.0)}
+    """
+    found: dict[str | None, Range] = {}
+    for part in str(text).split(", "):
+        match = _RANGE.fullmatch(part.strip())
+        low, high = (float(match[name]) for name in ("low", "high")) if match else (math.nan, math.nan)
+        if match is None or not low < high or math.isinf(high - low) or match["kind"] in found:
+            raise UsageError(f"--range {text!r} is no range LO:HI of two numbers, LO below HI", "--range 0:4095")
+        found[match["kind"]] = Range(low, high)
+    return found
+
+
+def told(ranges: Mapping[str, Range]) -> str | None:
+    """The inverse of `parse`, for ranges of a whole source; None if there are none, as of bytes."""
+    return ", ".join(f"{kind} {chosen}" for kind, chosen in sorted(ranges.items())) or None
+
+
+def extremes(parts: Iterable[np.ndarray], kind: str, bits: int | None = None) -> Extremes:
+    """Of values that come in parts.
+
+    Raises:
+        ValueError: one is NaN or infinite; the text says how many, of how many values, and where the first one is.
+    """
+    low, high = math.inf, -math.inf
+    bad, first, done = 0, 0, 0
+    for part in parts:
+        finite = np.isfinite(part) if kind == FLOATS else np.True_
+        if not finite.all():
+            first = first if bad else done + int((~finite).reshape(-1).argmax())
+            bad += int((~finite).sum())
+        elif part.size:
+            low, high = min(low, float(part.min())), max(high, float(part.max()))
+        done += part.size
+    if bad:
+        raise NotFiniteError(bad, done, first)
+    return Extremes(low, high, bits)
+
+
+class NotFiniteError(ValueError):
+    """Values that are NaN or infinite.
+
+    Arguments:
+        count, total: how many, of how many.
+        first: the position of the first one, in all values.
+    """
+
+    def __init__(self, count: int, total: int, first: int) -> None:
+        super().__init__(f"{count:,} of {total:,} values are NaN or infinite")
+        self.count, self.total, self.first = count, total, first
+
+
+def decide(found: Mapping[str, Extremes], given: str | None, *, has_bytes: bool) -> tuple[str | None, tuple[str, ...]]:
+    """The ranges of a source whose values of each kind are these; with a note on each.
+
+    Arguments:
+        found: extremes by kind, but for bytes.
+        given: `--range`, or the ranges that a model was trained with.
+        has_bytes: whether some values are bytes.
+
+    Returns:
+        The ranges, as `parse` reads them, and sentences for the user.
+    """
+    ranges, notes = {}, []
+    if has_bytes and (of_bytes := chosen(given, BYTES)):
+        ranges[BYTES] = of_bytes
+    for kind, values in sorted(found.items()):
+        own = chosen(given, kind)
+        ranges[kind] = own or Range.of(kind, values)
+        notes.append(_note(kind, values, ranges[kind], own is not None))
+    return told(ranges), tuple(note for note in notes if note)
+
+
+def _of_integers(values: Extremes) -> Range:
+    if values.low < 0:
+        return _between(values)
+    bits = values.bits or max(8, int(values.high).bit_length())
+    return Range(0.0, float(2 ** max(bits, int(values.high).bit_length()) - 1))
+
+
+def _of_floats(values: Extremes) -> Range:
+    for low, high in _USUAL:
+        beyond = _BEYOND * (high - low)
+        if low - beyond <= values.low and values.high <= high + beyond:
+            return Range(low, high)
+    return _between(values)
+
+
+def _between(values: Extremes) -> Range:
+    return Range(values.low, values.high if values.high > values.low else values.low + 1)
+
+
+def _note(kind: str, values: Extremes, chosen: Range, is_given: bool) -> str:
+    """What was decided; nothing for floats that fill 0 to 1 and integers that fill 16 bits, the usual cases."""
+    held = f"{kind} from {values.low:g} to {values.high:g}"
+    clipped = values.low < chosen.low or values.high > chosen.high
+    beyond = "; what lies beyond is clipped" if clipped else ""
+    if is_given:
+        return f"{held}: {chosen.low:g} to {chosen.high:g} became 0 to 255{beyond}" if clipped else ""
+    usual = (kind == FLOATS and chosen == (0, 1)) or (kind == INTEGERS and chosen == (0, 65535))
+    if usual and not clipped:
+        return ""
+    declared = values.bits is not None and chosen.high == 2**values.bits - 1
+    why = f", the {values.bits} bits that the files declare," if declared else ""
+    return f"{held}: {chosen.low:g} to {chosen.high:g}{why} became 0 to 255{beyond}; --range LO:HI changes that"
