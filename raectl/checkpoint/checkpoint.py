@@ -25,7 +25,7 @@ from raectl.data.dataset import fingerprint
 from raectl.densities import Density
 from raectl.densities.fitting import Fit, fit
 from raectl.densities.standard_normal import StandardNormal
-from raectl.device import keep_freed_memory, padded_blocks, resolve_device
+from raectl.device import padded_blocks, resolve_device
 from raectl.errors import RaectlError, UsageError, command
 from raectl.modalities.base import modality_of
 from raectl.model.build import build, build_sharp_decoder
@@ -69,7 +69,6 @@ class Checkpoint:
 
     def __init__(self, path: str | Path, device: str = "auto", decoder: str | None = None) -> None:
         sharpened.check_decoder(decoder)
-        keep_freed_memory()
         self.directory = Directory(Path(path))
         self.device = torch.device(resolve_device(device))
         read = self.directory.read_consistently(lambda: self._read(decoder))

@@ -300,3 +300,12 @@ def test_weights_are_rounded_for_people_only(cli: Cli, trained: Any) -> None:
     (trained.path / "config.json").write_text(json.dumps(config))
     assert "tikhonov 0.00048, spectral-norm" in plain_words(cli("info", trained.path).out)
     assert cli("info", trained.path, "--json").json["config"]["reg"]["tikhonov"]["weight"] == 0.00047999999999999996
+
+
+def test_without_held_out_items_the_loss_is_the_trainings(cli: Cli, original: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    trained = cli("train", original.data, *SMALL, "--val-fraction", 0, "--out", out)
+    (line,) = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    loss = f"{line['train']['loss']:.4f}"
+    for text in (trained.out, cli("info", out).out, (out / "README.md").read_text()):
+        assert f"training loss {loss}" in plain_words(text) and "validation loss" not in text
