@@ -23,7 +23,7 @@ def prdc(reference: Reference, features: Tensor) -> dict[str, Measured]:
     They depend on k, N and M: compare values at equal ones only. For equal distributions and N = M the expectations are
     1 for density and about 1 - 2^-k = 0.97 for coverage; precision and recall depend on the distribution. Values agree
     with the `prdc` package. Distances are computed in float64; squared ones below the rounding error are set to 0. A
-    copy is near whatever the radius, also that of an item with k copies in its set, which is 0; there `prdc` finds none.
+    copy is near whatever the radius, also that of an item with k copies in its set, which is 0 (`prdc` finds none).
 
     References:
         Improved Precision and Recall Metric for Assessing Generative Models, Kynkäänniemi, Karras, Laine, Lehtinen,
