@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 _LONGEST = 4000  # characters of an error's line: two paths; a file may claim to have a name of a million
-_SIGNS = {"↓": "v", "↑": "^", "→": "->", "±": "+-", "×": "x", "–": "-", "…": "..."}  # where there are no others
+_SIGNS = {"↓": "v", "↑": "^", "→": "->", "±": "+-", "\N{EN DASH}": "-", "…": "..."}  # where there are no others
 show_tracebacks = False  # set by --debug
 _talk = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from raectl.checkpoint.items import Seen
 from raectl.evaluation.columns import INTERPOLATION, RECONSTRUCTION, N
 from raectl.evaluation.evaluation import REAL, Measurement
 from raectl.metrics.reference import badness
@@ -10,18 +11,23 @@ from raectl.metrics.reference import badness
 _THROUGH = (f"{RECONSTRUCTION} ", f"{INTERPOLATION} ")  # a density's own code
 _SAME = 0.01  # relative difference up to which numbers count as equal
 _CLEAR = 2.0  # standard errors above which a difference is one
+_NONE = "no difference found"
+_BARELY = 0.9  # of the mean image's error
 _MOSTLY = 0.5  # share of a distance
 _MISSED = 0.7  # of what real items have, below which a share is poor
 
 
-def verdict(results: Sequence[Measurement], metric: str) -> list[str]:
+def verdict(results: Sequence[Measurement], metric: str, seen: Seen | None = None) -> list[str]:
     """Sentences on the results of `Evaluation`, the most important first; none where nothing can be compared.
 
     Arguments:
         results: one for each column, that of real items among them.
         metric: the number to judge by, such as the kernel distance.
+        seen: how many of the real items were trained on.
     """
-    return [*_farthest(results, metric), *_equal(results)]
+    seen_before = [f"{seen.sentence}: of new ones only, the numbers would be worse"] if seen and seen.total else []
+    sentences = [*_farthest(results, metric), *seen_before, *_mean(results), *_equal(results)]
+    return sentences + ([] if _NONE in "".join(sentences[:1]) else _near(results, metric))
 
 
 def _farthest(results: Sequence[Measurement], metric: str) -> list[str]:
@@ -38,7 +44,7 @@ def _farthest(results: Sequence[Measurement], metric: str) -> list[str]:
     worst = max(gaps, key=lambda name: gaps[name])
     error = math.hypot(found[worst].se or 0.0, real.se or 0.0)
     if gaps[worst] <= _CLEAR * error:
-        return [f"verdict: {metric} finds no difference from real items at this n{_but(judged, results)}"]
+        return [f"verdict: {_NONE}: {metric} is that of real items at this n{_but(judged, results)}"]
     text = f"verdict: farthest from real: {worst}, {metric} {found[worst].value:.3g} (real {real.value:.2g}"
     text += f", {gaps[worst] / error:.0f} standard errors)" if error else ")"
     if RECONSTRUCTION not in gaps:
@@ -52,6 +58,24 @@ def _farthest(results: Sequence[Measurement], metric: str) -> list[str]:
     if gaps[nearest] < gaps[worst] / 2:
         remedy = f"{nearest} is nearer, at {found[nearest].value:.3g}: raectl sample --density {nearest}"
     return [f"{text}; {at}, so most of it is the density's: {remedy}"]
+
+
+def _near(results: Sequence[Measurement], metric: str) -> list[str]:
+    """The rows whose kernel distance is below its error, or below 0: in them nothing is seen that is not real."""
+    if metric != "kernel":  # others are not 0 where there is no difference
+        return []
+    rows = [(r.label, r.measured[metric]) for r in results if metric in r.measured and r.of != REAL]
+    names = [label for label, measured in rows if measured.se is not None and measured.value < measured.se]
+    return [f"{_NONE} in {', '.join(names)}: {metric} is below its error"] if names else []
+
+
+def _mean(results: Sequence[Measurement]) -> list[str]:
+    """Whether reconstructions are hardly better than one image for all."""
+    errors = {r.of: r.measured["mse"].value for r in results if "mse" in r.measured and r.decoder is None}
+    model, mean = errors.get(RECONSTRUCTION), errors.get("mean image")
+    if model is None or mean is None or model < _BARELY * mean:
+        return []
+    return [f"reconstructions are hardly better than the mean image: mse {model:.3g} and {mean:.3g}; train longer"]
 
 
 def _but(judged: Sequence[Measurement], results: Sequence[Measurement]) -> str:

@@ -10,7 +10,7 @@ import pytest
 from raectl.cli import output
 
 COLUMNS = ["", "kernel ↓", "recall ↑", "copied → 0.5"]
-ROWS = [["gmm-10", "0.0021 ± 0.0004", "0.9", "-"], ["Müller/日本.png", "1", "–", "…"]]
+ROWS = [["gmm-10", "0.0021 ± 0.0004", "0.9", "-"], ["Müller/日本.png", "1", "\N{EN DASH}", "…"]]
 
 
 def printed(monkeypatch, encoding):
@@ -24,7 +24,7 @@ def printed(monkeypatch, encoding):
 def test_signs_are_replaced_where_they_cannot_be_written(monkeypatch):
     with monkeypatch.context() as patch:
         whole = printed(patch, "utf-8")
-    assert all(sign in whole for sign in "↓↑→±–…") and "日本" in whole
+    assert all(sign in whole for sign in "↓↑→±\N{EN DASH}…") and "日本" in whole
     for encoding in ("cp1252", "latin-1", "ascii"):
         with monkeypatch.context() as patch:
             shown = printed(patch, encoding)
