@@ -82,7 +82,8 @@ def _table(names: list[str], metric: str, table: Any, out: Path | None) -> None:
 def _otherwise(group: dict[str, Any]) -> str:
     """What differs from the table's protocol, and of which columns."""
     told = {"data": "other data", "draws": f"{group.get('draws') or 1} draws"}
-    fields = [told.get(name, f"{name} {value}") for name, value in group.items() if name != "of"]
+    skipped = ("of", "n_real") if group.get("n_real") == group.get("n") else ("of",)
+    fields = [told.get(name, f"{name} {value}") for name, value in group.items() if name not in skipped]
     return f"{', '.join(fields)} ({', '.join(group['of'])})"
 
 
