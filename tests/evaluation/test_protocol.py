@@ -132,6 +132,24 @@ def test_compare_shows_one_protocol_and_says_what_it_leaves_out(cli, ckpt, measu
     assert cli("compare", other, ckpt, "--json").json["protocol"] != told["protocol"]
 
 
+def test_samples_of_other_draws_are_left_out(cli, ckpt, measured, tmp_path):
+    cli("evaluate", ckpt, "--data", measured[1], *PIXELS)
+    other = shutil.copytree(ckpt, tmp_path / "other")
+    drawn = [line | {"draws": 5} if line["density"] else line for line in lines_of(other)]
+    (other / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in drawn))
+    told = cli("compare", ckpt, other, "--json").json
+    assert told["left_out"] == {str(ckpt): [], str(other): [{"draws": 5, "of": ["gaussian", "gmm-2"]}]}
+    assert {line["of"] for line in told["checkpoints"][str(other)]} == {"real", "reconstruction", "N", "interpolation"}
+    assert "5 draws (gaussian, gmm-2)" in cli("compare", ckpt, other).err
+
+
+def test_interpolate_tells_its_kind_and_seed(cli, ckpt, measured, tmp_path):
+    options = ("--data", measured[1], "--kind", "spherical", "--seed", 4, "-o", tmp_path / "w.png", "--json")
+    told = cli("interpolate", ckpt, *options).json
+    assert (told["kind"], told["seed"]) == ("spherical", 4)
+    assert cli("interpolate", ckpt, *options, "--between", 0, 1).json["seed"] is None
+
+
 # -- what was trained on ---------------------------------------------------------------------------------------------
 
 
