@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from raectl.checkpoint.items import Seen
 from raectl.evaluation.columns import INTERPOLATION, RECONSTRUCTION, N
 from raectl.evaluation.evaluation import REAL, Measurement
-from raectl.metrics.reference import badness
+from raectl.generation.baseline import MEAN
+from raectl.metrics.reference import LOWER_IS_BETTER, badness
 
 _THROUGH = (f"{RECONSTRUCTION} ", f"{INTERPOLATION} ")  # a density's own code
 _SAME = 0.01  # relative difference up to which numbers count as equal
@@ -26,8 +27,9 @@ def verdict(results: Sequence[Measurement], metric: str, seen: Seen | None = Non
         seen: how many of the real items were trained on.
     """
     seen_before = [f"{seen.sentence}: of new ones only, the numbers would be worse"] if seen and seen.total else []
-    sentences = [*_farthest(results, metric), *seen_before, *_mean(results), *_equal(results)]
-    return sentences + ([] if _NONE in "".join(sentences[:1]) else _near(results, metric))
+    farthest = _farthest(results, metric)
+    near = _near(results, metric) if farthest and _NONE not in farthest[0] else []
+    return [*farthest, *seen_before, *near, *_mean(results), *_equal(results)]
 
 
 def _farthest(results: Sequence[Measurement], metric: str) -> list[str]:
@@ -61,8 +63,8 @@ def _farthest(results: Sequence[Measurement], metric: str) -> list[str]:
 
 
 def _near(results: Sequence[Measurement], metric: str) -> list[str]:
-    """The rows whose kernel distance is below its error, or below 0: in them nothing is seen that is not real."""
-    if metric != "kernel":  # others are not 0 where there is no difference
+    """The rows whose distance, such as the kernel distance, is below its error or below 0: they are as real ones."""
+    if not LOWER_IS_BETTER.get(metric):  # a share is no distance
         return []
     rows = [(r.label, r.measured[metric]) for r in results if metric in r.measured and r.of != REAL]
     names = [label for label, measured in rows if measured.se is not None and measured.value < measured.se]
@@ -70,12 +72,16 @@ def _near(results: Sequence[Measurement], metric: str) -> list[str]:
 
 
 def _mean(results: Sequence[Measurement]) -> list[str]:
-    """Whether reconstructions are hardly better than one image for all."""
-    errors = {r.of: r.measured["mse"].value for r in results if "mse" in r.measured and r.decoder is None}
-    model, mean = errors.get(RECONSTRUCTION), errors.get("mean image")
-    if model is None or mean is None or model < _BARELY * mean:
-        return []
-    return [f"reconstructions are hardly better than the mean image: mse {model:.3g} and {mean:.3g}; train longer"]
+    """Whether reconstructions are hardly better than one image for all, by the metrics that are errors."""
+    plain = [r for r in results if r.decoder is None and r.density is None]
+    model = next((r.measured for r in plain if r.of == RECONSTRUCTION), {})
+    mean, of = next(((r.measured, r.of) for r in plain if r.of.partition(" ")[0] == MEAN), ({}, ""))
+    return [
+        f"reconstructions are hardly better than the {of}: {name} {model[name].value:.3g} and {error.value:.3g}; "
+        "train longer"
+        for name, error in mean.items()
+        if name in model and LOWER_IS_BETTER.get(name) and model[name].value > _BARELY * error.value
+    ]
 
 
 def _but(judged: Sequence[Measurement], results: Sequence[Measurement]) -> str:

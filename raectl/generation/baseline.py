@@ -14,6 +14,7 @@ from raectl.checkpoint.checkpoint import BLOCK, Checkpoint
 from raectl.data import Dataset, split
 from raectl.registry import resolve
 
+MEAN = "mean"  # the first word of its name
 _MOST = 10_000  # items whose mean is taken
 
 
@@ -49,7 +50,7 @@ def baseline(checkpoint: Checkpoint, items: np.ndarray, training: Dataset | None
         items: (N, *stored) uint8.
         training: the data that the checkpoint was trained on.
     """
-    name = f"mean {'image' if checkpoint.data.modality == 'images' else 'item'}"
+    name = f"{MEAN} {checkpoint.modality.noun}"
     if training is None:
         source, rows, of = items, np.arange(len(items)), "these items, as the training data are gone"
     else:
