@@ -77,11 +77,13 @@ def emit_table(title: str, columns: list[str], rows: list[list[object]], *, gap:
     folded = [_folded(header, column) for header, column in zip(columns, cells, strict=True)]
     ways = [(headers, _tables(_widths(headers, cells), console.width, gap)) for headers in (columns, folded)]
     headers, tables = min(ways, key=lambda way: len(way[1]))
+    if title:
+        console.print(_cell(title), style="table.title")  # as wide as there is room for, not as the table is
     for number, chosen in enumerate(tables):
         if number:
             console.print()
         padding = (0, gap, 0, 0)
-        table = Table(title="" if number else title, title_justify="left", box=None, pad_edge=False, padding=padding)
+        table = Table(box=None, pad_edge=False, padding=padding)
         for index in chosen:
             table.add_column(_cell(headers[index]), overflow="fold")
         for row in zip(*(cells[index] for index in chosen), strict=True):

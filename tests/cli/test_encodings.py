@@ -21,6 +21,14 @@ def printed(monkeypatch, encoding):
     return pipe.getvalue().decode(encoding)
 
 
+def test_a_title_is_not_folded_to_the_width_of_its_table(monkeypatch):
+    pipe = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", pipe)
+    title = "mse, n = 597, pixels-32px-v1, seed 2"
+    output.emit_table(title, ["", "mse"], [["a", "0.1"]])
+    assert pipe.getvalue().splitlines()[0] == title
+
+
 def test_signs_are_replaced_where_they_cannot_be_written(monkeypatch):
     with monkeypatch.context() as patch:
         whole = printed(patch, "utf-8")
