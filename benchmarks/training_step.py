@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 import raectl
 from raectl.checkpoint.directory import Directory
-from raectl.device import has_bf16, keep_freed_memory
+from raectl.cli.main import keep_freed_memory
+from raectl.device import has_bf16
 from raectl.modalities.images import Images
 from raectl.model.build import build
 from raectl.model.resolve import resolve

@@ -1,7 +1,6 @@
-"""Devices, floating-point precision, memory allocation, and blocks of equal batch size."""
+"""Devices, floating-point precision, and blocks of equal batch size."""
 
 import contextlib
-import ctypes
 import functools
 import math
 import time
@@ -13,8 +12,6 @@ import torch
 
 from raectl.errors import UsageError
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of malloc.h
-_MIB = 2**20
 _SIDE, _TRIES = 768, 6  # side of the benchmark's matrices, repetitions
 _SPEEDUP = 1.3  # least speedup of matrix products at which bfloat16 pays, given the cost of conversions
 
@@ -84,21 +81,6 @@ def flushing_denormals() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(before)
-
-
-@functools.cache
-def keep_freed_memory() -> bool:
-    """Make glibc's malloc keep freed memory instead of returning it to the system; False if there is no glibc.
-
-    Otherwise page faults take a sixth of a training step (see benchmarks/README.md). Peak memory does not change.
-    """
-    try:
-        libc = ctypes.CDLL(None)
-        libc.gnu_get_libc_version  # noqa: B018  # AttributeError unless glibc
-        wanted = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1, _M_TOP_PAD: 64 * _MIB}
-        return bool(min(libc.mallopt(option, value) for option, value in wanted.items()))
-    except (AttributeError, OSError, TypeError):
-        return False
 
 
 Rows = TypeVar("Rows", bound=np.ndarray | torch.Tensor)

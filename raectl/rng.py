@@ -117,6 +117,16 @@ def permutation(seed: int, stream: str, n: int, step: int = 0) -> np.ndarray:
     return np.argsort(_philox(seed, stream, step).random_raw(n), kind="stable")
 
 
+def choose(seed: int, stream: str, n: int, count: int) -> np.ndarray:
+    """At most `count` of n items, in their order: sorted indices; of a source sorted by class, some of every class.
+
+    Example:
+        >>> choose(0, "shown", 3, count=5).tolist()
+        [0, 1, 2]
+    """
+    return np.sort(permutation(seed, stream, n)[:count])
+
+
 def torch_generator(seed: int, stream: str, step: int, device: "torch.device | str" = "cpu") -> "torch.Generator":
     """A torch generator for a purpose and a training step, a function of (seed, stream, step).
 

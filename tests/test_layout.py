@@ -182,3 +182,11 @@ def test_the_tree_that_contributing_prints_is_the_tree() -> None:
     text = (PROJECT / "CONTRIBUTING.md").read_text("utf-8")
     folders = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert {name for name in folders if not re.search(rf"^\s*{name}/ ", text, re.MULTILINE)} == set()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_assert_does_nothing(name):
+    """`python -O` leaves asserts out, so they may only look."""
+    asserts = [node for node in ast.walk(TREES[name]) if isinstance(node, ast.Assert)]
+    calls = [call for node in asserts for call in ast.walk(node.test) if isinstance(call, ast.Call)]
+    assert {ast.unparse(call.func) for call in calls} <= {"isinstance", "len"}

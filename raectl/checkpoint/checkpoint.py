@@ -15,6 +15,7 @@ from raectl.checkpoint import sharpened
 from raectl.checkpoint.densities import find, list_fitted, save
 from raectl.checkpoint.densities import load as load_density
 from raectl.checkpoint.directory import Directory, encoder_digest
+from raectl.checkpoint.items import Seen, recognise
 from raectl.checkpoint.latents import cached_latents
 from raectl.checkpoint.shapes import ModelShapes
 from raectl.checkpoint.sharpened import PLAIN, SHARP, Sharpened
@@ -25,7 +26,7 @@ from raectl.data.dataset import fingerprint
 from raectl.densities import Density
 from raectl.densities.fitting import Fit, fit
 from raectl.densities.standard_normal import StandardNormal
-from raectl.device import keep_freed_memory, padded_blocks, resolve_device
+from raectl.device import padded_blocks, resolve_device
 from raectl.errors import RaectlError, UsageError, command
 from raectl.modalities.base import modality_of
 from raectl.model.build import build, build_sharp_decoder
@@ -69,7 +70,6 @@ class Checkpoint:
 
     def __init__(self, path: str | Path, device: str = "auto", decoder: str | None = None) -> None:
         sharpened.check_decoder(decoder)
-        keep_freed_memory()
         self.directory = Directory(Path(path))
         self.device = torch.device(resolve_device(device))
         read = self.directory.read_consistently(lambda: self._read(decoder))
@@ -345,10 +345,17 @@ class Checkpoint:
         """Log-density of each item's code under a fitted density: (N,), in nats. Low is odd."""
         return self.density(density).log_prob(self.encode(items))
 
-    def protocol(self, dataset: Dataset, decoder: str | None = None) -> dict[str, Any]:
+    def seen(self, items: np.ndarray) -> Seen | None:
+        """How many of items (N, *stored) were trained on, one by one; None if the digests of those are gone."""
+        return recognise(self.directory.items, items, self.config)
+
+    def protocol(self, dataset: Dataset, decoder: str | None = None, seen: Seen | None = None) -> dict[str, Any]:
         """The fields of a line of metrics.jsonl that say which data, which weights and which decoder a number is of."""
+        is_own = dataset.fingerprint == self.data.fingerprint or (seen and seen.trained_on and seen.total == seen.n)
         return {
-            "split": "training" if dataset.fingerprint == self.data.fingerprint else "test",
+            "split": "training" if is_own else "mixed" if seen and seen.total else "test",
+            "trained_on": seen and seen.trained_on,
+            "held_out": seen and seen.held_out,
             "source": dataset.source,
             "data": dataset.fingerprint,
             "weights": self.weights,

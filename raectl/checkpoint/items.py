@@ -1,12 +1,19 @@
-"""64-bit digests of the items that a model was trained on: what tells how other data differ from them."""
+"""64-bit digests of the items that a model was trained on: what tells how other data differ from them.
+
+Two different items have the same digest with a probability of about 2^-60 (the digests' weights are random), so items
+are recognised by it one by one, whatever their names and their order.
+"""
 
 import hashlib
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from raectl.data import Dataset
+from raectl.config import Config
+from raectl.data import Dataset, split
+from raectl.errors import RaectlError
 from raectl.storage.arrays import read_arrays, write_arrays
 
 _BLOCK = 2**21  # bytes digested at a time, 8 bytes of memory each
@@ -38,6 +45,53 @@ def difference(path: Path, dataset: Dataset) -> str:
     if not came + went + changed:
         return "the same items in another order"
     return f"{came:,} items came, {went:,} went, {changed:,} changed"
+
+
+class Seen(NamedTuple):
+    """How many of n items a model has seen: trained on, or held out of it for validation."""
+
+    n: int
+    trained_on: int
+    held_out: int
+
+    @property
+    def total(self) -> int:
+        """Both."""
+        return self.trained_on + self.held_out
+
+    @property
+    def sentence(self) -> str:
+        """For people; empty if there are none.
+
+        Example:
+            >>> Seen(100, 60, 0).sentence
+            '60 of 100 items were trained on'
+        """
+        counts = f"{self.total:,} of {self.n:,} items were"
+        if not self.held_out:
+            return f"{counts} trained on" if self.total else ""
+        if not self.trained_on:
+            return f"{counts} held out for validation in training"
+        return f"{counts} trained on, or, {self.held_out:,} of them, held out for validation"
+
+
+def recognise(path: Path, items: np.ndarray, config: Config) -> Seen | None:
+    """How many of some items are those whose digests are in a file; None if it is missing or damaged.
+
+    Arguments:
+        items: (N, *stored) uint8.
+        config: says which of the digests' items were held out. An item that is in both parts was trained on.
+    """
+    try:
+        contents = read_arrays(path)[0].get("contents", np.empty(0))
+    except RaectlError:
+        return None
+    if contents.dtype != np.uint64 or contents.ndim != 1 or not len(contents):
+        return None
+    trained_on, held_out = (contents[rows] for rows in split(len(contents), config.val_fraction, config.seed))
+    found = _contents(items)
+    trained = np.isin(found, trained_on)
+    return Seen(len(found), int(trained.sum()), int((np.isin(found, held_out) & ~trained).sum()))
 
 
 def _contents(items: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 _LONGEST = 4000  # characters of an error's line: two paths; a file may claim to have a name of a million
+_SIGNS = {"↓": "v", "↑": "^", "→": "->", "±": "+-", "\N{EN DASH}": "-", "…": "..."}  # where there are no others
 show_tracebacks = False  # set by --debug
 _talk = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
@@ -18,6 +19,20 @@ _talk = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 def plain(text: object) -> str:
     """The text with control characters, which a file's name may hold, escaped as in Python."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in str(text))
+
+
+def _encodable(text: object) -> str:
+    """Plain text in characters that stdout has: a pipe may be in cp1252 or ASCII, which have no arrows."""
+    encoding = sys.stdout.encoding or "utf-8"
+    shown = "".join(c if c.isascii() or _has(encoding, c) else _SIGNS.get(c, c) for c in plain(text))
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _has(encoding: str, character: str) -> bool:
+    try:
+        return bool(character.encode(encoding))
+    except UnicodeEncodeError:
+        return False
 
 
 def say(text: str, style: str | None = None) -> None:
@@ -46,7 +61,7 @@ def emit(values: Mapping[str, Any], rows: Mapping[str, object] | None = None, *,
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in (rows or {}).items():
-        table.add_row(plain(name), _cell(value))
+        table.add_row(_cell(name), _cell(value))
     _stdout().print(table)
 
 
@@ -57,15 +72,18 @@ def emit_table(title: str, columns: list[str], rows: list[list[object]], *, gap:
     which folded headers may save some. Only a cell that does not fit beside the first is folded.
     """
     console = _stdout()
-    cells = [[plain(value) for value in column] for column in zip(*rows, strict=True)] or [[] for _ in columns]
+    title, *columns = map(_encodable, (title, *columns))
+    cells = [[_encodable(value) for value in column] for column in zip(*rows, strict=True)] or [[] for _ in columns]
     folded = [_folded(header, column) for header, column in zip(columns, cells, strict=True)]
     ways = [(headers, _tables(_widths(headers, cells), console.width, gap)) for headers in (columns, folded)]
     headers, tables = min(ways, key=lambda way: len(way[1]))
+    if title:
+        console.print(_cell(title), style="table.title")  # as wide as there is room for, not as the table is
     for number, chosen in enumerate(tables):
         if number:
             console.print()
         padding = (0, gap, 0, 0)
-        table = Table(title="" if number else title, title_justify="left", box=None, pad_edge=False, padding=padding)
+        table = Table(box=None, pad_edge=False, padding=padding)
         for index in chosen:
             table.add_column(_cell(headers[index]), overflow="fold")
         for row in zip(*(cells[index] for index in chosen), strict=True):
@@ -105,7 +123,7 @@ def _tables(widths: Sequence[int], room: int, gap: int) -> list[list[int]]:
 def _cell(value: object) -> Any:
     from rich.text import Text
 
-    return Text(plain(value))
+    return Text(_encodable(value))
 
 
 def _stdout() -> Console:

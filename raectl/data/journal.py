@@ -106,7 +106,7 @@ class Journal:
 
     def move(self, path: Path) -> str:
         """Move the complete array to `path`; returns its fingerprint."""
-        assert _write_header(self._items, self.rows, self._shape) == self._start
+        _write_header(self._items, self.rows, self._shape)  # as long as the one for no rows
         self._items.flush()
         with ThreadPoolExecutor(1) as pool:  # flushing takes as long as hashing
             flushed = pool.submit(os.fsync, self._items.fileno())

@@ -2,13 +2,8 @@
 
 from dataclasses import dataclass
 
-RESOLVED = (
-    "image_size",
-    "background",
-    "range",
-    "grammar",
-    "max_productions",
-)  # filled in for the kind of data that has them
+# Filled in for the kind of data that has them.
+RESOLVED = ("image_size", "background", "range", "grammar", "max_productions")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
     reconstruction     D(E(x)) of the real items themselves; with a sharpened decoder also by the plain one
     N                  samples of the prior, or of one Gaussian where the model has none or the paper fits one
     gmm-10, ...        samples of each fitted density; `gmm-10, 20 draws` if each was decoded 20 times
-    interpolation      D of the middle between the codes of two real items
+    interpolation      D of the middle between the codes of two real items, on a line or a great circle (`kind`)
 
 A density that has a code of its own, such as a second-stage VAE, also gives reconstructions and interpolations through
 that code, which is what the paper reports for its 2sVAE.
@@ -57,6 +57,7 @@ class Column:
         errors: means of the modality's metrics of reconstructions, known once all batches are made; None for others.
         decoder: which one made the items, if not the one that makes the others.
         is_generated: whether the items are samples of a density, and not made from the real ones.
+        kind: of interpolation, None for others.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Column:
     errors: Callable[[], dict[str, float]] | None = None
     is_generated: bool = False
     decoder: str | None = None
+    kind: str | None = None
 
 
 def columns(
@@ -119,14 +121,14 @@ def columns(
         found.append(samples(N, first, None))
     for name, density in fitted.items():
         found.append(samples(name, density, name))
-    found.append(Column(INTERPOLATION, len(real), None, codes.interpolations))
+    found.append(Column(INTERPOLATION, len(real), None, codes.interpolations, kind=kind))
     for name, density in fitted.items():
         if isinstance(density, Recoding):
             through = _Codes(checkpoint, real, kind, seed, density)
             found.append(
                 Column(f"{RECONSTRUCTION} by {name}", len(real), name, through.reconstructions, errors=through.errors)
             )
-            found.append(Column(f"{INTERPOLATION} by {name}", len(real), name, through.interpolations))
+            found.append(Column(f"{INTERPOLATION} by {name}", len(real), name, through.interpolations, kind=kind))
     return found
 
 

@@ -1,22 +1,30 @@
-"""Compare checkpoints: their recorded metrics in one table, their items in one picture."""
+"""Compare checkpoints: their recorded metrics in one table, their items in one picture.
+
+What stands in one table was measured in one way: the protocol. What was measured otherwise is left out, and said.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
 import numpy as np
 
+from raectl import rng
 from raectl.checkpoint.checkpoint import Checkpoint
 from raectl.checkpoint.densities import list_fitted
 from raectl.checkpoint.sharpened import PLAIN
 from raectl.data import Dataset
 from raectl.errors import RaectlError, UsageError, command
+from raectl.evaluation.columns import INTERPOLATION, RECONSTRUCTION, N
 from raectl.generation import interpolation
 from raectl.model.table import Model
 from raectl.registry import resolve
 
-_SAME = ("data", "n", "extractor")  # what two measurements must share to be comparable
+# What two measurements must share to be comparable; interpolations their kind too, and samples their draws.
+_SAME = ("data", "n", "n_real", "extractor", "seed")
+_OWN = ("kind", "draws")
 
 
 def records(checkpoint: Checkpoint) -> list[dict[str, Any]]:
@@ -39,16 +47,27 @@ def _is_comparable(line: Mapping[str, Any]) -> bool:
 Row = dict[str, dict[str, Any]]  # column of Table 1: line of metrics.jsonl
 
 
-def table(checkpoints: Sequence[Checkpoint], metric: str) -> tuple[dict[str, Any], list[list[Row]]]:
-    """One metric of every checkpoint, as far as it was measured in the same way.
+@dataclass(frozen=True)
+class Table:
+    """One metric of several checkpoints.
+
+    Arguments:
+        protocol: how it was measured: {"data", "n", "n_real", "extractor", "seed", "kind", "draws"}.
+        rows: for each checkpoint a row for each decoder measured that way, or an empty one.
+        left_out: for each checkpoint what was measured otherwise: the fields that differ, and the columns `of` it.
+    """
+
+    protocol: dict[str, Any]
+    rows: list[list[Row]]
+    left_out: list[list[dict[str, Any]]]
+
+
+def table(checkpoints: Sequence[Checkpoint], metric: str) -> Table:
+    """One metric of every checkpoint, as far as it was measured in the newest way of the first one.
 
     Arguments:
         checkpoints: the models.
         metric: a measure's name, as in metrics.jsonl.
-
-    Returns:
-        How it was measured (the newest way of this metric of the first checkpoint): {"data", "n", "extractor"}, and
-        for each checkpoint a row for each decoder measured that way, or an empty one.
 
     Raises:
         RaectlError: nothing was measured of the first checkpoint.
@@ -62,21 +81,52 @@ def table(checkpoints: Sequence[Checkpoint], metric: str) -> tuple[dict[str, Any
     if metric not in known:
         raise UsageError(f"--metric {metric!r} was not measured of {path}", f"measured: {', '.join(known)}")
     measured = [[line for line in lines if line["metric"] == metric] for lines in everything]
-    protocol = _protocol(measured[0][-1])
-    rows = []
+    protocol = _protocol(measured[0])
+    rows, left_out = [], []
     for checkpoint, lines in zip(checkpoints, measured, strict=True):
-        same = [line for line in lines if _protocol(line) == protocol]
+        same = [line for line in lines if not _difference(line, protocol)]
         found = [{line["of"]: line for line in same if _decoder(line) == decoder} for decoder in checkpoint.decoders]
         rows.append([row for row in found if row] or [{}])
-    return protocol, rows
+        left_out.append(_grouped(lines, protocol))
+    return Table(protocol, rows, left_out)
 
 
-def _protocol(line: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: line.get(name) for name in _SAME}
+def _protocol(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """That of the newest line; of its like, the newest interpolations' kind and the newest samples' draws."""
+    protocol = {name: lines[-1].get(name) for name in _SAME}
+    alike = [line for line in lines if not _difference(line, protocol)]
+    of = [(_own_field(line), line) for line in alike]
+    return protocol | {name: next((x.get(name) for own, x in of[::-1] if own == name), None) for name in _OWN}
+
+
+def _own_field(line: Mapping[str, Any]) -> str | None:
+    """What a line's protocol has beyond that of others: of interpolations their kind, of samples their draws."""
+    if line["of"].startswith(INTERPOLATION):
+        return "kind"
+    is_sample = line.get("density") is not None or line["of"].partition(",")[0] == N
+    return "draws" if is_sample and not line["of"].startswith(f"{RECONSTRUCTION} ") else None
+
+
+def _difference(line: Mapping[str, Any], protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a line that are not as in a protocol."""
+    own = _own_field(line)
+    names = [*_SAME, own] if own else _SAME
+    return {name: line.get(name) for name in names if name in protocol and line.get(name) != protocol[name]}
+
+
+def _grouped(lines: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any]) -> list[dict[str, Any]]:
+    groups: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        if difference := _difference(line, protocol):
+            group = groups.setdefault(repr(difference), {**difference, "of": []})
+            group["of"] += [line["of"]] if line["of"] not in group["of"] else []
+    return list(groups.values())
 
 
 def write_picture(checkpoints: Sequence[Checkpoint], dataset: Dataset, out: Path, n: int, seed: int) -> None:
     """Rows of the same n items as each model sees them: reconstructions, samples by density, a walk between two.
+
+    The seed chooses the items and the pair.
 
     Raises:
         UsageError: the data have fewer than n items, or fewer than two.
@@ -84,7 +134,7 @@ def write_picture(checkpoints: Sequence[Checkpoint], dataset: Dataset, out: Path
     if len(dataset) < max(2, n):
         raise UsageError(f"-n {n} is more than the {len(dataset)} items of {dataset.source}", f"-n {len(dataset)}")
     pairs = interpolation.random_pairs(len(dataset), 1, seed)
-    items = np.array(dataset.items[:n])
+    items = np.array(dataset.items[rng.choose(seed, "compared items", len(dataset), n)])
     rows = {"real": items}
     for checkpoint, name in zip(checkpoints, labels(checkpoints), strict=True):
         rows[f"{name}: reconstruction"] = checkpoint.reconstruct(items)

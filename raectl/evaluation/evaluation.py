@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,8 @@ from raectl.errors import RaectlError, UsageError
 from raectl.evaluation.columns import Column, columns
 from raectl.evaluation.features import cached_features, extract_all
 from raectl.evaluation.spaces import FeatureSpace, feature_spaces
-from raectl.metrics.reference import Measured, Reference
+from raectl.generation.baseline import baseline
+from raectl.metrics.reference import Measured, Reference, direction_and_unit
 from raectl.progress import Progress
 
 REAL = "real"
@@ -41,7 +43,8 @@ class Measurement:
         of: the column's name, see `raectl.evaluation.columns`; `real` for other real items.
         density: name of the fitted density it rests on, or None.
         measured: {metric: value and standard error}.
-        protocol: how it was measured: numbers of items, data, features, seed, weights, version, seconds.
+        protocol: how it was measured: numbers of items, and of those that were trained on, data, features, seed, kind
+            of interpolation, draws, weights, version, seconds.
         decoder: which one made the items, if not the one that makes the others.
         extractors: {metric: key of its extractor}, for metrics in other features than the protocol's.
     """
@@ -65,7 +68,7 @@ class Measurement:
         for name, m in self.measured.items():
             what = {"metric": name, "value": m.value, "se": m.se, "of": self.of, "density": self.density}
             extractor = {"extractor": self.extractors[name]} if name in self.extractors else {}
-            lines.append(what | self.protocol | extractor)
+            lines.append(what | direction_and_unit(name) | self.protocol | extractor)
         return lines
 
 
@@ -123,6 +126,7 @@ class Evaluation:
             raise RaectlError(f"{self.dataset.source}: {len(self.dataset)} items are too few", "give more --data")
         self.training = self._open_training()
         self.real = _chosen(self.dataset, rng.permutation(self.seed, "evaluation items", len(self.dataset))[:n])
+        self.seen = checkpoint.seen(self.real.items)
         self.training_sample = self._choose_training()
         self.columns = columns(
             checkpoint,
@@ -147,6 +151,8 @@ class Evaluation:
                 f"n, as that of {REAL} shows; trust the kernel distance"
             )
         yield self._real(references)
+        if self.checkpoint.modality.metrics:
+            yield self._baseline()
         for column in self.columns:
             began = time.monotonic()
             self.progress.note(f"measuring {column.name}")
@@ -158,8 +164,8 @@ class Evaluation:
 
     @property
     def on_training_data(self) -> bool:
-        """Whether the real items are those that the model was trained on."""
-        return self.dataset.fingerprint == self.checkpoint.data.fingerprint
+        """Whether the real items are those that the model was trained on, whatever their names and their order."""
+        return bool(self.checkpoint.protocol(self.dataset, seen=self.seen)["split"] == "training")
 
     def _open_training(self) -> Dataset | None:
         try:
@@ -221,16 +227,40 @@ class Evaluation:
                 extractors |= dict.fromkeys(found, space.extractor.key)
         if column and column.errors:
             measured |= {name: Measured(mean, None) for name, mean in column.errors().items()}
+        n, n_real = len(features[0]), len(references[0].features)
+        return self._recorded(column.name if column else REAL, measured, n, n_real, began, column, extractors)
+
+    def _baseline(self) -> Measurement:
+        """The errors of the mean image, beside which those of reconstructions are to be read."""
+        began = time.monotonic()
+        mean = baseline(self.checkpoint, self.real.items, self.training)
+        self.progress.note(f"measuring {mean.name}, of {mean.of}")
+        errors = mean.errors(self.checkpoint, self.real.items)
+        measured = {name: Measured(value) for name, value in errors.items()}
+        return self._recorded(mean.name, measured, len(self.real), len(self.real), began)
+
+    def _recorded(
+        self,
+        name: str,
+        measured: dict[str, Measured],
+        n: int,
+        n_real: int,
+        began: float,
+        column: Column | None = None,
+        extractors: Mapping[str, str] = MappingProxyType({}),
+    ) -> Measurement:
+        """The numbers of a set with their protocol, which are also appended to the directory's."""
+        density, decoder = (column.density, column.decoder) if column else (None, None)
         protocol = {
-            "n": len(features[0]),
-            "n_real": len(references[0].features),
+            "n": n,
+            "n_real": n_real,
             "seed": self.seed,
+            "kind": column.kind if column else None,
             "draws": column.draws if column else None,
             "extractor": self.extractor.key,
             "seconds": round(time.monotonic() - began, 3),
-            **self.checkpoint.protocol(self.dataset, column.decoder if column else None),
+            **self.checkpoint.protocol(self.dataset, decoder, self.seen),
         }
-        name, density, decoder = (column.name, column.density, column.decoder) if column else (REAL, None, None)
         result = Measurement(name, density, measured, protocol, extractors, decoder)
         self._records = self._records and self.checkpoint.record(result.records, self.progress)
         return result

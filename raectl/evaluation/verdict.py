@@ -3,25 +3,33 @@
 import math
 from collections.abc import Sequence
 
+from raectl.checkpoint.items import Seen
 from raectl.evaluation.columns import INTERPOLATION, RECONSTRUCTION, N
 from raectl.evaluation.evaluation import REAL, Measurement
-from raectl.metrics.reference import badness
+from raectl.generation.baseline import MEAN
+from raectl.metrics.reference import LOWER_IS_BETTER, badness
 
 _THROUGH = (f"{RECONSTRUCTION} ", f"{INTERPOLATION} ")  # a density's own code
 _SAME = 0.01  # relative difference up to which numbers count as equal
 _CLEAR = 2.0  # standard errors above which a difference is one
+_NONE = "no difference found"
+_BARELY = 0.9  # of the mean image's error
 _MOSTLY = 0.5  # share of a distance
 _MISSED = 0.7  # of what real items have, below which a share is poor
 
 
-def verdict(results: Sequence[Measurement], metric: str) -> list[str]:
+def verdict(results: Sequence[Measurement], metric: str, seen: Seen | None = None) -> list[str]:
     """Sentences on the results of `Evaluation`, the most important first; none where nothing can be compared.
 
     Arguments:
         results: one for each column, that of real items among them.
         metric: the number to judge by, such as the kernel distance.
+        seen: how many of the real items were trained on.
     """
-    return [*_farthest(results, metric), *_equal(results)]
+    seen_before = [f"{seen.sentence}: of new ones only, the numbers would be worse"] if seen and seen.total else []
+    farthest = _farthest(results, metric)
+    near = _near(results, metric) if farthest and _NONE not in farthest[0] else []
+    return [*farthest, *seen_before, *near, *_mean(results), *_equal(results)]
 
 
 def _farthest(results: Sequence[Measurement], metric: str) -> list[str]:
@@ -38,7 +46,7 @@ def _farthest(results: Sequence[Measurement], metric: str) -> list[str]:
     worst = max(gaps, key=lambda name: gaps[name])
     error = math.hypot(found[worst].se or 0.0, real.se or 0.0)
     if gaps[worst] <= _CLEAR * error:
-        return [f"verdict: {metric} finds no difference from real items at this n{_but(judged, results)}"]
+        return [f"verdict: {_NONE}: {metric} is that of real items at this n{_but(judged, results)}"]
     text = f"verdict: farthest from real: {worst}, {metric} {found[worst].value:.3g} (real {real.value:.2g}"
     text += f", {gaps[worst] / error:.0f} standard errors)" if error else ")"
     if RECONSTRUCTION not in gaps:
@@ -52,6 +60,28 @@ def _farthest(results: Sequence[Measurement], metric: str) -> list[str]:
     if gaps[nearest] < gaps[worst] / 2:
         remedy = f"{nearest} is nearer, at {found[nearest].value:.3g}: raectl sample --density {nearest}"
     return [f"{text}; {at}, so most of it is the density's: {remedy}"]
+
+
+def _near(results: Sequence[Measurement], metric: str) -> list[str]:
+    """The rows whose distance, such as the kernel distance, is below its error or below 0: they are as real ones."""
+    if not LOWER_IS_BETTER.get(metric):  # a share is no distance
+        return []
+    rows = [(r.label, r.measured[metric]) for r in results if metric in r.measured and r.of != REAL]
+    names = [label for label, measured in rows if measured.se is not None and measured.value < measured.se]
+    return [f"{_NONE} in {', '.join(names)}: {metric} is below its error"] if names else []
+
+
+def _mean(results: Sequence[Measurement]) -> list[str]:
+    """Whether reconstructions are hardly better than one image for all, by the metrics that are errors."""
+    plain = [r for r in results if r.decoder is None and r.density is None]
+    model = next((r.measured for r in plain if r.of == RECONSTRUCTION), {})
+    mean, of = next(((r.measured, r.of) for r in plain if r.of.partition(" ")[0] == MEAN), ({}, ""))
+    return [
+        f"reconstructions are hardly better than the {of}: {name} {model[name].value:.3g} and {error.value:.3g}; "
+        "train longer"
+        for name, error in mean.items()
+        if name in model and LOWER_IS_BETTER.get(name) and model[name].value > _BARELY * error.value
+    ]
 
 
 def _but(judged: Sequence[Measurement], results: Sequence[Measurement]) -> str:

@@ -34,7 +34,6 @@ def canonical(given: str) -> str:
     return read(given).text()
 
 
-@lru_cache(maxsize=16)
 def read(given: str) -> Grammar:
     """The grammar with a built-in name, in a file, or of a text (which contains `->`).
 
@@ -74,6 +73,7 @@ def from_text(text: str) -> Grammar:
     return _parsed(text, "the grammar")
 
 
+@lru_cache(maxsize=16)  # by what is in a file, not by its name
 def _parsed(text: str, where: str) -> Grammar:
     if len(text) > _LARGEST:
         raise RaectlError(f"{where} is larger than {_LARGEST:,} characters, too large for a grammar", _HINT)

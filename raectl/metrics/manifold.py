@@ -22,8 +22,8 @@ def prdc(reference: Reference, features: Tensor) -> dict[str, Measured]:
 
     They depend on k, N and M: compare values at equal ones only. For equal distributions and N = M the expectations are
     1 for density and about 1 - 2^-k = 0.97 for coverage; precision and recall depend on the distribution. Values agree
-    with the `prdc` package. Distances are computed in float64; squared ones below the rounding error are set to 0. An
-    item with k copies in its set has radius 0, within which nothing lies, not even a copy of it.
+    with the `prdc` package. Distances are computed in float64; squared ones below the rounding error are set to 0. A
+    copy is near whatever the radius, also that of an item with k copies in its set, which is 0 (`prdc` finds none).
 
     References:
         Improved Precision and Recall Metric for Assessing Generative Models, Kynkäänniemi, Karras, Laine, Lehtinen,
@@ -63,10 +63,10 @@ def prdc(reference: Reference, features: Tensor) -> dict[str, Measured]:
 
 
 def _radii(features: Tensor) -> Tensor:
-    """(N,) squared distances from each item to its k-th nearest other one."""
+    """(N,) squared distances from each item to its k-th nearest other one, above 0, so that copies are within."""
     count = _NEIGHBOURS + 1  # with the item itself
     nearest = [squares.topk(count, dim=1, largest=False).values for squares in _squares(features, features)]
-    return torch.cat(nearest)[:, -1]
+    return torch.cat(nearest)[:, -1].clamp_min(torch.finfo(torch.float64).tiny)
 
 
 def _squares(a: Tensor, b: Tensor) -> Iterator[Tensor]:

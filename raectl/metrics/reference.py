@@ -21,12 +21,35 @@ LOWER_IS_BETTER = {
 # Of the others, the value that is right; both lower and higher ones are worse.
 TARGETS = {"sharpness": 1.0, "copied": 0.5}
 
+_SHARES = ("precision", "recall", "coverage", "copied", "exact-match", "production-accuracy")
+_UNITS = {
+    **dict.fromkeys(("frechet", "fid"), "squared units of the features"),
+    **{"kernel": "squared MMD", "psnr": "dB", "mse": "squared, of values in [0, 1]", "ssim": "correlation, -1 to 1"},
+    **dict.fromkeys((*_SHARES, "valid", "unique", "novel"), "share, 0 to 1"),
+    **{"density": "ratio", "sharpness": "ratio", "score": "the objective's", "score-of-valid": "the objective's"},
+}
+
 NUMBERS = 2**20  # in a block of pairwise distances or kernel values: 8 MiB of float64
 
 
 def rows_at_once(columns: int) -> int:
     """How many rows of a matrix with so many columns to compute at once: about 2^20 numbers."""
     return max(1, NUMBERS // columns)
+
+
+def direction_and_unit(metric: str) -> dict[str, str | float | None]:
+    """The fields of a record that say how to read its value: `lower` or `higher` is better, or the value that is right.
+
+    Both are None for a metric that is not in the tables above.
+
+    Example:
+        >>> direction_and_unit("kernel")
+        {'direction': 'lower', 'unit': 'squared MMD'}
+        >>> direction_and_unit("copied")
+        {'direction': 0.5, 'unit': 'share, 0 to 1'}
+    """
+    better = {True: "lower", False: "higher", None: None}[LOWER_IS_BETTER.get(metric)]
+    return {"direction": TARGETS.get(metric, better), "unit": _UNITS.get(metric)}
 
 
 def badness(metric: str, value: float) -> float:

@@ -34,6 +34,7 @@ class Modality(ABC):
         metrics: registry names of the metrics that compare an item with its reconstruction.
         extractors: registry names of the feature extractors for comparing sets of items, the default first.
         always_measured: set metrics by extractor, registry names, that are measured whatever extractor is chosen.
+        noun: one of its items, in tables: `image`.
         writer: writes items to files.
         can_be_sharpened: whether a critic of images can judge the items.
         is_drawn: whether the decoder's output is a distribution, from which `mode` draws items.
@@ -43,6 +44,7 @@ class Modality(ABC):
     metrics: tuple[str, ...]
     extractors: tuple[str, ...]
     always_measured: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    noun: str = "item"
     writer: "Writer"
     can_be_sharpened: bool = False
     is_drawn: bool = False

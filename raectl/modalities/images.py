@@ -81,6 +81,7 @@ class Images(Modality):
     metrics = ("mse", "psnr", "ssim")
     extractors = ("efficientnet-lite0", "inception", "pixels")
     always_measured: ClassVar = {"edges": ("sharpness",), "pixels": ("copied",)}
+    noun = "image"
     writer = ImageWriter()
     can_be_sharpened = True
 

@@ -64,14 +64,15 @@ def mmd(codes: Codes, generator: torch.Generator | None = None) -> Tensor:
 
     Reference: Tolstikhin, Bousquet, Gelly, Schoelkopf, "Wasserstein Auto-Encoders", ICLR 2018, algorithm 2.
     """
-    z = codes.z
-    n, d = z.shape
+    n, d = codes.z.shape
     if n < 2:
-        return z.new_zeros(n)
-    draws = torch.randn(z.shape, generator=generator, device=z.device, dtype=z.dtype)
+        return codes.z.new_zeros(n)
+    draws = torch.randn(codes.z.shape, generator=generator, device=codes.z.device, dtype=codes.z.dtype)
+    z, draws = (points.to(torch.promote_types(points.dtype, torch.float32)) for points in (codes.z, draws))
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
-        squared = (a[:, None] - b[None]).square().sum(dim=2)
+        # Distances by differences, as |a|^2 + |b|^2 - 2 a.b cancels where they are small, but (B, B) in memory.
+        squared = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square()
         return torch.stack([2 * d * s / (2 * d * s + squared) for s in _SCALES]).sum(dim=0)
 
     def within(a: Tensor) -> Tensor:

@@ -50,11 +50,11 @@ def text(config: Config, data: DataSummary, position: Position) -> str:
         held_out=config.val_fraction,
         epoch=position.epoch,
         best_epoch=position.best_epoch,
-        best_loss=_best_loss(position),
+        best_loss=_best_loss(config, position),
     )
 
 
-def _best_loss(position: Position) -> str:
+def _best_loss(config: Config, position: Position) -> str:
     if position.best_loss is not None:
-        return f"validation loss {position.best_loss:.4f}"
+        return f"{'validation' if config.val_fraction else 'training'} loss {position.best_loss:.4f}"
     return "the last, not the best: the reconstruction term was changing" if position.epoch else "no whole epoch yet"

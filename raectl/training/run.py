@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from raectl import rng
 from raectl.checkpoint.checkpoint import Checkpoint, load
 from raectl.checkpoint.directory import Directory
 from raectl.checkpoint.items import difference, write_items
@@ -15,7 +16,7 @@ from raectl.checkpoint.summary import DataSummary
 from raectl.config import Config, reconstruction_text
 from raectl.data import DataOptions, Dataset, open_dataset
 from raectl.densities.gaussian import Gaussian
-from raectl.device import flushing_denormals, keep_freed_memory
+from raectl.device import flushing_denormals
 from raectl.errors import Interrupted, RaectlError, UsageError, command
 from raectl.model.reconstructions import for_modality
 from raectl.model.resolve import check, resolve
@@ -160,7 +161,6 @@ class Run:
     """One run: the loop, the directory it is saved to, and who is told of it."""
 
     def __init__(self, config: Config, dataset: Dataset, directory: Directory, progress: Progress) -> None:
-        keep_freed_memory()
         self.config, self.dataset, self.directory, self.progress = config, dataset, directory, progress
         self.summary = DataSummary.of(dataset)
         self.loop = Loop(config, dataset, directory.path)
@@ -302,7 +302,8 @@ class Run:
         """Reconstructions of held-out items, samples from a Gaussian over held-out codes, and the losses so far."""
         loop = self.loop
         loop.model.eval()
-        rows = (loop.val_rows if len(loop.val_rows) else loop.train_rows)[:_PICTURE_LATENTS]
+        rows = loop.val_rows if len(loop.val_rows) else loop.train_rows
+        rows = rows[rng.permutation(self.config.seed, "pictures", len(rows))[:_PICTURE_LATENTS]]  # of all classes
         originals = self.dataset.items[rows[:_PICTURE_PAIRS]]
         parts = np.split(rows, range(loop.config.batch_size or 1, len(rows), loop.config.batch_size or 1))
         codes = torch.cat([loop.model.encode(loop.tensor(part)) for part in parts])

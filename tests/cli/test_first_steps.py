@@ -235,11 +235,14 @@ def test_a_verdict_names_the_farthest_and_what_to_try() -> None:
     (said,) = verdict([real, column("reconstruction", 0.6), column("gmm-10", 0.9)], "kernel")
     assert "most of it is the autoencoder's" in said and "--epochs" in said
     (said,) = verdict([real, column("reconstruction", 0.01), column("gmm-10", 0.02)], "kernel")
-    assert said == "verdict: kernel finds no difference from real items at this n; more --data would tell more"
+    assert said == "verdict: no difference found: kernel is that of real items at this n; more --data would tell more"
     assert verdict([column("reconstruction", 0.6)], "kernel") == [], "nothing to compare with"
     rows = [column("real", 0.0, recall=0.9, coverage=0.7), column("reconstruction", 0.01, recall=0.1, coverage=0.6)]
     (said,) = verdict(rows, "kernel")
-    assert "no difference from real items at this n, but recall of reconstruction is 0.1 (real 0.9)" in said
+    assert (
+        "no difference found: kernel is that of real items at this n, but recall of reconstruction is 0.1 (real 0.9)"
+        in said
+    )
     (said, *_) = verdict([real, column("reconstruction", 0.1), column("kde", 0.3), column("flow", 0.9)], "kernel")
     assert said.endswith("most of it is the density's: kde is nearer, at 0.3: raectl sample --density kde")
     (said,) = verdict([real, column("reconstruction", 0.1), column("N", 0.7), column("interpolation", 0.9)], "kernel")

@@ -22,6 +22,7 @@ from support.cli import (
 )
 
 import raectl
+from raectl import rng
 from raectl.cli.output import number
 
 # -- sample -----------------------------------------------------------------------------------------------------------
@@ -156,14 +157,18 @@ def test_reconstructions_and_their_numbers(cli: Cli, trained: Any, tmp_path: Pat
     assert (values["written"], few["written"]) == (60, 7)
     assert {**few, "out": "", "written": 60} == {**values, "out": ""}, "the numbers are over all, whatever is written"
     with np.load(tmp_path / "few.npz") as arrays:
-        assert np.array_equal(arrays["images"] / 255, x_hat[:7])
+        assert np.array_equal(arrays["images"] / 255, x_hat[rng.choose(0, "reconstructed items", 60, 7)])
     cli(*reconstruct, tmp_path / "folder")
     assert sorted(p.name for p in (tmp_path / "folder").iterdir()) == sorted(p.name for p in trained.data.iterdir())
     assert np.array_equal(np.asarray(Image.open(tmp_path / "folder" / "0003.png")) / 255, x_hat[3])
     cli(*reconstruct, tmp_path / "grid.png", "-n", 4)
     grid = np.asarray(Image.open(tmp_path / "grid.png"))
-    for image in (*x[:4], *x_hat[:4]):
+    rows = rng.choose(0, "reconstructed items", 60, 4)
+    for image in (*x[rows], *x_hat[rows]):
         assert contains(grid, np.rint(image * 255).astype(np.uint8))
+
+
+NAMES = ("mse", "psnr", "ssim")
 
 
 def test_every_measure_is_recorded_with_how_it_was_measured(cli: Cli, trained: Any, tmp_path: Path) -> None:
@@ -172,8 +177,11 @@ def test_every_measure_is_recorded_with_how_it_was_measured(cli: Cli, trained: A
     words = plain_words(cli(*reconstruct).out)
     assert f"pairs {tmp_path / 'x.npz'}" in words and "written 3" in words
     lines = [json.loads(line) for line in (trained.path / "metrics.jsonl").read_text().splitlines()]
-    assert {line["metric"]: line["value"] for line in lines} == {n: values[n] for n in ("mse", "psnr", "ssim")}
-    assert len(lines) == 6, "a line a measure, each time"
+    mean = [line for line in lines if line["of"] == "mean image"]
+    assert {line["metric"]: line["value"] for line in mean} == {n: values["baseline"][n] for n in NAMES}
+    lines = [line for line in lines if line not in mean]
+    assert {line["metric"]: line["value"] for line in lines} == {n: values[n] for n in NAMES}
+    assert len(lines) == len(mean) == 6, "a line a measure, each time"
     config = json.loads((trained.path / "config.json").read_text())
     for line in lines:
         assert (line["of"], line["n"], line["source"]) == ("reconstruction", 60, str(trained.data))
@@ -300,3 +308,12 @@ def test_weights_are_rounded_for_people_only(cli: Cli, trained: Any) -> None:
     (trained.path / "config.json").write_text(json.dumps(config))
     assert "tikhonov 0.00048, spectral-norm" in plain_words(cli("info", trained.path).out)
     assert cli("info", trained.path, "--json").json["config"]["reg"]["tikhonov"]["weight"] == 0.00047999999999999996
+
+
+def test_without_held_out_items_the_loss_is_the_trainings(cli: Cli, original: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    trained = cli("train", original.data, *SMALL, "--val-fraction", 0, "--out", out)
+    (line,) = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    loss = f"{line['train']['loss']:.4f}"
+    for text in (trained.out, cli("info", out).out, (out / "README.md").read_text()):
+        assert f"training loss {loss}" in plain_words(text) and "validation loss" not in text

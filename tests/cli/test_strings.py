@@ -12,6 +12,7 @@ from support.cli import Cli, assert_clear_error, assert_same_run, tree
 from support.strings import GRAMMAR, lines, write_lines
 
 import raectl
+from raectl import rng
 from raectl.errors import UsageError
 from raectl.grammars.parser import parser_of
 from raectl.metrics.derivations import production_accuracy
@@ -86,7 +87,8 @@ def test_walks(cli: Cli, trained, data, tmp_path) -> None:
 def test_evaluation(cli: Cli, trained, data, tmp_path) -> None:
     told = cli("evaluate", trained, "--data", data, "--json").json
     numbers = {(line["of"], line["metric"]): line["value"] for line in told["numbers"]}
-    assert {of for of, _ in numbers} == {"real", "reconstruction", "N", "gmm-2", "interpolation"}
+    assert {of for of, _ in numbers} == {"real", "mean item", "reconstruction", "N", "gmm-2", "interpolation"}
+    assert {metric for of, metric in numbers if of == "mean item"} == {"exact-match", "production-accuracy"}
     assert {metric for of, metric in numbers if of == "gmm-2"} == {"valid", "unique", "novel", "score"}
     assert numbers["real", "valid"] == numbers["real", "unique"] == 1
     assert ("real", "novel") not in numbers, "training data are not new by definition"
@@ -121,7 +123,9 @@ def test_comparison(cli: Cli, trained, data, tmp_path) -> None:
     cli("evaluate", trained, "--data", data)
     cli("compare", trained, trained, "--metric", "valid", "--data", data, "-o", tmp_path / "c.txt", "-n", 3)
     rows = [line.split("\t") for line in (tmp_path / "c.txt").read_text().splitlines()]
-    assert rows[0] == ["real", *lines(3)] and all(len(row) == 4 for row in rows)
+    assert rows[0] == ["real", *(lines(N)[row] for row in rng.choose(0, "compared items", N, 3))] and all(
+        len(row) == 4 for row in rows
+    )
 
 
 def test_training_learns(data, tmp_path) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -135,6 +137,15 @@ def test_a_full_disk_is_done_without(tmp_path, monkeypatch, cache):
     assert len(dataset) == 5
     assert "No space left" in dataset.notes[0]
     assert not list((cache / "packed").iterdir())
+
+
+def test_the_cache_works_without_asserts(tmp_path):
+    """`python -O` leaves them out, with what they do."""
+    folder = fill(tmp_path / "a", pngs(5))
+    program = "import sys; from raectl.data import open_dataset; print(open_dataset(sys.argv[1]).fingerprint)"
+    done = subprocess.run([sys.executable, "-O", "-c", program, folder], capture_output=True, text=True, check=True)
+    (packed,) = (tmp_path / "cache" / "packed").glob("*/*.npy")
+    assert fingerprint(np.load(packed)) == done.stdout.strip()
 
 
 def test_packing_at_the_same_time_succeeds(tmp_path):

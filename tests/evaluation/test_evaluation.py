@@ -49,7 +49,8 @@ def notes_of(path, data, **options):
 
 def test_every_column_of_table_1_has_every_measure(trained, others):
     results = evaluated(trained.path, others)
-    assert list(results) == ["real", "reconstruction", "N", "gaussian", "gmm-2", "interpolation"]
+    assert list(results) == ["real", "mean image", "reconstruction", "N", "gaussian", "gmm-2", "interpolation"]
+    assert results.pop("mean image").measured.keys() == {"mse", "psnr", "ssim"}
     for of, result in results.items():
         assert set(result.measured) - {"mse", "psnr", "ssim", "copied"} == ALL
         assert ("copied" in result.measured) == (of not in MADE_FROM_REAL)
@@ -158,7 +159,8 @@ def test_without_the_training_data_n_is_left_out_for_a_model_without_a_prior(tra
     data["data"]["source"] = str(trained.path / "gone")
     (trained.path / "config.json").write_text(json.dumps(data))
     evaluation, notes = notes_of(trained.path, others)
-    assert [result.of for result in evaluation] == ["real", "reconstruction", "gaussian", "gmm-2", "interpolation"]
+    made = ["reconstruction", "gaussian", "gmm-2", "interpolation"]
+    assert [result.of for result in evaluation] == ["real", "mean image", *made]
     assert any(note.startswith("left out: N") for note in notes)
 
 

@@ -360,3 +360,11 @@ def test_what_is_no_file_of_a_grammar(tmp_path):
         (tmp_path / "bad.grammar").write_bytes(content)
         with pytest.raises(RaectlError, match=message):
             grammars.read(str(tmp_path / "bad.grammar"))
+
+
+def test_a_file_that_has_changed_is_read_again(tmp_path):
+    path = tmp_path / "own.grammar"
+    path.write_text("S -> 'a'")
+    assert grammars.read(str(path)).string([0]) == "a"
+    path.write_text("S -> 'b'")
+    assert grammars.read(str(path)).string([0]) == "b"

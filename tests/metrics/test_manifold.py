@@ -83,12 +83,19 @@ def test_precision_and_recall_change_places_with_the_sets():
 
 
 def test_copies_lie_at_no_distance():
-    """A radius of 0 holds nothing, whatever rounding makes of the distances between copies."""
+    """A radius of 0 holds the copies and nothing else, whatever rounding makes of the distances between them."""
     real = sets(100, 1, 40, 0, 1)[0] + 50
     fake = real[:3].repeat_interleave(10, dim=0)
     found = values(real, fake)
-    assert (found["precision"], found["recall"]) == (1, 0)
-    assert values(fake, real)["coverage"] == 0
+    assert (found["precision"], found["recall"]) == (1, 0.03)
+    assert values(fake, real)["coverage"] == 1
+    assert values(fake, real + 1)["coverage"] == 0
+
+
+def test_copies_of_a_set_whose_items_occur_many_times_cover_it():
+    real = sets(30, 1, 8, 0, 1)[0].repeat_interleave(6, dim=0)
+    found = values(real, real.clone())
+    assert (found["precision"], found["recall"], found["coverage"]) == (1, 1, 1) and found["density"] == 6 / 5
 
 
 @pytest.mark.parametrize("rows", [1, 7, 64, 1000])

@@ -157,6 +157,37 @@ def test_mmd_is_the_double_loop(n, d):
     assert float(found[0]) == pytest.approx(expected, abs=2e-5)
 
 
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.5), (1e-3, 100.0), (0.0, 1.0)])
+def test_mmd_and_its_gradient_are_exact_where_codes_are_far_from_0_and_near_each_other(scale, shift):
+    def by_differences(z, draws):
+        def kernel(a, b):
+            squared = (a[:, None] - b[None]).square().sum(dim=2)
+            return sum(2 * 16 * s / (2 * 16 * s + squared) for s in (0.1, 0.2, 0.5, 1, 2, 5, 10))
+
+        within = [(k.sum() - k.diagonal().sum()) / (50 * 49) for k in (kernel(z, z), kernel(draws, draws))]
+        return sum(within) - 2 * kernel(z, draws).mean()
+
+    z = (scale * torch.randn(50, 16, generator=generator(3)) + shift).requires_grad_()
+    draws = torch.randn(50, 16, generator=generator())
+    found, expected = mmd(Codes(z, z), generator())[0], by_differences(z, draws)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6, abs=1e-6)
+    ours, theirs = (torch.autograd.grad(value, z)[0] for value in (found, expected))
+    assert ours.isfinite().all() and (ours - theirs).abs().max() < 1e-6
+
+
+def test_mmd_of_a_large_batch_keeps_no_differences():
+    kept = []
+
+    def keep(tensor):
+        kept.append(tensor.nelement())
+        return tensor
+
+    z = torch.randn(200, 64, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        mmd(Codes(z, z), generator())[0].backward()
+    assert max(kept) <= 7 * 200**2  # seven scales; the differences would be 64 times (B, B)
+
+
 def test_mmd_is_unbiased_and_sees_a_shift():
     def values(shift):
         codes = (torch.randn(20, 4, generator=generator(1000 + i)) + shift for i in range(200))

@@ -39,7 +39,7 @@ def compare(
     if max_bad is not None and data is None:
         raise UsageError("--max-bad needs --data")
     checkpoints = [load(ckpt, device, decoder) for ckpt in ckpts]
-    protocol, rows = comparing.table(checkpoints, metric)
+    table = comparing.table(checkpoints, metric)
     if out is not None:
         comparing.require_alike(checkpoints)
         checkpoints[0].modality.writer.check_out(out)
@@ -48,27 +48,57 @@ def compare(
         require_outside(out, dataset.source)
         comparing.write_picture(checkpoints, dataset, out, n, seed)
     if as_json:
-        of = dict(zip(map(str, ckpts), rows, strict=True))
-        compared = {path: [line for row in found for line in row.values()] for path, found in of.items()}
-        emit({"metric": metric, "protocol": protocol, "checkpoints": compared, "out": out}, as_json=True)
+        paths = [*map(str, ckpts)]
+        lines = [[line for row in found for line in row.values()] for found in table.rows]
+        compared, left_out = (dict(zip(paths, of, strict=True)) for of in (lines, table.left_out))
+        values = {"metric": metric, "protocol": table.protocol, "checkpoints": compared, "left_out": left_out}
+        emit({**values, "out": out}, as_json=True)
     else:
-        _table(comparing.labels(checkpoints), metric, protocol, rows, out)
+        _table(comparing.labels(checkpoints), metric, table, out)
 
 
-def _table(names: list[str], metric: str, protocol: dict[str, Any], rows: list[list[Any]], out: Path | None) -> None:
+def _table(names: list[str], metric: str, table: Any, out: Path | None) -> None:
     from raectl.cli.output import emit_table, say
 
-    named = [(name, row) for name, found in zip(names, rows, strict=True) for row in found]
+    named = [(name, row) for name, found in zip(names, table.rows, strict=True) for row in found]
     columns = list(dict.fromkeys(of for _, row in named for of in row))
     cells: list[list[object]] = [[_label(name, row), *(_cell(row.get(of)) for of in columns)] for name, row in named]
-    emit_table(f"{metric}, n = {protocol['n']:,}, {protocol['extractor']}", ["", *columns], cells)
+    protocol = table.protocol
+    title = f"{metric}, n = {protocol['n']:,}, {protocol['extractor']}, seed {protocol['seed']}"
+    emit_table(title + (f", {protocol['kind']} interpolation" if protocol["kind"] else ""), ["", *columns], cells)
     for name, row in named:
         if not row:
-            say(f"note: nothing was measured of {name} on the same data, n and features as of {named[0][0]}")
-    if any(line.get("split") == "training" for _, row in named for line in row.values()):
-        say("note: * was measured on the data that the model was trained on; raectl evaluate it on others")
+            say(f"note: nothing was measured of {name} on the same data, n, seed and features as of {named[0][0]}")
+    for name, groups in zip(names, table.left_out, strict=True):
+        if groups:
+            say(f"note: of {name}, measured otherwise and so not in this table: {'; '.join(map(_otherwise, groups))}")
+    for sentence in dict.fromkeys(_trained_on(name, line) for name, row in named for line in row.values()):
+        if sentence:
+            say(sentence)
     if out is not None:
         say(f"picture: {out}")
+
+
+def _otherwise(group: dict[str, Any]) -> str:
+    """What differs from the table's protocol, and of which columns."""
+    told = {"data": "other data", "draws": f"{group.get('draws') or 1} draws"}
+    skipped = ("of", "n_real") if group.get("n_real") == group.get("n") else ("of",)
+    fields = [told.get(name, f"{name} {value}") for name, value in group.items() if name not in skipped]
+    return f"{', '.join(fields)} ({', '.join(group['of'])})"
+
+
+def _trained_on(name: str, line: dict[str, Any]) -> str:
+    """What the star beside a number means; empty without one."""
+    from raectl.checkpoint.items import Seen
+
+    if line.get("split") == "training":
+        return "note: * was measured on the data that the model was trained on; raectl evaluate it on others"
+    if line.get("split") != "mixed":
+        return ""
+    counts: Any = [line.get(field) for field in ("n_real", "trained_on", "held_out")]
+    if any(type(count) is not int for count in counts):
+        return ""
+    return f"note: * of {name}: {Seen(*counts).sentence}"
 
 
 def _label(name: str, row: dict[str, Any]) -> str:
@@ -84,4 +114,4 @@ def _cell(line: dict[str, Any] | None) -> str:
 
     if line is None:
         return figure(None)
-    return figure(Measured(line["value"], line.get("se"))) + ("*" if line.get("split") == "training" else "")
+    return figure(Measured(line["value"], line.get("se"))) + ("*" if line.get("split") in ("training", "mixed") else "")

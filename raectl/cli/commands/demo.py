@@ -46,15 +46,16 @@ def demo(
         say("  " + command("raectl", "sample", out, "-n", 64, "-o", samples))
         write_samples(out, samples, 64, seed=seed)
         say("  " + command("raectl", "reconstruct", out, "--data", _SOURCE, "-o", pairs))
-        errors, _ = reconstruct_source(checkpoint, checkpoint.open_data(), pairs, None, progress)
-    means = errors["plain"]
+        found = reconstruct_source(checkpoint, checkpoint.open_data(), pairs, None, progress)
+    means, mean_image = found.errors["plain"], found.baseline_errors["mse"]
     made = {"checkpoint": str(out), "samples": str(samples), "reconstructions": str(pairs)}
     emit(
         {**made, "nats_per_dimension": {"train": fit.train, "held_out": fit.held_out}, **means},
         {
             "samples": samples,
             "reconstructions": pairs,
-            "mean squared error": f"{number(means['mse'], 5)} per pixel, n = 1,797, training data included",
+            "mean squared error": f"{number(means['mse'], 5)} per pixel (the mean image's: {number(mean_image, 5)}), "
+            "n = 1,797, training data included",
             "log-likelihood, held out": f"{number(fit.held_out)} nats per dimension, n = {fit.n_held_out}",
         },
         as_json=as_json,

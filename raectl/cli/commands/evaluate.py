@@ -65,7 +65,7 @@ def evaluate(
             progress=progress,
         )
         results = list(evaluation)
-    sentences = verdict(results, evaluation.extractor.judged_by)
+    sentences = verdict(results, evaluation.extractor.judged_by, evaluation.seen)
     if as_json:
         numbers = [line for r in results for line in r.records]
         emit({"checkpoint": str(ckpt), "numbers": numbers, "verdict": sentences}, as_json=True)

@@ -5,8 +5,12 @@ from typing import Any
 from raectl.cli import options as o
 
 
-def _loss(line: dict[str, Any]) -> float:
-    return float((line["validation"] or line["train"])["loss"])
+def _loss(line: dict[str, Any]) -> str:
+    """The loss that epochs are compared by: the training's where nothing is held out."""
+    from raectl.cli.output import number
+
+    kind = "validation" if line["validation"] else "train"
+    return f"{'training' if kind == 'train' else kind} loss {number(line[kind]['loss'])}"
 
 
 def _read(directory: Any) -> tuple[Any, ...]:
@@ -78,7 +82,7 @@ def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False)
             "data": f"{data.n:,} items of {' x '.join(map(str, data.shape))} from {data.source}",
             "training": f"{len(log)} of {config.epochs} epochs, {config.precision} on {config.device}, "
             f"seed {config.seed}",
-            "best epoch": f"{best['epoch']}, validation loss {number(_loss(best))}" if best else "none yet",
+            "best epoch": f"{best['epoch']}, {_loss(best)}" if best else "none yet",
             "decoder": _decoder(directory, sharp, digest),
             "weights": f"SHA-256 {digest[:16]}...",
         }

@@ -53,6 +53,7 @@ def interpolate(
         "steps": steps,
         "decoder": checkpoint.decoder_name,
         "pairs": chosen.tolist(),
+        "seed": None if between else seed,
     }
     emit(
         values,

@@ -1,6 +1,7 @@
 """`raectl reconstruct`."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from raectl.cli import options as o
 
@@ -12,7 +13,7 @@ def reconstruct(
     n: Annotated[
         int | None,
         o.out(
-            "How many to write, the first of the data; the numbers are over all.",
+            "How many to write, chosen by the seed; the numbers are over all.",
             "64 for a picture, else all",
             "-n",
             min=1,
@@ -21,6 +22,7 @@ def reconstruct(
     ] = None,
     max_bad: o.OtherMaxBad = None,
     decoder: o.Decoder = None,
+    seed: o.Seed = 0,
     device: o.Device = "auto",
     as_json: o.Json = False,
     debug: o.Debug = False,
@@ -30,7 +32,6 @@ def reconstruct(
     Example: [bold]raectl reconstruct ckpt --data ./imgs -o pairs.png[/]
     """
     from raectl.checkpoint.checkpoint import load
-    from raectl.cli.output import emit, number, say
     from raectl.cli.terminal import TerminalProgress
     from raectl.generation.reconstructing import reconstruct_source
 
@@ -38,22 +39,30 @@ def reconstruct(
     checkpoint.modality.writer.check_out(out)
     with TerminalProgress() as progress:
         dataset = checkpoint.open_data(data, progress, max_bad)
-        means, written = reconstruct_source(checkpoint, dataset, out, n, progress)
-    values = {"out": str(out), "written": written, "n": len(dataset), "source": dataset.source}
-    plain, *others = means.values()  # the plain decoder's are the scores of faithfulness
-    rows: dict[str, object] = {
-        "pairs": out,
-        "written": f"{written:,}",
-        "written by": f"the {checkpoint.decoder_name} decoder",
+        found = reconstruct_source(checkpoint, dataset, out, n, progress, seed)
+    _show(found, checkpoint, dataset, out, as_json=as_json)
+
+
+def _show(found: Any, checkpoint: Any, dataset: Any, out: Path, *, as_json: bool) -> None:
+    """The errors of each decoder, beside those of the mean item, and how many of the items are no new ones."""
+    from raectl.cli.output import emit, number, say
+
+    plain, *others = found.errors.values()  # the plain decoder's are the scores of faithfulness
+    made_by, mean = checkpoint.decoder_name, found.baseline.name
+    rows: dict[str, object] = {"pairs": out, "written": f"{found.written:,}", "written by": f"the {made_by} decoder"}
+    rows |= {name: number(value, 6) + " (plain decoder)" * len(others) for name, value in plain.items()}
+    rows |= {f"{name}, sharp": number(value, 6) for other in others for name, value in other.items()}
+    rows |= {f"{name}, {mean}": number(value, 6) for name, value in found.baseline_errors.items()}
+    values = {
+        **{"out": str(out), "written": found.written, "n": len(dataset), "source": dataset.source},
+        **{"written_by": made_by, **plain, **({"sharp": others[0]} if others else {})},
+        "baseline": {"name": mean, "of": found.baseline.of, **found.baseline_errors},
+        "trained_on": found.seen and found.seen.trained_on,
+        "held_out": found.seen and found.seen.held_out,
     }
-    rows |= {name: number(value, 6) for name, value in plain.items()}
-    if others:
-        rows = {name: f"{value} (plain decoder)" if name in plain else value for name, value in rows.items()}
-        rows |= {f"{name}, sharp": number(value, 6) for name, value in others[0].items()}
-    emit(
-        {**values, "written_by": checkpoint.decoder_name, **plain, **({"sharp": others[0]} if others else {})},
-        {**rows, "n": f"{len(dataset):,}"},
-        as_json=as_json,
-    )
+    emit(values, {**rows, "n": f"{len(dataset):,}"}, as_json=as_json)
+    say(f"note: the {mean} is that of {found.baseline.of}: its error is that of knowing nothing of an item")
     if dataset.fingerprint == checkpoint.data.fingerprint:
         say("note: these are the data the model was trained on, not new ones")
+    elif found.seen and found.seen.total:
+        say(f"note: {found.seen.sentence}: new ones are reconstructed worse")

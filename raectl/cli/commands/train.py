@@ -170,7 +170,7 @@ def _go(settings: Any, source: str | None, out: Path, *, as_json: bool, resume: 
         checkpoint = run(settings, source, out, progress=progress, resume=resume, overwrite=overwrite)
     log = checkpoint.directory.read_log()
     best = next((line for line in log if line["epoch"] == checkpoint.epoch), {})
-    validation = best.get("validation") or {}
+    kind, losses = ("validation", best["validation"]) if best.get("validation") else ("training", best.get("train", {}))
     values = {
         "checkpoint": str(out),
         "epochs": len(log),
@@ -184,8 +184,8 @@ def _go(settings: Any, source: str | None, out: Path, *, as_json: bool, resume: 
     rows = {
         "checkpoint": out,
         "best epoch" if best.get("best") else "last epoch": f"{checkpoint.epoch} of {len(log)}",
-        "validation loss": number(validation.get("loss")),
-        "  reconstruction": number(validation.get("reconstruction")),
+        f"{kind} loss": number(losses.get("loss")),
+        "  reconstruction": number(losses.get("reconstruction")),
     }
     emit(values, rows, as_json=as_json)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from raectl import rng
 from raectl.checkpoint import sharpened
 from raectl.checkpoint.checkpoint import Checkpoint, load
 from raectl.checkpoint.directory import SHARPENING, Directory
@@ -308,8 +309,9 @@ class Sharpening:
     def _draw(self, decoder: torch.nn.Module) -> None:
         """Reconstructions of held-out items and samples, by the averaged decoder."""
         held_out, modality = self.held_out, self.loop.modality
-        pairs = modality.to_items(decoder(held_out.z[:_PAIRS]).float())
+        rows = rng.permutation(self.options.seed, "pictures", len(held_out.z))[:_PAIRS]  # of all classes
+        pairs = modality.to_items(decoder(held_out.z[rows]).float())
         samples = modality.to_items(decoder(held_out.z_samples[: 2 * _PAIRS]).float())
         out = self.directory.samples / f"sharpening-{self.loop.position.step:06d}"
         with self.directory.drawing():
-            modality.writer.write_picture(out, (held_out.items[: len(pairs)], pairs), samples)
+            modality.writer.write_picture(out, (held_out.items[rows], pairs), samples)
