@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import raectl
+from raectl import rng
 
 N = 12
 
@@ -22,7 +23,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     plain, sharp = (raectl.load(asked.ckpt, "cpu", decoder) for decoder in ("plain", "sharp"))
-    real = np.array(plain.open_data(asked.test).items[:N])
+    items = plain.open_data(asked.test).items
+    real = np.array(items[rng.choose(asked.seed, "before and after", len(items), N)])
     rows = {
         "real": real,
         "reconstruction, before": plain.reconstruct(real),

@@ -63,8 +63,8 @@ Fit = Annotated[str | None, data("How others become square: pad, crop, stretch."
 Range = Annotated[
     str | None,
     data(
-        "The values that become 0 and 255, of images with wider values than bytes.",
-        "decided by all of the data, and said",
+        "The values that become 0 and 255; what lies beyond is clipped.",
+        "bytes as they are; of wider values decided by all of the data, and said",
         metavar="LO:HI",
     ),
 ]

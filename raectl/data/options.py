@@ -15,8 +15,8 @@ class DataOptions:
         fit: how an image of another size or shape is made square: `pad`, `crop` or `stretch`.
         background: colour (a name or `#rrggbb`) behind transparent pixels and around padded images.
         channels: 1 (grey) or 3 (colour); given when the data must suit an existing checkpoint.
-        range: `LO:HI`, the values that become 0 and 255, of images that are not bytes; see `raectl.data.values`.
-            Resolved: the range of each kind of values that the source has.
+        range: `LO:HI`, the values that become 0 and 255; see `raectl.data.values`. Resolved: the range of each kind
+            of values that the source has, None if they are bytes as they are.
         alpha: whether the fourth channel of an array is alpha; files say it themselves.
         grammar: of strings: a name, a file or a text, as `raectl.grammars.read` accepts; its text once resolved.
         max_productions: T, the padded length of a derivation in productions; a longer derivation is a bad item.

@@ -193,6 +193,15 @@ def test_a_given_range_is_taken_and_kept(tmp_path: Path) -> None:
     assert other.items.max() == 8, "a range of integers says nothing of bytes"
 
 
+def test_an_array_whose_bytes_are_cached_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "a.npy", FORMS["12 bits"])
+    first = open_dataset(tmp_path / "a.npy")
+    monkeypatch.setattr("raectl.data.images.array.extremes", lambda *_: pytest.fail("the values are looked at again"))
+    again = open_dataset(tmp_path / "a.npy")
+    assert np.array_equal(again.items, first.items)
+    assert (again.options, again.notes) == (first.options, first.notes)
+
+
 # -- arrays and files ------------------------------------------------------------------------------------------------
 
 

@@ -45,27 +45,43 @@ def open_image_array(array: ImageArray, options: DataOptions, background: str, p
         raise RaectlError(f"{limits.shown(source)} holds no images: its shape is {images.shape}")
     if images.dtype.kind not in "biuf":
         raise RaectlError(f"{limits.shown(source)} is of type {images.dtype}: no array of real numbers")
-    count, height, width, depth = images.shape
+    count, depth = images.shape[0], images.shape[-1]
     if depth == 4 and not options.alpha:
         hint = "if it is: --alpha; if not, keep three of them: np.save('rgb.npy', x[..., :3])"
         raise RaectlError(f"{limits.shown(source)} has 4 channels, and no array says that the fourth is alpha", hint)
-    resolved, notes = limits.resolve(options, {(width, height)}, depth == 1, background)
-    kind = _kind(images.dtype)
-    found = {} if kind == BYTES else {kind: _extremes(images, kind, source)}
-    ranges, more = decide(found, options.range, has_bytes=kind == BYTES)
-    resolved, notes = replace(resolved, range=ranges), (*notes, *more)
-    dataset = Dataset(images, "images", source, resolved, labels=array.labels, classes=array.classes, notes=notes)
-    shape = limits.item_shape(resolved)
-    if images.dtype == np.uint8 and images.shape[1:] == shape and not ranges:
-        return dataset
+    if images.dtype == np.uint8:
+        resolved, notes = _resolved(array, options, background)
+        if images.shape[1:] == limits.item_shape(resolved) and not resolved.range:
+            return Dataset(images, "images", source, resolved, labels=array.labels, classes=array.classes, notes=notes)
 
     def task() -> PackingTask:
+        resolved, notes = _resolved(array, options, background)
         convert = partial(_blocks, array, resolved, progress)
-        return PackingTask(source, file_digest(file) if file else "", resolved, shape, count, convert)
+        content, shape = file_digest(file) if file else "", limits.item_shape(resolved)
+        return PackingTask(source, content, resolved, shape, count, convert, notes=notes)
 
-    result = packed(file_state(file), resolved, task) if file else in_memory(task())
-    notes += result.notes
-    return replace(dataset, items=result.items, known_fingerprint=result.known_fingerprint, notes=notes)
+    result = packed(file_state(file), options, task) if file else in_memory(task())
+    return Dataset(
+        result.items,
+        "images",
+        source,
+        result.options,
+        labels=array.labels,
+        classes=array.classes,
+        notes=result.notes,
+        known_fingerprint=result.known_fingerprint,
+    )
+
+
+def _resolved(array: ImageArray, options: DataOptions, background: str) -> tuple[DataOptions, tuple[str, ...]]:
+    """All options, with notes on how they were chosen; the range of wider values than bytes is that of all of them."""
+    images = array.images
+    _, height, width, depth = images.shape
+    resolved, notes = limits.resolve(options, {(width, height)}, depth == 1, background)
+    kind = _kind(images.dtype)
+    found = {} if kind == BYTES else {kind: _extremes(images, kind, array.source)}
+    ranges, more = decide(found, options.range, has_bytes=kind == BYTES)
+    return replace(resolved, range=ranges), (*notes, *more)
 
 
 def _blocks(array: ImageArray, options: DataOptions, progress: Progress, first: int) -> Generator[Block, None, None]:

@@ -93,8 +93,7 @@ class Wide:
 
     def image(self, chosen: Range | None) -> Image.Image:
         """The upright image in mode L, LA, RGB or RGBA, its range brought to bytes; of itself, if none is chosen."""
-        found = self.extremes()
-        chosen = chosen or Range.of(self.kind, found)
+        chosen = chosen or Range.of(self.kind, self.extremes())
         colours = 1 if self.is_grey else 3
         rows: np.ndarray = np.empty(self._values.shape, np.uint8)
         for band in self._bands():
