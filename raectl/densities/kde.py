@@ -38,7 +38,7 @@ class KDE(Density):
         return {"latents": self._latents.numpy().reshape(-1, d).copy(), "scale": self._scale.numpy().copy()}
 
     def _fit(self, z: Tensor, seed: int) -> None:
-        self._latents, self._scale = z.double().clone(), Standardizer.fit(z).scale
+        self._latents, self._scale = z.double().clone(), Standardizer.fit_near(z).scale
         self.stats = {"parameters": z.numel()}
 
     def _width(self) -> int:

@@ -29,17 +29,18 @@ def count_distinct(z: Tensor) -> int:
     return len(np.unique(torch.cat(hashes).numpy()))
 
 
-def count_far(z: Tensor) -> int:
-    """Number of rows with a value further from the median of its dimension than 30 robust standard deviations.
+def find_far(z: Tensor) -> Tensor:
+    """Whether a row has a value further from the median of its dimension than 30 robust standard deviations: (N,).
 
-    The robust standard deviation is the median absolute deviation over that of N(0, 1). A dimension where it is 0 has
-    no say.
+    None has, if more than a hundredth would: then they are a cluster. The robust standard deviation is the median
+    absolute deviation over that of N(0, 1); a dimension where it is 0 has no say.
     """
     some = z[:: -(-len(z) // _MEDIAN_ROWS)].double()
     median = some.median(dim=0).values
     spread = (some - median).abs().median(dim=0).values / _NORMAL_MAD
     limit = torch.where(spread > 0, _FAR * spread, torch.inf)
-    return sum(int(((part.double() - median).abs() > limit).any(dim=1).sum()) for part in chunks(z, 4 * z.shape[1]))
+    far = torch.cat([((part.double() - median).abs() > limit).any(dim=1) for part in chunks(z, 4 * z.shape[1])])
+    return far if int(far.sum()) <= _FEW_FAR * len(z) else torch.zeros_like(far)
 
 
 def oddities(z: Tensor, distinct: int) -> list[str]:
@@ -50,8 +51,8 @@ def oddities(z: Tensor, distinct: int) -> list[str]:
             f"only {distinct:,} of {n:,} latents are distinct: a density of many components repeats them; remove what "
             "is in the data more than once, or look whether the encoder tells items apart"
         )
-    far = count_far(z)
-    if 0 < far <= _FEW_FAR * n:
+    far = int(find_far(z).sum())
+    if far:
         notices.append(
             f"{far:,} of {n:,} latents {'is' if far == 1 else 'are'} more than {_FAR:g} times the usual spread away: "
             "samples may be too wide; look at these items, and remove them if they do not belong to the data"

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from raectl.densities.latents.checks import chunks
+from raectl.densities.latents.oddities import find_far
 
 _SHARE = 1e-6
 
@@ -18,6 +19,17 @@ class Standardizer:
     centre: Tensor
     scale: Tensor
     constant: list[int]
+
+    @classmethod
+    def fit_near(cls, z: Tensor) -> "Standardizer":
+        """`fit` to the rows that are not far from the others, see `find_far`, so that a few do not decide the scale."""
+        far, standardizer = find_far(z), cls.fit(z)
+        if not bool(far.any()):
+            return standardizer
+        near = cls.fit(z[~far])
+        scale = near.scale.clone()
+        scale[near.constant] = standardizer.scale[near.constant]
+        return cls(near.centre, scale, standardizer.constant)
 
     @classmethod
     def fit(cls, z: Tensor) -> "Standardizer":

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raectl.densities.latents.oddities import find_far
 from raectl.densities.latents.standardizer import Standardizer
 from raectl.densities.mixtures.base import Mixture
 from raectl.densities.mixtures.parameters import MixtureParameters
@@ -17,7 +18,8 @@ class BayesianGMM(Mixture):
     """p(z) = sum_k E[w_k] N(z; E[mu_k], E[Sigma_k]), expectations under a variational posterior.
 
     The prior of the weights is a Dirichlet process of concentration 1 / K. Fitted by scikit-learn's
-    `BayesianGaussianMixture` with its default priors otherwise; GMM_Dirichlet in the paper's code.
+    `BayesianGaussianMixture` with its default priors otherwise, which are those of the latents that are not far from
+    the others; GMM_Dirichlet in the paper's code.
 
     Reference: Blei, Jordan, "Variational Inference for Dirichlet Process Mixtures", Bayesian Analysis 1, 2006.
 
@@ -52,11 +54,11 @@ class BayesianGMM(Mixture):
         self._check_enough(len(z))
         if len(z) == 1:
             raise RaectlError("a Bayesian mixture needs two latents at least", "--density gmm --components 1")
-        standardizer = Standardizer.fit(z)
+        standardizer = Standardizer.fit_near(z)
         # Spherical covariances stay spherical only if all dimensions are scaled alike.
         units = standardizer.isotropic() if self.covariance == "spherical" else standardizer
         x = (z.double() - units.centre) / units.scale
-        fitted, ridge = self._fit_raising_ridge(x.numpy(), seed)
+        fitted, ridge = self._fit_raising_ridge(x.numpy(), x[~find_far(z)].numpy(), seed)
         means = units.centre + torch.from_numpy(fitted.means_) * units.scale
         covariances = torch.from_numpy(fitted.covariances_).reshape(self._kind.stored_shape(*means.shape))
         covariances = self._kind.rescale(covariances, units.scale)
@@ -77,12 +79,18 @@ class BayesianGMM(Mixture):
         if not fitted.converged_:
             self.notices.append(f"the bound did not converge in {self.max_iter} iterations: raise max_iter, or tol")
 
-    def _fit_raising_ridge(self, x: np.ndarray, seed: int) -> tuple[Any, float]:
-        """Scikit-learn's mixture of standardized latents, and the ridge with which it could be fitted."""
+    def _fit_raising_ridge(self, x: np.ndarray, near: np.ndarray, seed: int) -> tuple[Any, float]:
+        """Scikit-learn's mixture of standardized latents, and the ridge with which it could be fitted.
+
+        Arguments:
+            x: (N, d).
+            near: those that decide the priors.
+        """
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import BayesianGaussianMixture
         from threadpoolctl import threadpool_limits
 
+        priors = self._priors(near) if len(near) < len(x) else {}
         ridge = self.reg_covar
         while True:
             mixture = BayesianGaussianMixture(
@@ -92,6 +100,7 @@ class BayesianGMM(Mixture):
                 tol=self.tol,
                 reg_covar=ridge,
                 weight_concentration_prior=1 / self.components,
+                **priors,
                 random_state=seed & 0xFFFFFFFF,  # NumPy's legacy generator takes 32 bits
             )
             # One thread: k-means adds the partial sums of its threads in the order in which they finish.
@@ -103,3 +112,10 @@ class BayesianGMM(Mixture):
                     if "ill-defined" not in str(error) or ridge > 1:
                         raise
                     ridge *= 10
+
+    def _priors(self, x: np.ndarray) -> dict[str, Any]:
+        """Scikit-learn's default priors of mean and covariance, as it takes them from x: (N, d)."""
+        covariance = np.atleast_2d(np.cov(x.T))
+        variances = covariance.diagonal().copy()
+        of_kind = {"diag": variances, "spherical": float(variances.mean())}
+        return {"mean_prior": x.mean(axis=0), "covariance_prior": of_kind.get(self.covariance, covariance)}

@@ -36,7 +36,7 @@ class GMM(Mixture):
     def _fit(self, z: Tensor, seed: int) -> None:
         n, d = z.shape
         self._check_enough(n)
-        standardizer = Standardizer.fit(z)
+        standardizer = Standardizer.fit_near(z)
         # Spherical covariances stay spherical only if all dimensions are scaled alike.
         units = standardizer.isotropic() if self.covariance == "spherical" else standardizer
         result = fit_mixture(

@@ -81,7 +81,7 @@ class StudentT(Mixture):
     def _fit(self, z: Tensor, seed: int) -> None:
         (n, d), k = z.shape, self.components
         self._check_enough(n)
-        standardizer = Standardizer.fit(z)
+        standardizer = Standardizer.fit_near(z)
         options: dict[str, Any] = {"seed": seed, "max_iter": self.max_iter, "tol": self.tol}
         start = fit_mixture(z, standardizer, self._kind, k, **options, ridge=self.reg_covar).state
         state = _State(start, torch.full((k,), 30.0, dtype=torch.float64))
