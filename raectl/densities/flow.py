@@ -151,7 +151,7 @@ class Flow(NetworkDensity):
         self.notices = standardizer.notices(n, d, "try --density gaussian or more data")
         self._block = None
         self._couplings.double()
-        self.notices += spread_notices(self._draw(seed, 0, _JUDGED), standardizer.scale)
+        self.notices += spread_notices(self._draw(seed, 0, _JUDGED), z, standardizer.scale)
 
     def _whiten(self, z: Tensor) -> Tensor:
         x: Tensor = torch.linalg.solve_triangular(self._factor, (z.double() - self._mean).T, upper=False).T

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from raectl.densities.base import Arrays, Density
+from raectl.densities.latents.oddities import find_far
 from raectl.device import padded_blocks
 from raectl.errors import RaectlError
 from raectl.model.plateau import Plateau, Schedule
@@ -83,10 +84,13 @@ class NetworkDensity(Density):
         return rows
 
 
-def spread_notices(samples: np.ndarray, spread: Tensor) -> list[str]:
-    """A message if samples are much narrower or wider than the latents, of standard deviations `spread`: (d,)."""
-    ratio = float(np.sqrt(np.mean(np.square(samples.std(axis=0) / spread.numpy()))))
-    if 1 / _SPREAD <= ratio <= _SPREAD:
+def spread_notices(samples: np.ndarray, z: Tensor, scale: Tensor) -> list[str]:
+    """A message if samples are much narrower or wider than the latents z, of standard deviations `scale`: (d,).
+
+    None if some latents are far from the others: they decide the standard deviations, and few samples have them.
+    """
+    ratio = float(np.sqrt(np.mean(np.square(samples.std(axis=0) / scale.numpy()))))
+    if 1 / _SPREAD <= ratio <= _SPREAD or bool(find_far(z).any()):
         return []
     return [
         f"samples are {ratio:.2g} times as wide as the latents: the density underfits; try more epochs (--option "

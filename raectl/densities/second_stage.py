@@ -142,7 +142,7 @@ class SecondStageVAE(NetworkDensity):
             u = in_blocks(lambda rows: self._networks.encode(rows)[0], x)
             self._prior = CompleteGMM(components=self.components).fit(u, seed)
             self.notices += [f"mixture of the codes: {notice}" for notice in self._prior.notices]
-        self.notices += spread_notices(self._draw(seed, 0, _JUDGED), self._scale)
+        self.notices += spread_notices(self._draw(seed, 0, _JUDGED), z, self._scale)
 
     def _loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
         mu, log_sigma = self._networks.encode(x)

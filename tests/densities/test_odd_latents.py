@@ -14,8 +14,8 @@ from raectl.densities.mixtures.bayesian_gmm import BayesianGMM
 from raectl.densities.second_stage import SecondStageVAE
 from raectl.errors import RaectlError, UsageError
 
-# A single Gaussian has the latents' covariance, networks see the far ones; the prior of a Bayesian mixture draws the far
-# component's mean to the others, which share its covariance if it is tied.
+# A single Gaussian has the latents' covariance, networks see the far ones, and the prior of a Bayesian mixture draws
+# the far component's mean to the others, which share its covariance if it is tied.
 ROBUST = [
     case
     for case in CASES
