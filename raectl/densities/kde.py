@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from raectl.densities.base import LOG_2PI, Arrays, Density, check_positive
+from raectl.densities.latents.oddities import too_few
 from raectl.densities.latents.standardizer import Standardizer
 from raectl.rng import to_normal, uniforms
 
@@ -40,6 +41,7 @@ class KDE(Density):
     def _fit(self, z: Tensor, seed: int) -> None:
         self._latents, self._scale = z.double().clone(), Standardizer.fit_near(z).scale
         self.stats = {"parameters": z.numel()}
+        self.notices = too_few(z)
 
     def _width(self) -> int:
         return min(_COLUMNS, len(self._latents))

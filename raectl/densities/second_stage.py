@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from raectl.densities.base import LOG_2PI, Arrays, check_integer, check_positive
+from raectl.densities.latents.oddities import too_few
 from raectl.densities.latents.standardizer import Standardizer
 from raectl.densities.mixtures.gmm import CompleteGMM
 from raectl.densities.networks import (
@@ -136,7 +137,7 @@ class SecondStageVAE(NetworkDensity):
         x = self._standardize(z)
         self.stats = dict(fit_network(self._networks, self._loss, *set_aside(x, seed), recipe, seed, self._progress))
         self.stats["parameters"] = sum(parameter.numel() for parameter in self._networks.parameters())
-        self.notices = []
+        self.notices = too_few(z)
         self._block, self._prior = None, None
         if self.components is not None:
             u = in_blocks(lambda rows: self._networks.encode(rows)[0], x)

@@ -185,6 +185,13 @@ def test_a_density_cannot_be_named_like_another_row(cli, tmp_path, name):
         fit_latents(tmp_path / "d", tmp_path / "z.npy", "gaussian", name=name)
 
 
+@every_fitted
+def test_latents_that_are_fewer_than_dimensions_are_said(name, options):
+    said = " ".join(fitted(name, options, normal(12, 20)).notices)
+    wanted = ("12 latents are few", "12 latents do not fix")
+    assert any(words in said for words in wanted) is (options.get("covariance", "full") == "full")
+
+
 def test_the_advice_fits_the_density():
     z = normal(40, 8)
     (notice,) = fit("kde", z[:20], z[20:] + 5, bandwidth=0.1).density.notices

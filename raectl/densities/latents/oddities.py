@@ -58,3 +58,11 @@ def oddities(z: Tensor, distinct: int) -> list[str]:
             "samples may be too wide; look at these items, and remove them if they do not belong to the data"
         )
     return notices
+
+
+def too_few(z: Tensor) -> list[str]:
+    """A message if latents (N, d) are no more than their dimensions."""
+    n, d = z.shape
+    if n > d:
+        return []
+    return [f"{n:,} latents are few for {d:,} dimensions: samples may be hardly more than these; try more data"]
