@@ -126,8 +126,8 @@ def fit_network(
         RaectlError: the held-out loss is not finite.
     """
     trainer = _Trainer(module, loss, recipe, seed, progress)
-    once = x
-    x = x.repeat(-(-recipe.least_steps // max(1, len(x) // recipe.batch_size)), 1)
+    passes = -(-recipe.least_steps // max(1, len(x) // recipe.batch_size))
+    once, x = x, x.repeat(passes, 1) if passes > 1 else x
     trainer.validate(0, held_out)
     for epoch in range(1, recipe.epochs + 1):
         start = time.perf_counter()
