@@ -30,9 +30,9 @@ from timing import RESULTS, paired, publish, ratio
 
 from raectl.densities import GMM
 from raectl.densities.covariance import COVARIANCES
+from raectl.densities.latents.standardizer import Standardizer
 from raectl.densities.mixtures.em import e_step, in_units, kmeans_start, m_step, run_em
 from raectl.densities.mixtures.parameters import MixtureParameters
-from raectl.densities.standardizer import Standardizer
 
 COMMAND = "OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE python benchmarks/densities.py"
 SIZES = {(60_000, 16): (3.5, 6.0), (200_000, 64): (2.8, 5.0), (60_000, 128): (1.8, 4.0)}  # floor and goal of the ratio

@@ -36,7 +36,9 @@ from trials import Tree, in_function, preload
 Key = tuple[str, int, str, int]  # of a mutant: path, line, operator, number
 _RESULTS = ("outcome", "tests", "by", "seconds")
 LOG, PAGE = RESULTS / "mutants.jsonl", RESULTS / "mutants.md"
-DENSITIES = tuple(f"densities/test_{name}" for name in ("densities", "oracles", "em", "sklearn"))
+DENSITIES = tuple(
+    f"densities/test_{name}" for name in ("densities", "oracles", "em", "sklearn", "units", "odd_latents")
+)
 DIRECTORIES = (
     "checkpoint/test_checkpoint",
     "checkpoint/test_damage",

@@ -25,6 +25,7 @@ from raectl.storage.atomic import atomic_directory, describing_os_errors, recove
 from raectl.storage.lock import Lock
 
 _HELD_OUT = 0.1  # share of latents from a file by which a density is judged
+_ROWS = ("real", "reconstruction", "interpolation", "prior")  # of evaluations, and of `sample`
 _NAME = re.compile(r"[a-z0-9._-]+")
 
 
@@ -61,6 +62,8 @@ class FittedDensity:
 
 def check_name(name: str) -> str:
     """Return a density's name if it can be one, else raise a `UsageError`."""
+    if name in _ROWS:
+        raise UsageError(f"--name {name!r} is a row of `raectl evaluate` that is no density", f"--name my-{name}")
     if not _NAME.fullmatch(name) or name.startswith("."):
         raise UsageError(f"--name {name!r} is no name for a density", "use a-z, 0-9, '.', '_' and '-'")
     return name
@@ -226,6 +229,8 @@ def fit_latents(
     Raises:
         RaectlError: `path` is something else, another process writes there, or the latents do not suit.
     """
+    if name is not None:
+        check_name(name)
     directory = Directory(Path(path))
     is_new = not directory.path.exists() or _is_empty(directory.path)
     if not is_new and not directory.is_densities_only():
@@ -248,7 +253,7 @@ def _is_empty(path: Path) -> bool:
 
 
 def read_latents(path: str | Path) -> np.ndarray:
-    """Latents of any encoder from a `.npy` file: (N, d) numbers => float32.
+    """Latents of any encoder from a `.npy` file: (N, d) numbers => float32, or float64 for types that it does not hold.
 
     Raises:
         RaectlError: the file is missing, or holds something else.
@@ -260,4 +265,5 @@ def read_latents(path: str | Path) -> np.ndarray:
         raise RaectlError(f"cannot read latents from {path}: {error}", hint) from error
     if not isinstance(z, np.ndarray) or z.ndim != 2 or z.dtype.kind not in "fiu" or z.shape[0] < 2 or z.shape[1] < 1:
         raise RaectlError(f"{path} holds no (N, d) array of numbers with N at least 2", hint)
-    return np.asarray(z, dtype=np.float32)
+    exact = z.dtype.itemsize > 4 or (z.dtype.kind in "iu" and z.dtype.itemsize == 4)
+    return np.asarray(z, dtype=np.float64 if exact else np.float32)

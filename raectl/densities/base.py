@@ -8,67 +8,27 @@ Autoencoders", ICLR 2020, section 4. Names used below: N latents, D latent dimen
 
 import inspect
 import math
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from raectl.densities.latents.checks import LARGEST, as_latents, chunks
+from raectl.densities.latents.dependencies import Dependencies
+from raectl.densities.latents.oddities import count_distinct, oddities
+from raectl.densities.latents.standardizer import Standardizer
 from raectl.errors import RaectlError, UsageError
 from raectl.progress import Progress
 from raectl.rng import check_seed
 
-LARGEST = 1e18  # larger values have squares that overflow float32; an encoder that gives them has diverged
 LOG_2PI = math.log(2 * math.pi)
-_CHUNK = 2**20  # numbers held at once where rows are processed in chunks: 8 MiB of float64
+_DEPENDENT = "dependent."  # prefix of the arrays of `Dependencies`
+_RESOLVED = 1e-3  # of a dimension's standard deviation; where float32's steps are longer, samples are float64
 
 FitStats = dict[str, float | int | bool | str]
-
-
-def chunks(z: Tensor, width: int) -> Iterator[Tensor]:
-    """Blocks of consecutive rows of `z`, of a size that takes about 2^20 numbers of memory at `width` numbers a row."""
-    rows = max(64, _CHUNK // width)
-    return (z[i : i + rows] for i in range(0, len(z), rows))
-
-
-def as_latents(z: Any) -> Tensor:
-    """Check latents and return them as a CPU tensor, copied only if necessary.
-
-    Arguments:
-        z: (N, d), anything that `torch.as_tensor` takes.
-
-    Returns:
-        (N, d) float64 if `z` is float64, else float32.
-
-    Raises:
-        RaectlError: the shape is not (N, d) with N, d >= 1, or a value is not a number, not finite, or above 1e18.
-
-    Example:
-        >>> as_latents([[0.0, 1.0]]).shape
-        torch.Size([1, 2])
-    """
-    try:
-        if isinstance(z, np.ndarray) and min(z.strides, default=0) < 0:
-            z = z.copy()  # torch has no negative strides
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The given NumPy array is not writ", UserWarning)  # it is only read
-            latents: Tensor = torch.as_tensor(z).detach().cpu()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise RaectlError(f"latents must be an array of numbers: {error}") from error
-    if latents.ndim != 2 or 0 in latents.shape:
-        raise RaectlError(f"latents must have shape (N, d), at least (1, 1), not {tuple(latents.shape)}")
-    if latents.is_complex() or latents.dtype == torch.bool:
-        raise RaectlError(f"latents must be real numbers, not {str(latents.dtype).removeprefix('torch.')}")
-    latents = latents if latents.dtype == torch.float64 else latents.to(torch.float32)
-    # `<=` is false for NaN too. In chunks: the comparison makes copies.
-    bad = sum(int((part.abs() <= LARGEST).all(dim=1).logical_not().sum()) for part in chunks(latents, latents.shape[1]))
-    if bad:
-        hint = "the encoder may have diverged: look at its log, or remove these rows"
-        raise RaectlError(f"{bad} of {len(latents)} latents are not finite (NaN, infinite or beyond {LARGEST:g})", hint)
-    return latents
 
 
 def check_integer(name: str, value: Any, low: int) -> int:
@@ -89,15 +49,20 @@ class Density(ABC):
     """A density over R^d, fitted to latents.
 
     Options are keyword arguments of the constructor, which checks them. After `fit`, `stats` holds numbers about the
-    fit and `notices` messages for the user. A subclass defines `_fit`, `_draw`, `_log_prob`, `to_arrays` and `_adopt`.
+    fit and `notices` messages for the user. A subclass defines `_fit`, `_draw`, `_log_prob`, `_to_arrays` and `_adopt`,
+    which see the free dimensions only, `_d` of them; see `dependencies` for the others.
     """
 
     name: ClassVar[str]
     chooses_components: ClassVar[bool] = False  # whether held-out latents choose `components` by default
     log_prob_is_bound: ClassVar[bool] = False  # whether `log_prob` is a lower bound on the log-density
+    finds_dependencies: ClassVar[bool] = True  # whether constant and duplicated dimensions are left out
 
     def __init__(self) -> None:
         self._dim: int | None = None
+        self._d = 0  # free dimensions
+        self._dependencies: Dependencies | None = None
+        self._double = False
         self.stats: FitStats = {}
         self.notices: list[str] = []
         self._progress = Progress()
@@ -131,18 +96,27 @@ class Density(ABC):
         z = as_latents(z)
         self.stats, self.notices = {}, []
         self._progress = progress or Progress()
+        self._dependencies = Dependencies.find(z) if self.finds_dependencies else None
+        free = self._free(z)
+        self._d = free.shape[1]
         try:
-            self._fit(z, seed)
+            self._fit(free, seed)
         finally:
             self._progress = Progress()
-        self._dim = z.shape[1]
+        self._dim, self._double = z.shape[1], _needs_double(z)
+        found = oddities(z, count_distinct(z))
+        if self._dependencies:
+            found = self._dependencies.notices() + found
+            self._complete_stats(z, self._dependencies)
+        self.notices = found + self.notices
         return self
 
     def sample(self, n: int, seed: int = 0, start: int = 0) -> Tensor:
         """Rows start, ..., start + n - 1 of the infinite sequence of samples that `seed` determines.
 
         Returns:
-            (n, d) float32; row i is a function of the seed and i alone, bit for bit.
+            (n, d) float32, or float64 if the latents were and are so far from 0 that float32 would round them; row i is
+            a function of the seed and i alone, bit for bit.
 
         Raises:
             UsageError: `n`, `seed` or `start` is out of range.
@@ -151,10 +125,11 @@ class Density(ABC):
         check_integer("n", n, 1)
         check_integer("start", start, 0)
         check_seed(seed)
-        z = torch.empty(n, self.dim)
+        z = torch.empty(n, self.dim, dtype=torch.float64 if self._double else torch.float32)
         done = 0
         for part in chunks(z, 8 * self.dim):
-            part.copy_(torch.from_numpy(self._draw(seed, start + done, len(part))))
+            free = torch.from_numpy(self._draw(seed, start + done, len(part)))
+            part.copy_(self._expand(free))
             done += len(part)
         return z
 
@@ -167,11 +142,16 @@ class Density(ABC):
         Raises:
             RaectlError: the density is not fitted, or `z` is invalid (see `as_latents`) or has another d.
         """
-        return torch.cat([self._log_prob(part.double()) for part in chunks(self._checked(z), self._width())])
+        z = self._checked(z)
+        return torch.cat([self._log_prob_of_all(part.double()) for part in chunks(z, max(self._width(), self.dim))])
 
-    @abstractmethod
     def to_arrays(self) -> dict[str, np.ndarray]:
         """The fitted parameters as named arrays: with `options`, enough to rebuild the density."""
+        self.dim  # noqa: B018  # raises if it is not fitted
+        arrays = self._to_arrays()
+        if self._dependencies:
+            arrays |= {_DEPENDENT + name: array for name, array in self._dependencies.to_arrays().items()}
+        return arrays | ({"double": np.ones(1)} if self._double else {})
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], **options: Any) -> Self:
@@ -181,8 +161,18 @@ class Density(ABC):
             UsageError: an option is unknown or wrong.
             RaectlError: an array is missing, unexpected, of another type or shape, or not a valid parameter.
         """
-        density = cls.create(**options)
-        density._dim = density._adopt(Arrays(cls.name, arrays))
+        density, checked = cls.create(**options), Arrays(cls.name, arrays)
+        if "double" in arrays:
+            density._double = True
+            if checked.take("double", (1,))[0] != 1:
+                checked.refuse("double is not 1")
+        if any(name.startswith(_DEPENDENT) for name in arrays):
+            density._dependencies = _adopt_dependencies(checked)
+        density._d = density._dim = density._adopt(checked)
+        if dependencies := density._dependencies:
+            if len(dependencies.free) != density._d:
+                checked.refuse("the number of dimensions differs from that of the free ones")
+            density._dim = len(dependencies.source)
         return density
 
     @classmethod
@@ -194,16 +184,40 @@ class Density(ABC):
             raise UsageError(f"unknown option {unknown[0]!r} of the density {cls.name}", hint)
         return cls(**options)
 
-    def _checked(self, z: Any) -> Tensor:
-        """`as_latents(z)`, if it has the dimensions that the density was fitted to."""
-        dim, latents = self.dim, as_latents(z)
+    def _checked(self, z: Any, d: int | None = None) -> Tensor:
+        """`as_latents(z)`, if it has d dimensions, by default those that the density was fitted to."""
+        dim, latents = d or self.dim, as_latents(z)
         if latents.shape[1] != dim:
             raise RaectlError(f"these latents have {latents.shape[1]} dimensions, the density was fitted to {dim}")
         return latents
 
+    def _free(self, z: Tensor) -> Tensor:
+        """The free dimensions of latents."""
+        return z if self._dependencies is None else z[:, self._dependencies.free]
+
+    def _expand(self, z: Tensor) -> Tensor:
+        """The inverse of `_free`."""
+        return z if self._dependencies is None else self._dependencies.expand(z)
+
+    def _log_prob_of_all(self, z: Tensor) -> Tensor:
+        """(n, d) float64 => (n,) float64, dependent dimensions included."""
+        log_prob = self._log_prob(self._free(z))
+        return log_prob if self._dependencies is None else log_prob + self._dependencies.log_prob(z)
+
+    def _complete_stats(self, z: Tensor, dependencies: Dependencies) -> None:
+        """Add to the likelihood that `_fit` reported what the dependent dimensions add to `log_prob`."""
+        total = sum(float(dependencies.log_prob(part.double()).sum()) for part in chunks(z, z.shape[1]))
+        for name, added in (("log_likelihood", total / len(z)), ("bic", -2 * total)):
+            if name in self.stats:
+                self.stats[name] = float(self.stats[name]) + added
+
     def _width(self) -> int:
         """Numbers that `_log_prob` holds per row."""
-        return self.dim
+        return self._d
+
+    @abstractmethod
+    def _to_arrays(self) -> dict[str, np.ndarray]:
+        """`to_arrays` of the free dimensions."""
 
     @abstractmethod
     def _fit(self, z: Tensor, seed: int) -> None:
@@ -220,6 +234,25 @@ class Density(ABC):
     @abstractmethod
     def _adopt(self, arrays: "Arrays") -> int:
         """Set the fitted parameters from arrays and return d."""
+
+
+def _needs_double(z: Tensor) -> bool:
+    """Whether z is float64 and float32's steps are seen in a dimension that varies."""
+    if z.dtype != torch.float64:
+        return False
+    standardizer = Standardizer.fit(z)
+    steps = torch.finfo(torch.float32).eps * standardizer.centre.abs() > _RESOLVED * standardizer.scale
+    steps[standardizer.constant] = False
+    return bool(steps.any())
+
+
+def _adopt_dependencies(arrays: "Arrays") -> Dependencies:
+    source = arrays.take(f"{_DEPENDENT}source", (None,))
+    rest = {name: arrays.take(_DEPENDENT + name, (len(source),)) for name in ("centre", "slope", "narrow")}
+    try:
+        return Dependencies.from_arrays({"source": source, **rest})
+    except ValueError as error:
+        arrays.refuse(str(error))
 
 
 class Arrays:

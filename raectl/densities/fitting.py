@@ -111,6 +111,7 @@ def fit(
     if held_out_score is not None and train_score - held_out_score > _OVERFITTED:
         remedies = [] if tried else ["--components auto"] if isinstance(density, Mixture) else []
         is_gaussian = isinstance(density, Gaussian) or density.options.get("components") == 1
+        remedies += ["a larger --option bandwidth=..."] if "bandwidth" in density.options else []
         remedies += [] if is_gaussian else ["--density gaussian"]
         remedies += ["a smaller --latent-dim", "more data"]
         density.notices.append(

@@ -8,10 +8,12 @@ from torch import Tensor, nn
 from zuko.flows.coupling import GeneralCouplingTransform
 from zuko.transforms import MonotonicRQSTransform
 
-from raectl.densities.base import Arrays, check_integer, check_positive, chunks
+from raectl.densities.base import Arrays, check_integer, check_positive
 from raectl.densities.covariance import COVARIANCES
+from raectl.densities.latents.checks import chunks
+from raectl.densities.latents.standardizer import Standardizer
 from raectl.densities.mixtures.choose import choose_components
-from raectl.densities.mixtures.gmm import GMM
+from raectl.densities.mixtures.gmm import CompleteGMM
 from raectl.densities.mixtures.parameters import MixtureParameters
 from raectl.densities.networks import (
     BLOCK,
@@ -22,9 +24,9 @@ from raectl.densities.networks import (
     in_blocks,
     seeded_initialization,
     set_aside,
+    spread_notices,
     weights,
 )
-from raectl.densities.standardizer import Standardizer
 from raectl.rng import permutation
 
 _RIDGE = 1e-6  # relative to each dimension's variance
@@ -33,6 +35,7 @@ _MASK_SEED = 3
 _LAST = 4  # index of the last layer of a coupling's network
 _PATIENCE, _GAIN, _HALVINGS, _CLIP, _AVERAGE = 5, 2e-4, 1, 1.0, 0.995  # see `Recipe`
 _STEPS = 6000
+_JUDGED = 4 * BLOCK  # samples whose spread is compared with the latents'
 
 
 class Flow(NetworkDensity):
@@ -83,8 +86,8 @@ class Flow(NetworkDensity):
         self.batch_size = check_integer("batch_size", batch_size, 1)
         self.lr = check_positive("lr", lr)
 
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        d = self.dim
+    def _to_arrays(self) -> dict[str, np.ndarray]:
+        d = self._d
         return {
             "mean": self._mean.numpy().reshape(d).copy(),
             "factor": self._factor.numpy().copy(),
@@ -134,9 +137,9 @@ class Flow(NetworkDensity):
         self._factor = standardizer.scale[:, None] * torch.linalg.cholesky((correlation + correlation.T) / 2)
         x, held_out = set_aside(torch.cat([self._whiten(part).float() for part in chunks(z, d)]), seed)
         if self.base is None:
-            mixture, _ = choose_components(x, held_out, seed)
+            mixture, _ = choose_components(x, held_out, seed, kind=CompleteGMM)
         else:
-            mixture = GMM(components=min(self.base, len(x))).fit(x, seed)
+            mixture = CompleteGMM(components=min(self.base, len(x))).fit(x, seed)
         self._base = MixtureParameters.from_arrays(_FULL, **mixture.to_arrays())
         self._residuals = _FULL.whitener(self._base.means, self._base.factors, torch.float32)
         self._constants = self._base.log_constants().float()
@@ -145,9 +148,10 @@ class Flow(NetworkDensity):
         recipe = Recipe(epochs, self.batch_size, self.lr, _PATIENCE, _GAIN, _HALVINGS, _CLIP, _AVERAGE)
         self.stats = dict(fit_network(self._couplings, self._loss, x, held_out, recipe, seed, self._progress))
         self.stats |= {"base": len(self._base.weights), "parameters": self._numbers(d)}
-        self.notices = standardizer.notices(n, d)
+        self.notices = standardizer.notices(n, d, "try --density gaussian or more data")
         self._block = None
         self._couplings.double()
+        self.notices += spread_notices(self._draw(seed, 0, _JUDGED), z, standardizer.scale)
 
     def _whiten(self, z: Tensor) -> Tensor:
         x: Tensor = torch.linalg.solve_triangular(self._factor, (z.double() - self._mean).T, upper=False).T

@@ -3,10 +3,11 @@
 import numpy as np
 from torch import Tensor
 
-from raectl.densities.base import Arrays, Density, check_positive, chunks
+from raectl.densities.base import Arrays, Density, check_positive
 from raectl.densities.covariance import COVARIANCES
+from raectl.densities.latents.checks import chunks
+from raectl.densities.latents.standardizer import Standardizer
 from raectl.densities.mixtures.parameters import MixtureParameters
-from raectl.densities.standardizer import Standardizer
 
 _FULL = COVARIANCES["full"]
 
@@ -16,8 +17,8 @@ class Gaussian(Density):
 
         mu = 1/N sum_n z_n        Sigma = 1/N sum_n (z_n - mu)(z_n - mu)^T + reg_covar diag(s^2)
 
-    s_i^2 is the variance of dimension i; for a constant dimension, the mean variance of the others (1 if there are
-    none). The ridge is relative to it, so the fit is equivariant under scaling of the dimensions.
+    s_i^2 is the variance of dimension i. The ridge is relative to it, so the fit is equivariant under scaling of the
+    dimensions.
 
     Reference: Ghosh et al., "From Variational to Deterministic Autoencoders", ICLR 2020, section 4.
 
@@ -39,8 +40,8 @@ class Gaussian(Density):
         super().__init__()
         self.reg_covar = check_positive("reg_covar", reg_covar)
 
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        d = self.dim
+    def _to_arrays(self) -> dict[str, np.ndarray]:
+        d = self._d
         return {
             "mean": self._normal.means.numpy().reshape(d).copy(),
             "covariance": self._normal.covariances.numpy().reshape(d, d).copy(),
@@ -64,7 +65,7 @@ class Gaussian(Density):
             "parameters": parameters,
             "bic": float(parameters * np.log(n) - 2 * log_likelihood),
         }
-        self.notices = standardizer.notices(n, d)
+        self.notices = standardizer.notices(n, d, "try --density gmm --components 1 --covariance diag, or more data")
 
     def _draw(self, seed: int, start: int, n: int) -> np.ndarray:
         return self._normal.draw(seed, start, n)

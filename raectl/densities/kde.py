@@ -7,23 +7,25 @@ import torch
 from torch import Tensor
 
 from raectl.densities.base import LOG_2PI, Arrays, Density, check_positive
+from raectl.densities.latents.oddities import too_few
+from raectl.densities.latents.standardizer import Standardizer
 from raectl.rng import to_normal, uniforms
 
 _COLUMNS = 8192  # training latents in a block of distances
 
 
 class KDE(Density):
-    """p(z) = 1/N sum_i N(z; z_i, h^2 I).
+    """p(z) = 1/N sum_i N(z; z_i, h^2 diag(s^2)), s the standard deviations of the latents' dimensions.
 
     Reference: Parzen, "On Estimation of a Probability Density Function and Mode", Annals of Mathematical Statistics
     33, 1962.
 
     Arguments:
-        bandwidth: h, in the latents' units. The default is that of the paper's released code.
+        bandwidth: h. The paper's released code has h = 0.425 in the latents' units, that is s = 1.
 
     Example:
-        >>> KDE(bandwidth=1.0).fit([[0.0]]).log_prob([[0.0]])
-        tensor([-0.9189], dtype=torch.float64)
+        >>> KDE(bandwidth=1.0).fit([[-1.0], [1.0]]).log_prob([[0.0]])
+        tensor([-1.4189], dtype=torch.float64)
     """
 
     name = "kde"
@@ -32,34 +34,39 @@ class KDE(Density):
         super().__init__()
         self.bandwidth = check_positive("bandwidth", bandwidth)
 
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        d = self.dim
-        return {"latents": self._latents.numpy().reshape(-1, d).copy()}
+    def _to_arrays(self) -> dict[str, np.ndarray]:
+        d = self._d
+        return {"latents": self._latents.numpy().reshape(-1, d).copy(), "scale": self._scale.numpy().copy()}
 
     def _fit(self, z: Tensor, seed: int) -> None:
-        self._latents = z.double().clone()
+        self._latents, self._scale = z.double().clone(), Standardizer.fit_near(z).scale
         self.stats = {"parameters": z.numel()}
+        self.notices = too_few(z)
 
     def _width(self) -> int:
         return min(_COLUMNS, len(self._latents))
 
     def _draw(self, seed: int, start: int, n: int) -> np.ndarray:
-        u = uniforms(seed, start, n, 1 + self.dim)
+        u = uniforms(seed, start, n, 1 + self._d)
         # u < 1, but the product can round up to N.
         row = np.minimum((u[:, 0] * len(self._latents)).astype(np.int64), len(self._latents) - 1)
-        z: np.ndarray = self._latents.numpy()[row] + self.bandwidth * to_normal(u[:, 1:])
+        z: np.ndarray = self._latents.numpy()[row] + self.bandwidth * self._scale.numpy() * to_normal(u[:, 1:])
         return z
 
     def _log_prob(self, z: Tensor) -> Tensor:
         total = torch.full((len(z),), -math.inf, dtype=torch.float64)
+        widths = self.bandwidth * self._scale
         for part in torch.split(self._latents, _COLUMNS):
             # |a|^2 + |b|^2 - 2ab would cancel where a and b are near.
-            distances = torch.cdist(z, part, compute_mode="donot_use_mm_for_euclid_dist")
-            near = torch.logsumexp(-0.5 * (distances / self.bandwidth).square(), dim=1)
+            distances = torch.cdist(z / widths, part / widths, compute_mode="donot_use_mm_for_euclid_dist")
+            near = torch.logsumexp(-0.5 * distances.square(), dim=1)
             total = torch.logaddexp(total, near)
-        return total - math.log(len(self._latents)) - self.dim * (math.log(self.bandwidth) + 0.5 * LOG_2PI)
+        return total - math.log(len(self._latents)) - float(widths.log().sum()) - 0.5 * self._d * LOG_2PI
 
     def _adopt(self, arrays: Arrays) -> int:
         self._latents = arrays.tensor("latents", (None, None))
+        self._scale = arrays.tensor("scale", (self._latents.shape[1],))
+        if not (self._scale > 0).all():
+            arrays.refuse("a scale is not positive")
         arrays.finish()
         return self._latents.shape[1]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from raectl.densities.base import Arrays, Density
+from raectl.densities.latents.oddities import find_far
 from raectl.device import padded_blocks
 from raectl.errors import RaectlError
 from raectl.model.plateau import Plateau, Schedule
@@ -26,6 +27,7 @@ from raectl.rng import permutation, torch_generator
 BLOCK = 256  # rows that a network runs on at a time; see `padded_blocks`
 _HELD_OUT = 10  # one latent in so many is held out
 _ROWS = 1024  # batch size where no gradient is needed
+_SPREAD = 1.25  # ratio of standard deviations from which on it is reported
 _STEPS = 50  # steps between two calls of `Progress.step`
 
 Loss = Callable[[Tensor, torch.Generator], Tensor]  # (B, d) float32 and random numbers => (), the mean over the batch
@@ -38,6 +40,7 @@ class Recipe:
     Arguments:
         epochs: at most this many.
         batch_size: latents per step; an incomplete last batch is dropped, unless it is the only one.
+        least_steps: in an epoch, which passes over few latents several times for it.
         lr: Adam's initial learning rate.
         patience: the rate is halved after so many epochs without an improvement of the held-out loss by `gain`.
         gain: in the units of the loss.
@@ -54,6 +57,7 @@ class Recipe:
     halvings: int | None = None
     clip: float = math.inf
     average: float = 0.0
+    least_steps: int = 1
 
 
 class NetworkDensity(Density):
@@ -78,6 +82,20 @@ class NetworkDensity(Density):
             blocks.append(self._block[1])
         rows: np.ndarray = np.concatenate(blocks)[start - first :][:n]
         return rows
+
+
+def spread_notices(samples: np.ndarray, z: Tensor, scale: Tensor) -> list[str]:
+    """A message if samples are much narrower or wider than the latents z, of standard deviations `scale`: (d,).
+
+    None if some latents are far from the others: they decide the standard deviations, and few samples have them.
+    """
+    ratio = float(np.sqrt(np.mean(np.square(samples.std(axis=0) / scale.numpy()))))
+    if 1 / _SPREAD <= ratio <= _SPREAD or bool(find_far(z).any()):
+        return []
+    return [
+        f"samples are {ratio:.2g} times as wide as the latents: the density underfits; try more epochs (--option "
+        "epochs=...) or --density gaussian"
+    ]
 
 
 @contextmanager
@@ -108,6 +126,8 @@ def fit_network(
         RaectlError: the held-out loss is not finite.
     """
     trainer = _Trainer(module, loss, recipe, seed, progress)
+    passes = -(-recipe.least_steps // max(1, len(x) // recipe.batch_size))
+    once, x = x, x.repeat(passes, 1) if passes > 1 else x
     trainer.validate(0, held_out)
     for epoch in range(1, recipe.epochs + 1):
         start = time.perf_counter()
@@ -130,7 +150,7 @@ def fit_network(
     with torch.no_grad():
         for parameter, best in zip(module.parameters(), trainer.best, strict=True):
             parameter.copy_(best)
-    losses = {"loss": trainer.mean_loss(x), "held_out_loss": trainer.lowest}
+    losses = {"loss": trainer.mean_loss(once), "held_out_loss": trainer.lowest}
     return {"epochs": epoch, "best_epoch": trainer.best_epoch, **losses}
 
 

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from raectl.densities.base import LOG_2PI, Arrays, check_integer, check_positive
-from raectl.densities.mixtures.gmm import GMM
+from raectl.densities.latents.oddities import too_few
+from raectl.densities.latents.standardizer import Standardizer
+from raectl.densities.mixtures.gmm import CompleteGMM
 from raectl.densities.networks import (
     BLOCK,
     NetworkDensity,
@@ -18,15 +20,17 @@ from raectl.densities.networks import (
     in_blocks,
     seeded_initialization,
     set_aside,
+    spread_notices,
     weights,
 )
-from raectl.densities.standardizer import Standardizer
 from raectl.errors import RaectlError
 from raectl.model.autoencoder import glorot_uniform
 from raectl.rng import normals
 
 _LARGEST_LOG_SIGMA = 5.0
 _PATIENCE, _GAIN = 3, 1e-4  # see `Recipe`; values of the paper's code
+_LEAST_STEPS = 50
+_JUDGED = 4 * BLOCK  # samples whose spread is compared with the latents'
 _DRAWS = 4  # samples of the code per latent for the bound: two and their negatives
 _BOUND_SEED = 0
 
@@ -68,7 +72,8 @@ class SecondStageVAE(NetworkDensity):
         components: p(u) is N(0, I) if None, else a mixture of so many Gaussians fitted to the codes' means.
         hidden: units of each hidden layer.
         beta: weight of the KL term.
-        epochs, batch_size, lr: of Adam; the rate is halved after 3 epochs that gain less than 1e-4.
+        epochs, batch_size, lr: of Adam; the rate is halved after 3 epochs that gain less than 1e-4. An epoch has 50
+            steps at least, and passes over few latents several times.
 
     Example:
         >>> vae = SecondStageVAE(hidden=8, epochs=1).fit([[0.0], [0.1], [5.0], [5.1]])
@@ -98,15 +103,15 @@ class SecondStageVAE(NetworkDensity):
         self.lr = check_positive("lr", lr)
 
     def encode(self, z: Any) -> Tensor:
-        """Means of the codes: (N, d) => (N, d) float32."""
-        return in_blocks(lambda x: self._networks.encode(x)[0], self._standardize(self._checked(z)))
+        """Means of the codes: (N, d) => (N, free dimensions) float32."""
+        return in_blocks(lambda x: self._networks.encode(x)[0], self._standardize(self._free(self._checked(z))))
 
     def decode(self, u: Any) -> Tensor:
-        """Latents of codes: (N, d) => (N, d) float32."""
-        return self._decode(self._checked(u).float()).float()
+        """Latents of codes: (N, free dimensions) => (N, d) float32."""
+        return self._expand(self._decode(self._checked(u, self._d).float())).float()
 
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        d = self.dim
+    def _to_arrays(self) -> dict[str, np.ndarray]:
+        d = self._d
         arrays = {"mean": self._mean.numpy().reshape(d).copy(), "scale": self._scale.numpy().copy()}
         if self._prior:
             arrays |= {f"gmm.{name}": array for name, array in self._prior.to_arrays().items()}
@@ -128,16 +133,17 @@ class SecondStageVAE(NetworkDensity):
         self._mean, self._scale = standardizer.centre, standardizer.scale
         with seeded_initialization(seed):
             self._networks = _Networks(d, self.hidden)
-        recipe = Recipe(self.epochs, self.batch_size, self.lr, _PATIENCE, _GAIN)
+        recipe = Recipe(self.epochs, self.batch_size, self.lr, _PATIENCE, _GAIN, least_steps=_LEAST_STEPS)
         x = self._standardize(z)
         self.stats = dict(fit_network(self._networks, self._loss, *set_aside(x, seed), recipe, seed, self._progress))
         self.stats["parameters"] = sum(parameter.numel() for parameter in self._networks.parameters())
-        self.notices = standardizer.notices(n, 0)
+        self.notices = too_few(z)
         self._block, self._prior = None, None
         if self.components is not None:
             u = in_blocks(lambda rows: self._networks.encode(rows)[0], x)
-            self._prior = GMM(components=self.components).fit(u, seed)
+            self._prior = CompleteGMM(components=self.components).fit(u, seed)
             self.notices += [f"mixture of the codes: {notice}" for notice in self._prior.notices]
+        self.notices += spread_notices(self._draw(seed, 0, _JUDGED), z, self._scale)
 
     def _loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
         mu, log_sigma = self._networks.encode(x)
@@ -151,12 +157,12 @@ class SecondStageVAE(NetworkDensity):
         if self._prior:
             u = self._prior.sample(BLOCK, seed, start)
         else:
-            u = torch.from_numpy(normals(seed, start, BLOCK, self.dim)).float()
+            u = torch.from_numpy(normals(seed, start, BLOCK, self._d)).float()
         return self._decode(u).numpy()
 
     def _log_prob(self, z: Tensor) -> Tensor:
         """E[log N(x; D(u), s^2 I) + log p(u)] + entropy of N(mu, sigma^2) + log |dx/dz|."""
-        d, variance = self.dim, self.beta * self.dim / 2
+        d, variance = self._d, self.beta * self._d / 2
         x = self._standardize(z)
         mu, log_sigma = torch.split(in_blocks(lambda rows: torch.cat(self._networks.encode(rows), 1), x), d, dim=1)
         e = torch.from_numpy(normals(_BOUND_SEED, 0, _DRAWS // 2, d, "bound")).float()
@@ -193,7 +199,7 @@ class SecondStageVAE(NetworkDensity):
             shapes = {"weights": (k,), "means": (k, d), "covariances": (k, d, d)}
             prior = {name: arrays.take(f"gmm.{name}", shape) for name, shape in shapes.items()}
             try:
-                self._prior = GMM.from_arrays(prior, components=k)
+                self._prior = CompleteGMM.from_arrays(prior, components=k)
             except RaectlError as error:
                 arrays.refuse(error.message)
         arrays.finish()

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from raectl.densities.covariance import COVARIANCES
+from raectl.densities.latents.standardizer import Standardizer
 from raectl.densities.mixtures import em
 from raectl.densities.mixtures.em import e_step, fit_mixture, kmeans_start, m_step, parts, run_em, some_rows
 from raectl.densities.mixtures.gmm import GMM
 from raectl.densities.mixtures.kmeans import kmeans
 from raectl.densities.mixtures.student_t import StudentT
-from raectl.densities.standardizer import Standardizer
 
 
 def overlapping(n=10_000, d=4, seed=0):

@@ -79,3 +79,17 @@ def test_a_tenth_is_set_aside_and_not_fitted_to(n, aside):
 
 def test_a_single_row_serves_as_both():
     assert [part.tolist() for part in set_aside(torch.tensor([[7.0]]), 3)] == [[[7.0]], [[7.0]]]
+
+
+@pytest.mark.parametrize(("n", "steps"), [(12, 51), (40, 50), (1000, 250)])
+def test_an_epoch_of_few_rows_has_the_least_number_of_steps(n, steps):
+    """Whole passes over the rows, so it may be some more; an epoch of many rows is one pass."""
+    module, x, made = Slope(), torch.zeros(n, 1), []
+
+    def loss(rows, generator):
+        made.extend([len(rows)] if torch.is_grad_enabled() else [])
+        return module.weight.sum() * 0
+
+    recipe = Recipe(epochs=1, batch_size=4, lr=0.1, patience=5, gain=0.0, least_steps=50)
+    fit_network(module, loss, x, x, recipe, 0, Progress())
+    assert made == [4] * steps

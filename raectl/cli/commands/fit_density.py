@@ -137,6 +137,8 @@ def _print(fit: Any, name: str, ckpt: Path, out: str, *, as_json: bool) -> None:
         "log-likelihood, held out": f"{unseen} nats per dimension, n = {fit.n_held_out:,}",
         "BIC": f"{stats['bic']:,.0f}" if "bic" in stats else "-",
     }
+    if (fit.held_out or 0) > 0:
+        rows["above 0"] = "no error: a density exceeds 1 where latents are close together"
     if "best_epoch" in stats:
         rows["epochs"] = f"{stats['epochs']}, the best of them {stats['best_epoch']}"
     if "iterations" in stats:

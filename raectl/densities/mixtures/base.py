@@ -37,8 +37,8 @@ class Mixture(Density):
         self.reg_covar = check_positive("reg_covar", reg_covar)
         self._kind = COVARIANCES[covariance]
 
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        shape = self._kind.file_shape(self.components, self.dim)
+    def _to_arrays(self) -> dict[str, np.ndarray]:
+        shape = self._kind.file_shape(self.components, self._d)
         return {
             "weights": self._mixture.weights.numpy().copy(),
             "means": self._mixture.means.numpy().copy(),
@@ -49,6 +49,12 @@ class Mixture(Density):
         if n < self.components:
             hint = f"use --components {n} or fewer"
             raise RaectlError(f"--components {self.components} is more than the {n} latents", hint)
+
+    def _remedy(self) -> str:
+        """What to try where the latents are too few."""
+        fewer = ["fewer --components"] if self.components > 1 else []
+        simpler = ["--covariance diag"] if self.options.get("covariance") == "full" else []
+        return f"try {' or '.join([*fewer, *simpler, 'more data'])}"
 
     def _report(self, result: EMResult[Any], n: int, d: int, extra: int = 0) -> None:
         """Set `stats` from the result of EM on n rows of d dimensions, with a notice if EM did not converge.
@@ -64,7 +70,7 @@ class Mixture(Density):
             self.notices.append(f"EM did not converge in {self.max_iter} iterations: raise max_iter, or tol")
 
     def _width(self) -> int:
-        return self.components * self.dim
+        return self.components * self._d
 
     def _draw(self, seed: int, start: int, n: int) -> np.ndarray:
         return self._mixture.draw(seed, start, n)

@@ -4,7 +4,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from raectl.densities.base import as_latents
+from raectl.densities.latents.checks import as_latents
+from raectl.densities.latents.oddities import count_distinct
 from raectl.densities.mixtures.base import Mixture
 from raectl.densities.mixtures.gmm import GMM
 from raectl.errors import RaectlError
@@ -26,7 +27,7 @@ def choose_components(
 ) -> tuple[Mixture, list[dict[str, float]]]:
     """Fit mixtures of increasing size and return the one with the highest held-out log-likelihood.
 
-    Candidates above the number of training latents are skipped; two worse ones in a row end the search.
+    Candidates above the number of distinct training latents are skipped; two worse ones in a row end the search.
 
     Reference: Smyth, "Model Selection for Probabilistic Clustering Using Cross-Validated Likelihood", Statistics and
     Computing 10, 2000 (there with many splits; here one).
@@ -44,7 +45,7 @@ def choose_components(
         The mixture, and a row for each candidate tried: components, train and heldout (nats per dimension), bic.
 
     Raises:
-        RaectlError: all candidates exceed the number of latents, or the latents are invalid.
+        RaectlError: all candidates exceed the number of distinct latents, or the latents are invalid.
 
     Example:
         >>> gmm, table = choose_components([[0.0], [0.1], [9.0], [9.1]], [[0.05], [9.05]], candidates=(1, 2))
@@ -55,9 +56,9 @@ def choose_components(
     best: Mixture | None = None
     table: list[dict[str, float]] = []
     best_heldout, worse = -float("inf"), 0
-    progress = progress or Progress()
+    progress, distinct = progress or Progress(), count_distinct(train_z)
     for number, components in enumerate(candidates):
-        if components > len(train_z) or worse == _PATIENCE:
+        if components > distinct or worse == _PATIENCE:
             break
         progress.update(f"fitting {components} components", number, len(candidates))
         began = time.monotonic()
@@ -73,5 +74,5 @@ def choose_components(
         if heldout > best_heldout:
             best, best_heldout = mixture, heldout
     if best is None:
-        raise RaectlError(f"no candidate of {list(candidates)} is within the {len(train_z)} latents")
+        raise RaectlError(f"no candidate of {list(candidates)} is within the {distinct} distinct latents")
     return best, table

@@ -27,9 +27,9 @@ from torch import Tensor
 from torch.nn.functional import one_hot, threshold
 
 from raectl.densities.covariance import Covariance, SingularError
+from raectl.densities.latents.standardizer import Standardizer
 from raectl.densities.mixtures.kmeans import kmeans
 from raectl.densities.mixtures.parameters import MixtureParameters
-from raectl.densities.standardizer import Standardizer
 from raectl.rng import torch_generator
 
 _NEGLIGIBLE = -40.0  # log responsibilities below count as -inf: products of subnormal numbers are very slow
@@ -139,18 +139,15 @@ def some_rows(z: Tensor, rows: int, seed: int) -> Tensor:
 
 
 def kmeans_start(z: Tensor, standardizer: Standardizer, kind: Covariance, k: int, seed: int) -> MixtureParameters:
-    """K-means centres at equal weights, in standardized units, with covariances that are spherical in z's units.
+    """K-means centres at equal weights, with unit covariances, both in standardized units.
 
     K-means runs on a random subset of max(8192, 64 K, 256 d) rows at most.
     """
     subset = some_rows(z, max(_KMEANS_ROWS, 64 * k, 256 * z.shape[1]), seed)
-    # One scale for all dimensions preserves the order of distances and keeps squares within float32.
-    usual = standardizer.scale.square().mean().sqrt()
-    x = (subset.clone() if subset is z else subset).sub_(standardizer.centre.to(z.dtype)).div_(usual.to(z.dtype))
-    centres = kmeans(x, k, torch_generator(seed, "k-means", 0))
-    ratio = standardizer.scale / usual
+    (x,) = standardizer.rows(subset, 1)
+    centres = kmeans(x, k, torch_generator(seed, "k-means", 0)).double()
     weights = torch.full((k,), 1 / k, dtype=torch.float64)
-    return MixtureParameters(kind, weights, centres.double() / ratio, kind.diagonal(ratio.square().reciprocal(), k))
+    return MixtureParameters(kind, weights, centres, kind.diagonal(torch.ones_like(standardizer.scale), k))
 
 
 def parts(z: Tensor, numbers: int, seed: int) -> Iterator[Tensor]:

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
+from raectl.densities.latents.standardizer import Standardizer
 from raectl.densities.mixtures.base import Mixture
 from raectl.densities.mixtures.em import fit_mixture, in_units
-from raectl.densities.standardizer import Standardizer
 
 
 class GMM(Mixture):
@@ -36,12 +36,19 @@ class GMM(Mixture):
     def _fit(self, z: Tensor, seed: int) -> None:
         n, d = z.shape
         self._check_enough(n)
-        standardizer = Standardizer.fit(z)
+        standardizer = Standardizer.fit_near(z)
         # Spherical covariances stay spherical only if all dimensions are scaled alike.
         units = standardizer.isotropic() if self.covariance == "spherical" else standardizer
         result = fit_mixture(
             z, units, self._kind, self.components, seed=seed, max_iter=self.max_iter, tol=self.tol, ridge=self.reg_covar
         )
         self._mixture = in_units(result.state, units, z.dtype)
-        self.notices = standardizer.notices(n, self.components * (d if self.covariance == "full" else 1))
+        directions = self.components * (d if self.covariance == "full" else 1)
+        self.notices = standardizer.notices(n, directions, self._remedy())
         self._report(result, n, d)
+
+
+class CompleteGMM(GMM):
+    """A mixture over all dimensions, also where some are constant or duplicated: a part of other densities."""
+
+    finds_dependencies = False

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from raectl.densities.base import Arrays
+from raectl.densities.latents.standardizer import Standardizer
 from raectl.densities.mixtures.base import Mixture
 from raectl.densities.mixtures.em import (
     TINY_COUNT,
@@ -20,7 +21,6 @@ from raectl.densities.mixtures.em import (
     run_em_on_parts,
 )
 from raectl.densities.mixtures.parameters import MixtureParameters
-from raectl.densities.standardizer import Standardizer
 from raectl.rng import to_normal, uniforms
 
 _FREEDOM = (5.0, 1000.0)  # bounds of nu: from finite fourth moments to nearly Gaussian
@@ -75,19 +75,19 @@ class StudentT(Mixture):
     ) -> None:
         super().__init__(components=components, max_iter=max_iter, tol=tol, reg_covar=reg_covar)
 
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        return super().to_arrays() | {"freedom": self._freedom.numpy().copy()}
+    def _to_arrays(self) -> dict[str, np.ndarray]:
+        return super()._to_arrays() | {"freedom": self._freedom.numpy().copy()}
 
     def _fit(self, z: Tensor, seed: int) -> None:
         (n, d), k = z.shape, self.components
         self._check_enough(n)
-        standardizer = Standardizer.fit(z)
+        standardizer = Standardizer.fit_near(z)
         options: dict[str, Any] = {"seed": seed, "max_iter": self.max_iter, "tol": self.tol}
         start = fit_mixture(z, standardizer, self._kind, k, **options, ridge=self.reg_covar).state
         state = _State(start, torch.full((k,), 30.0, dtype=torch.float64))
         result = run_em_on_parts(z, lambda rows, now: self._iterate(rows, standardizer, now), state, k * d, **options)
         self._mixture, self._freedom = in_units(result.state.mixture, standardizer, z.dtype), result.state.freedom
-        self.notices = standardizer.notices(n, k * d)
+        self.notices = standardizer.notices(n, k * d, self._remedy())
         self._report(result, n, d, extra=1)
 
     def _iterate(self, z: Tensor, standardizer: Standardizer, state: _State) -> tuple[float, _State]:
@@ -126,7 +126,7 @@ class StudentT(Mixture):
         """mu + L e / sqrt(g), e ~ N(0, I), g ~ chi^2_nu / nu: one uniform number gives k, one gives g, d give e."""
         from scipy.special import gammaincinv
 
-        u = uniforms(seed, start, n, 2 + self.dim)
+        u = uniforms(seed, start, n, 2 + self._d)
         component = self._mixture.choose(u[:, 0])
         half = self._freedom.numpy()[component] / 2
         noise = to_normal(u[:, 2:]) / np.sqrt(gammaincinv(half, u[:, 1]) / half)[:, None]

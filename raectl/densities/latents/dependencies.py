@@ -1,0 +1,155 @@
+"""Dimensions that carry nothing of their own: constant ones, and those that equal another but for shift and scale.
+
+They are left out before a density is fitted, and put back into its samples:
+
+    z_j = centre_j                                        j constant
+    z_j = centre_j + slope_j (z_i - centre_i)             j follows i
+
+Their density is a narrow normal one around this value, so that latents which deviate are very unlikely.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raectl.densities.latents.checks import chunks
+from raectl.densities.latents.standardizer import Standardizer
+
+_NARROW = 1e-3  # standard deviation around that value, relative to the dimension's own; sqrt of mixtures' reg_covar
+_ROUNDINGS = 8.0  # of the latents' type, that two dimensions may be apart
+_CORRELATED = 1 - 1e-4  # of which pairs are compared value by value
+
+
+@dataclass(frozen=True)
+class Dependencies:
+    """For each of the d dimensions, (d,) float64 each.
+
+    Arguments:
+        source: the dimension that it follows: itself if it is free, -1 if it is constant.
+        centre, slope: as above; slope is 0 for a constant.
+        narrow: standard deviation of the normal density around the value.
+    """
+
+    source: Tensor
+    centre: Tensor
+    slope: Tensor
+    narrow: Tensor
+
+    @classmethod
+    def find(cls, z: Tensor) -> "Dependencies | None":
+        """Those of latents (N, d); None if all dimensions are free. The first dimension is, if all are constant."""
+        d, standardizer = z.shape[1], Standardizer.fit(z)
+        source = torch.arange(d)
+        source[standardizer.constant] = -1
+        if len(standardizer.constant) == d:
+            source[0] = 0
+        signs = torch.zeros(d, dtype=torch.float64)
+        for i, j, sign in _copies(z, standardizer) if len(z) > 2 else []:
+            if source[j] == j and source[i] == i:
+                source[j], signs[j] = i, sign
+        if bool((source == torch.arange(d)).all()):
+            return None
+        scale = standardizer.scale
+        slope = signs * scale / scale[source.clamp_min(0)]
+        return cls(source.double(), standardizer.centre, slope, _NARROW * scale)
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Self:
+        """From arrays of `to_arrays`, of equal length.
+
+        Raises:
+            ValueError: they describe no dependencies.
+        """
+        source, slope, narrow = arrays["source"], arrays["slope"], arrays["narrow"]
+        dims = np.arange(len(source))
+        known = np.isin(source, [-1, *dims])
+        free = source == dims
+        follows_free = known & ((source < 0) | free[np.where(known, source, 0).astype(int).clip(0)])
+        if not (follows_free.all() and free.any() and not free.all() and (narrow > 0).all()):
+            raise ValueError("they describe no dependencies between dimensions")
+        if (slope[source < 0] != 0).any():
+            raise ValueError("a constant dimension has a slope")
+        return cls(**{name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Copies of the four tensors by name."""
+        return {name: getattr(self, name).numpy().copy() for name in self.__dataclass_fields__}
+
+    @property
+    def free(self) -> Tensor:
+        """Indices of the free dimensions."""
+        return (self.source == torch.arange(len(self.source))).nonzero().flatten()
+
+    def expand(self, z: Tensor) -> Tensor:
+        """Free dimensions => all of them, float64."""
+        full = self.centre.repeat(len(z), 1)
+        full[:, self.free] = z.double()
+        dependent, source = self._followers()
+        full[:, dependent] += self.slope[dependent] * (full[:, source] - self.centre[source])
+        return full
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density of the dependent dimensions, given the free ones: (n, d) float64 => (n,)."""
+        dependent = (self.source != torch.arange(len(self.source))).nonzero().flatten()
+        narrow = self.narrow[dependent]
+        away = (z - self.expand(z[:, self.free]))[:, dependent] / narrow
+        constant = narrow.log().sum() + 0.5 * len(dependent) * math.log(2 * math.pi)
+        log_prob: Tensor = -0.5 * away.square().sum(dim=1) - constant
+        return log_prob
+
+    def notices(self) -> list[str]:
+        """Messages for the user."""
+        notices = []
+        constant, (followers, source) = (self.source < 0).nonzero().flatten().tolist(), self._followers()
+        if constant:
+            notices.append(
+                f"{_count(len(constant), 'is', 'are')} constant ({_few(constant)}): unused by the encoder, and "
+                "the same in samples"
+            )
+        if len(followers):
+            pairs = [f"{j} as {i}" for j, i in zip(followers.tolist(), source.tolist(), strict=True)]
+            notices.append(
+                f"{_count(len(pairs), 'equals', 'equal')} another one, but for shift and scale ({_few(pairs)}): "
+                "the same in samples"
+            )
+        return notices
+
+    def _followers(self) -> tuple[Tensor, Tensor]:
+        """Indices of the dimensions that follow another, and of those that they follow."""
+        dims = torch.arange(len(self.source))
+        followers = ((self.source >= 0) & (self.source != dims)).nonzero().flatten()
+        return followers, self.source[followers].long()
+
+
+def _count(n: int, one: str, many: str) -> str:
+    return f"{n} latent dimension{f' {one}' if n == 1 else f's {many}'}"
+
+
+def _few(values: list[int] | list[str]) -> str:
+    return ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
+
+
+def _copies(z: Tensor, standardizer: Standardizer) -> list[tuple[int, int, float]]:
+    """(i, j, sign), i < j, of dimensions whose standardized values are equal or opposite, up to rounding."""
+    n, d = z.shape
+    varies = torch.ones(d, dtype=torch.bool)
+    varies[standardizer.constant] = False
+    products, largest = torch.zeros(d, d, dtype=torch.float64), torch.zeros(d, dtype=torch.float64)
+    for part in chunks(z, 4 * d):
+        x = ((part.double() - standardizer.centre) / standardizer.scale).float()
+        products += x.T @ x
+        largest = torch.maximum(largest, part.abs().amax(dim=0).double())
+    rounding = _ROUNDINGS * torch.finfo(z.dtype).eps * (1 + largest / standardizer.scale)
+    likely = (products.abs() > _CORRELATED * n).triu(1) & varies[:, None] & varies
+    pairs = [(int(i), int(j), float(products[i, j].sign())) for i, j in likely.nonzero()]
+    return [pair for pair in pairs if _is_copy(z, standardizer, pair, rounding)]
+
+
+def _is_copy(z: Tensor, standardizer: Standardizer, pair: tuple[int, int, float], rounding: Tensor) -> bool:
+    i, j, sign = pair
+    x, y = ((z[:, k].double() - standardizer.centre[k]) / standardizer.scale[k] for k in (i, j))
+    return float((y - sign * x).abs().max()) <= float(rounding[i] + rounding[j])
