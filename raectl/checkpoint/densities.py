@@ -258,11 +258,15 @@ def read_latents(path: str | Path) -> np.ndarray:
     Raises:
         RaectlError: the file is missing, or holds something else.
     """
-    hint = "numpy.save(FILE, z) with z an (N, d) array writes one"
+    hint = "numpy.save('z.npy', z) with z an (N, d) array writes one"
+    if Path(path).suffix in (".csv", ".txt"):
+        hint = f"numpy.save('z.npy', numpy.loadtxt({str(path)!r}, delimiter=',', ndmin=2)) makes one"
     try:
         z = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise RaectlError(f"cannot read latents from {path}: {error}", hint) from error
+    except (EOFError, ValueError) as error:  # numpy takes what it does not know for pickled objects
+        raise RaectlError(f"cannot read latents from {path}: it is no .npy file of numbers", hint) from error
+    except OSError as error:
+        raise RaectlError(f"cannot read latents from {path}: {error.strerror or error}", hint) from error
     if not isinstance(z, np.ndarray) or z.ndim != 2 or z.dtype.kind not in "fiu" or z.shape[0] < 2 or z.shape[1] < 1:
         raise RaectlError(f"{path} holds no (N, d) array of numbers with N at least 2", hint)
     exact = z.dtype.itemsize > 4 or (z.dtype.kind in "iu" and z.dtype.itemsize == 4)

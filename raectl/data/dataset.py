@@ -1,6 +1,7 @@
 """A dataset: the items of a source as one uint8 array, with names, labels and the options that produced it."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -27,6 +28,8 @@ class Dataset:
         labels: (N,) index into `classes` per item, or None.
         classes: names of the classes.
         notes: sentences to show the user (what was resized, what was skipped).
+        found: what a source of images holds, before it is converted: of files their suffixes, those of other files,
+            frames, grey and coloured ones; of an array its type and shape. JSON values.
         skipped: (name, reason) of every item that could not be read.
         known_fingerprint: the fingerprint, if it is known already.
         what: plural noun for the items in messages.
@@ -41,6 +44,7 @@ class Dataset:
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    found: Mapping[str, Any] = field(default_factory=dict)
     skipped: tuple[tuple[str, str], ...] = ()
     known_fingerprint: str | None = None
     what: str = "images"
@@ -60,6 +64,9 @@ class Dataset:
             if getattr(given, name) is not None and getattr(self.options, name) is None:
                 option = f"--{name.replace('_', '-')}"
                 raise UsageError(f"{option} has no effect on {self.source}: these are {self.modality}")
+        if given.alpha and self.found.get("shape", [0])[-1] != 4:
+            what = "it has no fourth channel" if "shape" in self.found else "image files say themselves what is alpha"
+            raise UsageError(f"--alpha has no effect on {self.source}: {what}")
 
 
 def fingerprint(items: np.ndarray) -> str:

@@ -11,8 +11,8 @@ A copy of the data elsewhere has the same key. Entries are written atomically; d
 import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from raectl.storage.atomic import atomic_directory, describing_os_errors, write_
 from raectl.storage.cache import cache_directory, digest
 
 # Part of every key: to be changed with the layout of the entries; another decoder may give other pixels.
-_VERSION = f"2, Pillow {PIL.__version__}"
+_VERSION = f"3, Pillow {PIL.__version__}"
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class PackingTask:
     blocks: Callable[[int], Generator[Block, None, None]]  # converts from item i on, not counting those in `bad`
     bad: tuple[limits.Bad, ...] = ()  # items already known to be bad
     notes: tuple[str, ...] = ()  # sentences to show the user
+    found: Mapping[str, Any] = field(default_factory=dict)  # see `Dataset`
     what: str = "images"  # plural noun for the items in messages
 
     @property
@@ -61,6 +62,7 @@ class Packed:
     skipped: tuple[limits.Bad, ...]
     known_fingerprint: str
     notes: tuple[str, ...] = ()
+    found: Mapping[str, Any] = field(default_factory=dict)
 
     def dataset(self, modality: str, source: str, tolerance: DataOptions, what: str = "images") -> Dataset:
         """The items as a dataset. Raises a `BadItemsError` if `tolerance` does not allow the skipped items."""
@@ -82,7 +84,7 @@ def packed(state: str, options: DataOptions, prepare: Callable[[], PackingTask])
     """
     memo = _read(_memo_path(state, options))
     if memo is not None and (entry := _load(memo.get("key"))):
-        return dataclasses.replace(entry, notes=tuple(memo.get("notes", ())))
+        return dataclasses.replace(entry, notes=tuple(memo.get("notes", ())), found=memo.get("found", {}))
     task = prepare()
     problem = "a new entry cannot be read back"
     try:
@@ -92,14 +94,14 @@ def packed(state: str, options: DataOptions, prepare: Callable[[], PackingTask])
         for path, notes in {_memo_path(state, task.options): (), _memo_path(state, options): task.notes}.items():
             with describing_os_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, {"key": task.key, "notes": notes})
+            write_json(path, {"key": task.key, "notes": notes, "found": task.found})
     except RaectlError as error:
         if not isinstance(error.__cause__, OSError):
             raise  # an error of the data, not of the cache
         problem = error.__cause__.strerror or str(error.__cause__)
     # After a failed write too: another process may have written the same entry meanwhile.
     if (entry := _load(task.key)) is not None:
-        return dataclasses.replace(entry, notes=task.notes)
+        return dataclasses.replace(entry, notes=task.notes, found=task.found)
     where = limits.shown(str(cache_directory()))
     note = f"the cache {where} cannot be used ({problem}), so {task.what} are converted each time; set RAECTL_CACHE"
     return in_memory(dataclasses.replace(task, notes=(*task.notes, note)))
@@ -128,7 +130,7 @@ def in_memory(task: PackingTask) -> Packed:
             _check(task, bad, block)
     items = items[:filled]
     skipped = tuple(sorted(bad, key=limits.by_number))
-    return Packed(items, task.options, task.total, tuple(names), skipped, fingerprint(items), task.notes)
+    return Packed(items, task.options, task.total, tuple(names), skipped, fingerprint(items), task.notes, task.found)
 
 
 def _check(task: PackingTask, bad: list[limits.Bad], block: Block) -> None:

@@ -146,7 +146,7 @@ def decide(found: Mapping[str, Extremes], given: str | None, *, has_bytes: bool)
     Returns:
         The ranges, as `parse` reads them, and sentences for the user.
     """
-    ranges, notes = {}, []
+    ranges, notes = {}, _of_other_kinds(found, given, has_bytes=has_bytes)
     if has_bytes and (of_bytes := chosen(given, BYTES)):
         ranges[BYTES] = of_bytes
     for kind, values in sorted(found.items()):
@@ -154,6 +154,16 @@ def decide(found: Mapping[str, Extremes], given: str | None, *, has_bytes: bool)
         ranges[kind] = own or Range.of(kind, values)
         notes.append(_note(kind, values, ranges[kind], own is not None))
     return told(ranges), tuple(note for note in notes if note)
+
+
+def _of_other_kinds(found: Mapping[str, Extremes], given: str | None, *, has_bytes: bool) -> list[str]:
+    """A note if a model was trained on other kinds of values than these."""
+    known = {kind: chosen for kind, chosen in (parse(given) if given else {}).items() if kind}
+    here = sorted([*found, *([BYTES] if has_bytes else [])])
+    if not known or not known.keys().isdisjoint(here):
+        return []
+    trained = " and ".join(f"{kind} from {low:g} to {high:g}" for kind, (low, high) in known.items())
+    return [f"the model was trained on {trained}; these are {' and '.join(here)}, which have a range of their own"]
 
 
 def _of_integers(values: Extremes) -> Range:

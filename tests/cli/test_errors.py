@@ -38,6 +38,7 @@ CASES: list[tuple[str, int, list[str]]] = [
     ("fit-density {w}/latents-only", 1, ["no config.json"]),
     ("fit-density {n} --latents {w}/missing.npy", 1, ["cannot read latents", "numpy.save"]),
     ("fit-density {n} --latents {w}/text.npy", 1, ["cannot read latents", "text.npy", "numpy.save"]),
+    ("fit-density {n} --latents {w}/z.csv", 1, ["cannot read latents", "numpy.loadtxt", "z.csv"]),
     ("fit-density {n} --latents {w}/void.npy", 1, ["cannot read latents", "void.npy"]),
     ("fit-density {n} --latents {w}/empty", 1, ["cannot read latents"]),
     ("fit-density {n} --latents {w}/object.npy", 1, ["cannot read latents", "object.npy"]),

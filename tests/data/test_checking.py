@@ -1,9 +1,11 @@
 """`raectl check` finds what is bad, equal or of one colour, and says what `train` would say of it."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.cli import Cli, assert_clear_error
 from support.data import fill, noise, png, pngs, zipped
 
@@ -53,6 +55,25 @@ def test_everything_is_found(cli: Cli, tmp_path: Path, kind: str) -> None:
                  "a/flat7.png of one value b/flat7.png of one value b/flat9.png of one value"):  # fmt: skip
         assert said in words
     assert result.err == "", "what the table says is said once"
+
+
+def test_what_the_files_are_is_counted(cli: Cli, tmp_path: Path) -> None:
+    frames = [Image.fromarray(noise(8, 8, seed=seed)) for seed in range(3)]
+    moving = io.BytesIO()
+    frames[0].save(moving, "GIF", save_all=True, append_images=frames[1:])
+    files = pngs(4) | {"x.GIF": moving.getvalue(), "y.heic": b"\0" * 40, "labels.csv": b"a", "README": b"b"}
+    for source in (fill(tmp_path / "data", files), zipped(tmp_path / "data.zip", files)):
+        for _ in range(2):  # the second time from the cache
+            assert cli("check", source, "--json").json["found"] == {
+                "suffixes": {".png": 4, ".gif": 1},
+                "others": {".heic": 1, ".csv": 1, "": 1},
+                "frames": 7,
+                "grey": 0,
+                "colour": 5,
+            }
+        words = " ".join(cli("check", source).out.split())
+        assert "files 4 .png, 1 .gif; left out" in words and "1 no suffix" in words
+        assert "frames 7, of which 2 are left out" in words and "0 grey, 5 in colour" in words
 
 
 def test_only_the_first_equal_and_constant_images_are_named(cli: Cli, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from support.cli import Cli, assert_clear_error
 from support.data import encoded, zipped
 
 from raectl.data import DataOptions, open_dataset
@@ -224,6 +225,23 @@ def test_four_channels_are_not_alpha_unless_it_is_said(tmp_path: Path) -> None:
     )
     with pytest.raises(RaectlError, match="channels"):
         open_dataset(unsaid)
+
+
+def test_alpha_has_no_effect_without_a_fourth_channel(cli: Cli, tmp_path: Path) -> None:
+    files = folder(tmp_path / "a", {f"{i}.png": encoded(Image.new("RGBA", (8, 8), "red"), "PNG") for i in range(3)})
+    assert_clear_error(cli.run("check", files, "--alpha"), 2, "--alpha has no effect", "files say themselves")
+    np.save(tmp_path / "b.npy", np.zeros((3, 8, 8, 3), np.uint8))
+    assert_clear_error(cli.run("check", tmp_path / "b.npy", "--alpha"), 2, "it has no fourth channel")
+    np.save(tmp_path / "c.npy", np.zeros((3, 8, 8, 4), np.uint8))
+    cli("check", tmp_path / "c.npy", "--alpha")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_values_of_another_kind_than_the_models_are_said(dtype: str) -> None:
+    of_integers = DataOptions(image_size=8, channels=1, range="integers 0:4095", background="white")
+    (note,) = open_dataset((ramp() * 255).astype(dtype), of_integers).notes[:1]
+    assert "trained on integers from 0 to 4095; these are" in note
+    assert open_dataset((ramp() * 4095).astype(np.uint16), of_integers).notes == ()
 
 
 def test_eight_bands_are_refused_without_a_hint_that_destroys() -> None:

@@ -249,6 +249,7 @@ def make_world(w: Path, checkpoint: Path, images: Path) -> World:
     np.save(w / "strings.npy", np.array([["a", "b"]] * 4))
     np.save(w / "single.npy", z[:1])
     (w / "text.npy").write_text("no array")
+    (w / "z.csv").write_text("0.5,1\n")
     (w / "void.npy").write_bytes(b"")
     np.savez(w / "archive.npz", z=z)
     fit_latents(w / "latents-only", w / "good.npy", "gmm", components=2)

@@ -103,6 +103,7 @@ def _values(checked: Any, source: str) -> dict[str, Any]:
     if dataset:
         named = dataset.names or range(len(dataset))
         values |= {
+            "found": dataset.found,
             "shape": dataset.items.shape[1:],
             "bytes": dataset.items.nbytes,
             "range": dataset.options.range,
@@ -129,7 +130,7 @@ def _rows(checked: Any, source: str) -> dict[str, object]:
     if dataset:
         counts = class_counts(dataset)
         surplus = sum(len(group) - 1 for group in checked.duplicates)
-        rows |= {
+        rows |= _found(dataset.found) | {
             "become": f"{' x '.join(map(str, dataset.items.shape[1:]))} {dataset.sizes}",
             "values": _told_values(checked),
             "order": "by name, character by character: 10.png before 2.png" if dataset.names else "as stored",
@@ -142,6 +143,27 @@ def _rows(checked: Any, source: str) -> dict[str, object]:
         if not _are_images(dataset):
             del rows["classes"], rows["constant"], rows["values"], rows["order"]
     return rows
+
+
+def _found(found: Any) -> dict[str, object]:
+    """What the source holds, before it is converted."""
+    from raectl.data.limits import shown
+
+    def listed(counts: dict[str, int]) -> str:
+        return ", ".join(f"{count:,} {shown(suffix or 'no suffix')}" for suffix, count in counts.items())
+
+    if "shape" in found:
+        return {"array": f"{found['type']}, {' x '.join(map(str, found['shape']))}"}
+    if not found:
+        return {}
+    images = found["grey"] + found["colour"]
+    more = found["frames"] - images
+    frames = f"{found['frames']:,}, of which {more:,} are left out: of each image the first is taken"
+    return {
+        "files": listed(found["suffixes"]) + (f"; left out {listed(found['others'])}" if found["others"] else ""),
+        "frames": frames if more else "one an image",
+        "channels": f"{found['grey']:,} grey, {found['colour']:,} in colour",
+    }
 
 
 def _told_values(checked: Any) -> str:

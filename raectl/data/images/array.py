@@ -4,6 +4,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,16 +50,18 @@ def open_image_array(array: ImageArray, options: DataOptions, background: str, p
     if depth == 4 and not options.alpha:
         hint = "if it is: --alpha; if not, keep three of them: np.save('rgb.npy', x[..., :3])"
         raise RaectlError(f"{limits.shown(source)} has 4 channels, and no array says that the fourth is alpha", hint)
+    found = {"type": str(images.dtype), "shape": [*images.shape]}
     if images.dtype == np.uint8:
         resolved, notes = _resolved(array, options, background)
         if images.shape[1:] == limits.item_shape(resolved) and not resolved.range:
-            return Dataset(images, "images", source, resolved, labels=array.labels, classes=array.classes, notes=notes)
+            labelled: dict[str, Any] = {"labels": array.labels, "classes": array.classes}
+            return Dataset(images, "images", source, resolved, notes=notes, found=found, **labelled)
 
     def task() -> PackingTask:
         resolved, notes = _resolved(array, options, background)
         convert = partial(_blocks, array, resolved, progress)
         content, shape = file_digest(file) if file else "", limits.item_shape(resolved)
-        return PackingTask(source, content, resolved, shape, count, convert, notes=notes)
+        return PackingTask(source, content, resolved, shape, count, convert, notes=notes, found=found)
 
     result = packed(file_state(file), options, task) if file else in_memory(task())
     return Dataset(
@@ -69,6 +72,7 @@ def open_image_array(array: ImageArray, options: DataOptions, background: str, p
         labels=array.labels,
         classes=array.classes,
         notes=result.notes,
+        found=found,
         known_fingerprint=result.known_fingerprint,
     )
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -161,7 +161,9 @@ def _prepare(
             progress.update("decoding images", done, len(headers))
 
     content = digest([(header.name, header.content) for header in headers], sorted(bad))
-    return PackingTask(files.source, content, resolved, limits.item_shape(resolved), total, blocks, tuple(bad), notes)
+    found = _found(files, headers)
+    shape = limits.item_shape(resolved)
+    return PackingTask(files.source, content, resolved, shape, total, blocks, tuple(bad), notes, found)
 
 
 def _guess(files: ImageFiles, options: DataOptions, background: str) -> DataOptions | None:
@@ -179,6 +181,17 @@ def _resolve(options: DataOptions, headers: Sequence[_Header], background: str) 
     resolved, more = limits.resolve(options, sizes, all(header.grey for header in headers), background)
     notes = (*more, *notes, *_of_frames(headers), *_of_colour(headers, resolved))
     return replace(resolved, range=chosen), notes
+
+
+def _found(files: ImageFiles, headers: Sequence[_Header]) -> dict[str, Any]:
+    """See `Dataset.found`."""
+    suffixes, others = (
+        dict(Counter(map(limits.suffix, names)).most_common())
+        for names in ((header.name for header in headers), files.others)
+    )
+    grey = sum(header.grey for header in headers)
+    frames = sum(header.frames for header in headers)
+    return {"suffixes": suffixes, "others": others, "frames": frames, "grey": grey, "colour": len(headers) - grey}
 
 
 def _of_others(files: ImageFiles) -> tuple[str, ...]:
