@@ -127,8 +127,8 @@ def _cell(value: object) -> Any:
 
 
 def _stdout() -> Console:
-    # A pipe has no width: 80 columns would fold paths that another program reads.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    # A pipe has no width: nothing is folded that another program reads.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 2**20)
 
 
 def size(count: int) -> str:

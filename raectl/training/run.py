@@ -1,6 +1,8 @@
 """Train a model into a checkpoint directory: begin, save, be interrupted, go on to the same bits."""
 
+import errno
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -175,10 +177,16 @@ class Run:
             target.parent.mkdir(parents=True, exist_ok=True)
         if overwrite:
             lock.acquire()  # another process may have made it while the data were opened
-        with atomic_directory(target, replace=overwrite) as temporary:
-            lock.acquire(temporary)
-            write_items(Directory(temporary).items, self.dataset)
-            self._write_into(Directory(temporary))
+        try:
+            with atomic_directory(target, replace=overwrite) as temporary:
+                lock.acquire(temporary)
+                write_items(Directory(temporary).items, self.dataset)
+                self._write_into(Directory(temporary))
+        except RaectlError as error:
+            if getattr(error.__cause__, "errno", None) in (errno.ENOTEMPTY, errno.EEXIST):
+                lock.acquire()  # raises if the process that made it meanwhile goes on
+                check_out(self.directory, overwrite=overwrite)
+            raise
 
     def restore(self) -> None:
         """Take up the state in the directory.
@@ -195,10 +203,21 @@ class Run:
         self.loop.restore(TrainingState.read(self.directory.training), str(self.directory.training))
         position = self.loop.position
         self.directory.cut_log(position.epoch)
+        self._note_threads(record)
         if self.directory.read_weights(record)[1] != position.best_epoch or stored.sharpen != self.config.sharpen:
             self.save()  # killed after the state was written and before the weights for use were; or asked for more
         if position.epoch >= self.config.epochs and not self.config.sharpen:
             self.progress.note(f"{self.directory.path} has its {position.epoch} epochs; --epochs N asks for more")
+
+    def _note_threads(self, record: Mapping[str, Any]) -> None:
+        """Say if the CPU works with another number of threads than before: sums are rounded in another order."""
+        environment, now = record.get("environment"), torch.get_num_threads()
+        before = environment.get("threads") if isinstance(environment, dict) else None
+        if self.loop.device.type == "cpu" and isinstance(before, int) and before != now:
+            self.progress.note(
+                f"{self.directory.path} was trained with {before} threads, now there are {now}: sums are rounded in "
+                f"another order, and the weights will differ a little; OMP_NUM_THREADS={before} keeps them to the bit"
+            )
 
     def _other_data(self, summary: DataSummary) -> RaectlError:
         """The error for data that are not those that the run began with."""

@@ -29,6 +29,15 @@ def test_a_title_is_not_folded_to_the_width_of_its_table(monkeypatch):
     assert pipe.getvalue().splitlines()[0] == title
 
 
+def test_nothing_is_folded_in_a_pipe(monkeypatch):
+    pipe = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", pipe)
+    path = "/data/" + "x" * 300
+    output.emit({}, {"path": path}, as_json=False)
+    output.emit_table("", ["", *map(str, range(90))], [[path, *range(90)]])
+    assert [path in line for line in pipe.getvalue().splitlines()] == [True, False, True]
+
+
 def test_signs_are_replaced_where_they_cannot_be_written(monkeypatch):
     with monkeypatch.context() as patch:
         whole = printed(patch, "utf-8")

@@ -151,6 +151,16 @@ def test_resuming_on_another_device(cli: Cli, trained: Any, monkeypatch: pytest.
     assert raectl.load(trained.path, "cpu").directory.read_config()[0].device != "cuda"
 
 
+def test_resuming_with_another_number_of_threads_is_said(cli: Cli, trained: Any) -> None:
+    threads = torch.get_num_threads()
+    config = trained.path / "config.json"
+    assert "threads" not in cli("train", "--resume", "--out", trained.path, "--epochs", 3).err
+    config.write_text(config.read_text().replace(f'"threads": {threads}', f'"threads": {threads + 3}'))
+    said = cli("train", "--resume", "--out", trained.path, "--epochs", 4).err
+    assert f"trained with {threads + 3} threads, now there are {threads}" in said
+    assert f"OMP_NUM_THREADS={threads + 3}" in said
+
+
 def test_resuming_from_python(cli: Cli, trained: Any, original: Any, tmp_path: Path) -> None:
     raectl.train(raectl.Config(epochs=3), resume=True, out=trained.path)
     other = tmp_path / "other"

@@ -134,7 +134,7 @@ def test_the_second_of_two_runs_that_make_one_directory_yields(
             usual(self, *arguments, **options)
 
     monkeypatch.setattr(Run, "create", create)
-    with pytest.raises(raectl.RaectlError, match="in use" if overwrite else "not empty"):
+    with pytest.raises(raectl.RaectlError, match=f"in use by process {os.getpid()}"):
         raectl.train(config, trained.data, out, overwrite=overwrite)
     assert Directory(out).read_config()[0].seed == 5
     raectl.load(out, "cpu")

@@ -1,18 +1,19 @@
 """Run tasks on all cores; results come in the tasks' order, a bounded number ahead of the consumer."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from joblib import cpu_count
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def workers() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Number of cores that this process may use: its CPU affinity, or a container's quota if that is less."""
+    return int(cpu_count())
 
 
 def done(result: R) -> Future[R]:

@@ -1,10 +1,13 @@
-"""Freed memory is kept: a block that is freed and asked for again is not taken from the system page by page."""
+"""The program's share of the machine: freed memory that it keeps, and the cores that a container's quota pays for."""
 
+import os
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from raectl.cli.main import cpu_quota
 
 FAULTS = """
 import resource, sys
@@ -38,3 +41,23 @@ def test_a_block_that_is_freed_is_used_again():
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries manage memory their own way")
 def test_the_library_leaves_the_memory_of_the_process_that_loads_a_checkpoint_alone(original):
     assert faults(str(original.path)) > 100
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu.max": "6400000 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({}, None),
+    ],
+)
+def test_a_containers_quota_of_cores(tmp_path, monkeypatch, files, cores):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert cpu_quota(tmp_path) == cores
