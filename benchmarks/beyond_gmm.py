@@ -83,7 +83,7 @@ def judge(path: str, source: str, densities: list[str], samples: int | None) -> 
         seconds = time.monotonic() - began
         assert fitted.held_out is not None
         likelihood = (fitted.train, fitted.held_out, float(fitted.density.log_prob(latents).mean()) / latents.shape[1])
-        shown = f"{name} ({fitted.density.options['components']})" if fitted.tried else name
+        shown = f"{name} ({fitted.density.settings['components']})" if fitted.tried else name
         drawn = features(checkpoint.sample_blocks(n, seed, fitted.density))
         rows.append((shown, likelihood, drawn, seconds))
         print(f"{path}: {shown} {likelihood}", file=sys.stderr, flush=True)

@@ -120,6 +120,17 @@ def names(kind: str) -> tuple[str, ...]:
     return tuple(_TABLE[kind])
 
 
+def known(kind: str, but: str | None = None) -> str:
+    """The registered names of a kind, all but one perhaps, for a help text that cannot drift from them.
+
+    Example:
+        >>> known("reconstruction")
+        'l2, l1 or cross-entropy'
+    """
+    *most, last = (name for name in names(kind) if name != but)
+    return f"{', '.join(most)} or {last}"
+
+
 def check(kind: str, name: str) -> str:
     """Return `name` if it is registered, else raise a `UsageError` that lists the registered names.
 

@@ -172,7 +172,7 @@ def test_the_two_stage_vae_is_the_vae_and_a_density(name):
     row = presets.PRESETS[name]
     assert (row.density, row.fid) == ({"vae": {"beta": beta2}}, fid)
     density = registry.resolve("density", "vae")(**row.density["vae"])
-    assert density.options["beta"] == beta2
+    assert density.settings["beta"] == beta2
 
 
 @pytest.mark.parametrize("name", [*RELEASED, *FROBENIUS])
@@ -217,7 +217,7 @@ def test_the_table_of_some(cli: Cli):
     assert "gradient-penalty=5.12e-05 released" in result.out and "celeba" not in result.out
     assert "spectral-norm released encoder" in result.out and "gradient-penalty exact" in result.out
     assert "then vae beta=0.0015" in result.out
-    assert "raectl fit-density ckpt --density vae --option beta=0.0015" in result.err
+    assert "raectl fit-density ckpt --density vae,beta=0.0015" in result.err
     found = cli("presets", "celeba/cv-vae")
     assert "width=64" in found.out and len(found.out.splitlines()) == 4 and found.err == ""
 
@@ -255,7 +255,7 @@ def test_training_a_preset_names_the_density_that_completes_it(cli: Cli, tmp_pat
     small = ("--data", data, "--image-size", 12, "--width", 2, "--latent-dim", 2, "--epochs", 1, "--device", "cpu")
     (tmp_path / "options.toml").write_text('preset = "mnist/2svae"')
     result = cli("train", "--config", tmp_path / "options.toml", *small, "--out", tmp_path / "out")
-    assert result.err.splitlines()[-1].endswith("--density vae --option beta=0.0015")
+    assert result.err.splitlines()[-1].endswith("--density vae,beta=0.0015")
 
 
 def test_a_preset_trains_on_its_own_data_or_on_those_that_are_named(cli: Cli, tmp_path):

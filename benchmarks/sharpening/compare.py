@@ -39,7 +39,7 @@ from raectl.metrics.sharpness import sharpness
 SMALL = Path(__file__).parents[1] / "table1" / "small-mnist.toml"
 COST = 1.22  # plain steps a step of the second phase takes, at 32 pixels
 N = 5000
-OTHERS = {"kde": (), "student-t": ("--components", 10), "flow": ("--option", "epochs=10")}
+OTHERS = {"kde": "kde", "student-t": "student-t,components=10", "flow": "flow,epochs=10"}
 
 
 class Row(NamedTuple):
@@ -123,7 +123,7 @@ def main() -> None:
         judge.record("pythae RAE-L2", 0, "gmm-10", np.load(options.pythae)["images"])
 
 
-def train(images: Images, row: Row, source: Path, path: Path, seed: int, others: dict[str, Any]) -> None:
+def train(images: Images, row: Row, source: Path, path: Path, seed: int, others: dict[str, str]) -> None:
     """Train and sharpen a row, and fit the densities that its samples come from: 10 Gaussians, and others."""
     if not path.exists():
         told = (*images.options, *row.options, "--epochs", row.epochs, "--seed", seed)
@@ -132,9 +132,9 @@ def train(images: Images, row: Row, source: Path, path: Path, seed: int, others:
         begun = ("--resume",) if (path / "sharpening.safetensors").exists() else ()
         command("sharpen", path, "--steps", row.steps, *begun)
     present = raectl.load(path, "cpu").densities()
-    for kind, told in {**others, "gmm": ("--components", 10)}.items():
+    for kind, density in {**others, "gmm": "gmm,components=10"}.items():
         if not any(name.partition("-1")[0] == kind for name in present):
-            command("fit-density", path, "--density", kind, *told, "--seed", seed)
+            command("fit-density", path, "--density", density, "--seed", seed)
 
 
 def command(*arguments: object) -> None:

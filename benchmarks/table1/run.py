@@ -21,6 +21,7 @@ from report import write_report
 from raectl import load, presets
 from raectl.checkpoint import densities as fitted
 from raectl.checkpoint.directory import Directory
+from raectl.config import text_of
 from raectl.evaluation import comparing
 
 HERE = Path(__file__).parent
@@ -99,9 +100,8 @@ def make(row: Row, name: str, train: str, path: Path, scale: str, seed: int) -> 
     for kind in row.densities:
         if kind not in present:
             options = presets.PRESETS[f"{family}/2svae"].density.get(kind, {}) | SHORTER.get((scale, kind), {})
-            words = ["--components", "10"] if kind == "gmm" else []
-            words += [word for option, value in options.items() for word in ("--option", f"{option}={value}")]
-            raectl("fit-density", path, "--density", kind, *words, "--seed", seed)
+            options |= {"components": 10} if kind == "gmm" else {}
+            raectl("fit-density", path, "--density", text_of(kind, **options), "--seed", seed)
 
 
 def measure(row: Row, path: Path, test: str, n: int, seed: int, decoder: str) -> None:

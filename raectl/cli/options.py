@@ -1,19 +1,21 @@
 """Options that commands share: one name, one help, one default for each; and how any option is declared."""
 
+import inspect
+import sys
+from collections.abc import Callable
 from functools import partial
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-from raectl import grammars, registry
+from raectl import registry
 from raectl.cli import output
+from raectl.config import FLAGS, Config, as_typed, options_of
 
-
-def known(kind: str, but: str | None = None) -> str:
-    """The registered names of a kind, all but one perhaps, for a help text that cannot drift from them."""
-    *most, last = (name for name in registry.names(kind) if name != but)
-    return f"{', '.join(most)} or {last}"
+_Command = TypeVar("_Command", bound=Callable[..., None])
+_DECLARED = options_of(Config)
 
 
 def option(help: str, shown: str | bool = True, *flags: str, panel: str, **more: Any) -> Any:
@@ -39,11 +41,78 @@ SOURCES = (
     "A folder or zip of images, a .npy or .npz array, IDX files or their folder, a .txt file of strings, one a line, "
     "a .smi file of molecules, or a built-in name: digits, expressions or molecules."
 )
-_SHARE = "Share of items that may be bad and are skipped; up to 5 always may."
 _OUT = (
     "A picture (.png, .jpg, ...), an archive (.npz), or, without a suffix, a directory of one file an item; "
     "of strings a .txt, one a line."
 )
+
+
+def flag(name: str, shown: str | bool | None = None, **more: Any) -> Any:
+    """An option of a command, from its declaration in `Config`.
+
+    Arguments:
+        shown: its default as the help shows it, where that is another.
+        more: as `option` takes it.
+    """
+    declared = _DECLARED[name]
+    more = {"panel": declared.panel, "metavar": declared.metavar, **more}
+    own = "off" if declared.kind is bool else declared.shown
+    return option(declared.help, own if shown is None else shown, as_typed(name), **more)
+
+
+def flags(kind: type, after: str) -> Callable[[_Command], _Command]:
+    """Give a command an option for each that the record `kind` declares for the command line.
+
+    Their values arrive as keyword arguments, None where an option is not typed.
+
+    Arguments:
+        after: the parameter of the command that they follow.
+    """
+
+    def with_flags(command: _Command) -> _Command:
+        parameters = []
+        for own in inspect.signature(command).parameters.values():
+            parameters += [] if own.kind is Parameter.VAR_KEYWORD else [own]
+            parameters += map(_parameter, filter(_is_flag, options_of(kind))) if own.name == after else []
+        command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+        return command
+
+    return with_flags
+
+
+def _is_flag(name: str) -> bool:
+    return _DECLARED[name].panel is not None
+
+
+def _parameter(name: str) -> Parameter:
+    declared, more = _DECLARED[name], {}
+    value: Any = declared.kind
+    if component := getattr(declared, "component", None):
+        value = list[str] if declared.kind is dict else str
+        more = {"callback": component_help(component), "is_eager": True} if component in FLAGS else {}
+    annotation = Annotated[value | None, flag(name, **more)]
+    return Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=annotation)
+
+
+def component_help(kind: str) -> Callable[[Any], Any]:
+    """A callback of an option that names components: `NAME,help` prints the keys of one, and ends the program."""
+
+    def show(given: Any) -> Any:
+        for text in [given] if isinstance(given, str) else given or ():
+            name, _, rest = text.partition(",")
+            if rest.strip() == "help":
+                _print_keys(kind, name)
+                raise typer.Exit
+        return given
+
+    return show
+
+
+def _print_keys(kind: str, name: str) -> None:
+    keys = registry.resolve(kind, name).options
+    values = {k: {"values": o.describe(), "default": o.default, "help": o.help} for k, o in keys.items()}
+    rows = {k: f"{o.help} {o.describe().capitalize()}; default {o.shown}." for k, o in keys.items()}
+    output.emit({kind: name, "keys": values}, rows or {name: "has no keys"}, as_json="--json" in sys.argv)
 
 
 def _show_tracebacks(value: bool) -> bool:
@@ -56,49 +125,12 @@ Json = Annotated[bool, out("Print one JSON object on stdout and nothing else.", 
 Debug = Annotated[
     bool, out("Show the traceback of an error.", True, "--debug", callback=_show_tracebacks, is_eager=True)
 ]
-ImageSize = Annotated[
-    int | None, data("Side of the images in pixels, 8 to 512.", "their own if square and at most 128, else 64")
-]
-Fit = Annotated[str | None, data("How others become square: pad, crop, stretch.", "crop")]
-Range = Annotated[
-    str | None,
-    data(
-        "The values that become 0 and 255; what lies beyond is clipped.",
-        "bytes as they are; of wider values decided by all of the data, and said",
-        metavar="LO:HI",
-    ),
-]
-Alpha = Annotated[bool | None, data("The fourth channel of an array is alpha.", "off", "--alpha")]
-Background = Annotated[
-    str | None,
-    data(
-        "Colour behind transparent pixels and around padded images.",
-        "white; black for IDX files and digits",
-        metavar="COLOUR",
-    ),
-]
-Grammar = Annotated[
-    str | None,
-    data(
-        f"Grammar of the strings in a text file: {' or '.join(grammars.names())}, or a file of productions.",
-        "the data's own",
-        metavar="NAME|FILE",
-    ),
-]
-MaxProductions = Annotated[
-    int | None,
-    data(
-        "Productions of the grammar a string, at most; longer ones are skipped.", "one more than the longest string's"
-    ),
-]
-MaxBad = Annotated[float | None, data(_SHARE, "0.01", metavar="SHARE")]
-OtherMaxBad = Annotated[float | None, data(_SHARE, "the training's", metavar="SHARE")]
-Strict = Annotated[bool | None, data("Stop at the first bad item.", "off", "--strict")]
+OtherMaxBad = Annotated[float | None, flag("max_bad", "the training's")]
 Source = Annotated[str, data(SOURCES, False, "--data", metavar="SOURCE")]
 OptionalSource = Annotated[str | None, data(SOURCES, "the data of the training", "--data", metavar="SOURCE")]
 SourceArgument = Annotated[str, typer.Argument(metavar="SOURCE", show_default=False, help=SOURCES)]
-Seed = Annotated[int, run("Seed of everything random.", True, "--seed", min=0)]
-Device = Annotated[str, run("auto, cpu, cuda, cuda:N or mps.", True, "--device")]
+Seed = Annotated[int, flag("seed", True, panel="Run", min=0)]
+Device = Annotated[str, flag("device", True, panel="Run")]
 BatchSize = Annotated[int, run("Items made at a time; changes memory, not the items.", True, "--batch-size", min=1)]
 Draws = Annotated[
     int | None,

@@ -9,13 +9,12 @@ from pathlib import Path
 from PIL import ImageColor
 
 from raectl import grammars
+from raectl.config import options_of
 from raectl.data import values
 from raectl.data.options import DataOptions
 from raectl.errors import RaectlError, UsageError, command
-from raectl.grammars.parser import LONGEST
 
-FITS = ("pad", "crop", "stretch")
-SMALLEST, LARGEST = 8, 512  # allowed sides of the square images, in pixels
+_SIZE = options_of(DataOptions)["image_size"]
 _KEPT = 128  # the default image size is that of the images if all are square, equal and at most this large
 DEFAULT_SIZE = 64
 NAMED = 5  # bad items named in a message, and the number that is tolerated whatever the total
@@ -78,22 +77,7 @@ def item_shape(options: DataOptions) -> tuple[int, int, int]:
 
 
 def check(options: DataOptions) -> None:
-    """Raise a `UsageError` that names the first option out of its range."""
-    for name in ("image_size", "channels", "max_productions"):
-        if type(value := getattr(options, name)) not in (int, type(None)):
-            raise UsageError(f"{name} {value!r} is not a whole number")
-    if options.max_productions is not None and not 1 <= options.max_productions <= LONGEST:
-        raise UsageError(f"--max-productions {options.max_productions} is out of range: 1 to {LONGEST}")
-    if options.image_size is not None and not SMALLEST <= options.image_size <= LARGEST:
-        raise UsageError(f"image size {options.image_size} is not from {SMALLEST} to {LARGEST}", "give --image-size 64")
-    if options.fit not in FITS:
-        raise UsageError(f"unknown fit {options.fit!r}", f"known: {', '.join(FITS)}")
-    if options.channels not in (None, 1, 3):
-        raise UsageError(f"images have 1 channel (grey) or 3 (colour), not {options.channels}")
-    if not 0 <= options.max_bad <= 1:
-        raise UsageError(f"--max-bad {options.max_bad:g} is not a share from 0 to 1", "5 % is 0.05")
-    if type(options.alpha) is not bool:
-        raise UsageError(f"alpha {options.alpha!r} is neither true nor false")
+    """Raise a `UsageError` if the range of values or the colour is none."""
     if options.range is not None:
         values.parse(options.range)
     if options.background is not None:
@@ -118,7 +102,7 @@ def resolve(
     own = largest[0] if len(sizes) == 1 and largest[0] == largest[1] else None
     size, hint = options.image_size, ""
     if size is None:
-        size = own if own is not None and SMALLEST <= own <= _KEPT else DEFAULT_SIZE
+        size = own if own is not None and own <= _KEPT and _SIZE.holds(own) else DEFAULT_SIZE
         hint = "; --image-size and --fit change that"
     notes: tuple[str, ...] = ()
     lost = max(1 - min(wh) / max(wh) for wh in sizes) if options.fit == "crop" else 0.0

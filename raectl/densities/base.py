@@ -6,7 +6,6 @@ This is ex-post density estimation: Ghosh, Sajjadi, Vergari, Black, Schölkopf, 
 Autoencoders", ICLR 2020, section 4. Names used below: N latents, D latent dimensions written d, K components.
 """
 
-import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -16,39 +15,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raectl.config import Component, Option
 from raectl.densities.latents.checks import LARGEST, as_latents, chunks
 from raectl.densities.latents.dependencies import Dependencies
 from raectl.densities.latents.oddities import count_distinct, oddities
 from raectl.densities.latents.standardizer import Standardizer
-from raectl.errors import RaectlError, UsageError
+from raectl.errors import RaectlError
 from raectl.progress import Progress
 from raectl.rng import check_seed
 
 LOG_2PI = math.log(2 * math.pi)
 _DEPENDENT = "dependent."  # prefix of the arrays of `Dependencies`
+_N, _START = Option(1, "Samples.", low=1), Option(0, "The first of them.", low=0)
 _RESOLVED = 1e-3  # of a dimension's standard deviation; where float32's steps are longer, samples are float64
 
 FitStats = dict[str, float | int | bool | str]
 
 
-def check_integer(name: str, value: Any, low: int) -> int:
-    """Return `value` as an int, or raise a `UsageError` if it is not a whole number of at least `low`."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
-        raise UsageError(f"{name} must be a whole number of at least {low}, not {value!r}")
-    return int(value)
-
-
-def check_positive(name: str, value: Any) -> float:
-    """Return `value` as a float, or raise a `UsageError` if it is not a finite number above 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 < value < math.inf:
-        raise UsageError(f"{name} must be a finite number above 0, not {value!r}")
-    return float(value)
-
-
-class Density(ABC):
+class Density(Component, ABC):
     """A density over R^d, fitted to latents.
 
-    Options are keyword arguments of the constructor, which checks them. After `fit`, `stats` holds numbers about the
+    After `fit`, `stats` holds numbers about the
     fit and `notices` messages for the user. A subclass defines `_fit`, `_draw`, `_log_prob`, `_to_arrays` and `_adopt`,
     which see the free dimensions only, `_d` of them; see `dependencies` for the others.
     """
@@ -58,7 +45,8 @@ class Density(ABC):
     log_prob_is_bound: ClassVar[bool] = False  # whether `log_prob` is a lower bound on the log-density
     finds_dependencies: ClassVar[bool] = True  # whether constant and duplicated dimensions are left out
 
-    def __init__(self) -> None:
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
         self._dim: int | None = None
         self._d = 0  # free dimensions
         self._dependencies: Dependencies | None = None
@@ -77,11 +65,6 @@ class Density(ABC):
         if self._dim is None:
             raise RaectlError(f"this {self.name} density is not fitted", "call fit(z) first")
         return self._dim
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The constructor's keyword arguments, as JSON values, read from the attributes of the same names."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def fit(self, z: Any, seed: int = 0, progress: Progress | None = None) -> Self:
         """Fit to latents z: (N, d), anything `torch.as_tensor` takes; the same data and seed give the same fit.
@@ -122,8 +105,7 @@ class Density(ABC):
             UsageError: `n`, `seed` or `start` is out of range.
             RaectlError: the density is not fitted.
         """
-        check_integer("n", n, 1)
-        check_integer("start", start, 0)
+        n, start = _N.check(n, "n="), _START.check(start, "start=")
         check_seed(seed)
         z = torch.empty(n, self.dim, dtype=torch.float64 if self._double else torch.float32)
         done = 0
@@ -146,7 +128,7 @@ class Density(ABC):
         return torch.cat([self._log_prob_of_all(part.double()) for part in chunks(z, max(self._width(), self.dim))])
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """The fitted parameters as named arrays: with `options`, enough to rebuild the density."""
+        """The fitted parameters as named arrays: with `settings`, enough to rebuild the density."""
         self.dim  # noqa: B018  # raises if it is not fitted
         arrays = self._to_arrays()
         if self._dependencies:
@@ -155,13 +137,13 @@ class Density(ABC):
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], **options: Any) -> Self:
-        """Rebuild a density from `to_arrays` and `options`, bit for bit.
+        """Rebuild a density from `to_arrays` and `settings`, bit for bit.
 
         Raises:
             UsageError: an option is unknown or wrong.
             RaectlError: an array is missing, unexpected, of another type or shape, or not a valid parameter.
         """
-        density, checked = cls.create(**options), Arrays(cls.name, arrays)
+        density, checked = cls(**options), Arrays(cls.name, arrays)
         if "double" in arrays:
             density._double = True
             if checked.take("double", (1,))[0] != 1:
@@ -174,15 +156,6 @@ class Density(ABC):
                 checked.refuse("the number of dimensions differs from that of the free ones")
             density._dim = len(dependencies.source)
         return density
-
-    @classmethod
-    def create(cls, **options: Any) -> Self:
-        """The constructor, with a `UsageError` for unknown options instead of a `TypeError`."""
-        known = list(inspect.signature(cls).parameters)
-        if unknown := sorted(set(options) - set(known)):
-            hint = f"known: {', '.join(known)}" if known else f"{cls.name} has none"
-            raise UsageError(f"unknown option {unknown[0]!r} of the density {cls.name}", hint)
-        return cls(**options)
 
     def _checked(self, z: Any, d: int | None = None) -> Tensor:
         """`as_latents(z)`, if it has d dimensions, by default those that the density was fitted to."""

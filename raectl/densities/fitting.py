@@ -53,7 +53,7 @@ class Fit:
     @property
     def default_name(self) -> str:
         """The kind, with the number of components if it has one: `gmm-10`."""
-        components = self.density.options.get("components")
+        components = self.density.settings.get("components")
         return self.kind if components is None else f"{self.kind}-{components}"
 
 
@@ -61,7 +61,7 @@ def check_options(kind: str, options: Mapping[str, Any]) -> None:
     """Raise a `UsageError` unless the kind is known and takes the options; see `fit`."""
     density: type[Density] = registry.resolve("density", kind)
     auto = options.get("components") == AUTO
-    density.create(**{**options, "components": 1} if auto else options)
+    density.checked({**options, "components": 1} if auto else options, f"--density {kind}")
     if auto and not issubclass(density, Mixture):
         raise UsageError(f"--components auto chooses the size of a mixture, not of a {kind}", "--components 10")
 
@@ -104,14 +104,14 @@ def fit(
         mixture = registry.resolve("density", kind)
         density, tried = choose_components(train, held_out, seed, candidates, mixture, progress, **others)
     else:
-        density = registry.resolve("density", kind).create(**options).fit(train, seed, progress)
+        density = registry.resolve("density", kind)(**options).fit(train, seed, progress)
     d = train.shape[1]
     train_score = float(density.log_prob(train).mean()) / d
     held_out_score = float(density.log_prob(held_out).mean()) / d if len(held_out) else None
     if held_out_score is not None and train_score - held_out_score > _OVERFITTED:
         remedies = [] if tried else ["--components auto"] if isinstance(density, Mixture) else []
-        is_gaussian = isinstance(density, Gaussian) or density.options.get("components") == 1
-        remedies += ["a larger --option bandwidth=..."] if "bandwidth" in density.options else []
+        is_gaussian = isinstance(density, Gaussian) or density.settings.get("components") == 1
+        remedies += [f"a larger --density {kind},bandwidth=..."] if "bandwidth" in density.options else []
         remedies += [] if is_gaussian else ["--density gaussian"]
         remedies += ["a smaller --latent-dim", "more data"]
         density.notices.append(

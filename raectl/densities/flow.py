@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from zuko.flows.coupling import GeneralCouplingTransform
 from zuko.transforms import MonotonicRQSTransform
 
-from raectl.densities.base import Arrays, check_integer, check_positive
+from raectl.config import Option
+from raectl.densities.base import Arrays
 from raectl.densities.covariance import COVARIANCES
 from raectl.densities.latents.checks import chunks
 from raectl.densities.latents.standardizer import Standardizer
@@ -49,14 +50,8 @@ class Flow(NetworkDensity):
     References: Durkan, Bekasov, Murray, Papamakarios, "Neural Spline Flows", NeurIPS 2019. Izmailov, Kirichenko,
     Finzi, Wilson, "Semi-Supervised Learning with Normalizing Flows", ICML 2020 (the mixture as base).
 
-    Arguments:
-        base: number of Gaussians of q; None chooses it by held-out log-likelihood.
-        transforms: number of coupling layers.
-        hidden: units of both hidden layers of each coupling's network.
-        bins: of each spline.
-        epochs: at most; None for as many as make 6,000 steps. The rate is halved after five epochs that gain less than
-            0.0002 nats per dimension, and training ends after five more.
-        batch_size, lr: of Adam; the weights that are kept are exponential moving averages.
+    Adam's rate is halved after five epochs that gain less than 0.0002 nats per dimension, and training ends after five
+    more. The weights that are kept are exponential moving averages.
 
     Example:
         >>> flow = Flow(epochs=1).fit([[0.0, 0.0], [0.1, 1.0], [5.0, 0.0], [5.1, 1.0]])
@@ -66,25 +61,15 @@ class Flow(NetworkDensity):
 
     name = "flow"
 
-    def __init__(
-        self,
-        *,
-        base: int | None = None,
-        transforms: int = 6,
-        hidden: int = 128,
-        bins: int = 8,
-        epochs: int | None = None,
-        batch_size: int = 256,
-        lr: float = 1e-3,
-    ) -> None:
-        super().__init__()
-        self.base = None if base is None else check_integer("base", base, 1)
-        self.transforms = check_integer("transforms", transforms, 1)
-        self.hidden = check_integer("hidden", hidden, 1)
-        self.bins = check_integer("bins", bins, 2)
-        self.epochs = None if epochs is None else check_integer("epochs", epochs, 1)
-        self.batch_size = check_integer("batch_size", batch_size, 1)
-        self.lr = check_positive("lr", lr)
+    base: Option[int | None] = Option(
+        None, "Gaussians of the mixture q.", kind=int, low=1, shown="chosen by held-out log-likelihood"
+    )
+    transforms = Option(6, "Coupling layers.", low=1)
+    hidden = Option(128, "Units of both hidden layers of each coupling's network.", low=1)
+    bins = Option(8, "Of each spline.", low=2)
+    epochs: Option[int | None] = Option(None, "At most.", kind=int, low=1, shown="as many as make 6,000 steps")
+    batch_size = Option(256, "Latents a step.", low=1)
+    lr = Option(1e-3, "Adam's learning rate.", above=0)
 
     def _to_arrays(self) -> dict[str, np.ndarray]:
         d = self._d
@@ -151,7 +136,7 @@ class Flow(NetworkDensity):
         self.notices = standardizer.notices(n, d, "try --density gaussian or more data")
         self._block = None
         self._couplings.double()
-        self.notices += spread_notices(self._draw(seed, 0, _JUDGED), z, standardizer.scale)
+        self.notices += spread_notices(self.name, self._draw(seed, 0, _JUDGED), z, standardizer.scale)
 
     def _whiten(self, z: Tensor) -> Tensor:
         x: Tensor = torch.linalg.solve_triangular(self._factor, (z.double() - self._mean).T, upper=False).T

@@ -3,7 +3,8 @@
 import numpy as np
 from torch import Tensor
 
-from raectl.densities.base import Arrays, Density, check_positive
+from raectl.config import Option
+from raectl.densities.base import Arrays, Density
 from raectl.densities.covariance import COVARIANCES
 from raectl.densities.latents.checks import chunks
 from raectl.densities.latents.standardizer import Standardizer
@@ -22,9 +23,6 @@ class Gaussian(Density):
 
     Reference: Ghosh et al., "From Variational to Deterministic Autoencoders", ICLR 2020, section 4.
 
-    Arguments:
-        reg_covar: the ridge, relative to the variances.
-
     Raises:
         UsageError: an option is out of range.
 
@@ -36,9 +34,7 @@ class Gaussian(Density):
 
     name = "gaussian"
 
-    def __init__(self, *, reg_covar: float = 1e-6) -> None:
-        super().__init__()
-        self.reg_covar = check_positive("reg_covar", reg_covar)
+    reg_covar = Option(1e-6, "The ridge, relative to the variances.", above=0)
 
     def _to_arrays(self) -> dict[str, np.ndarray]:
         d = self._d

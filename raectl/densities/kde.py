@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raectl.densities.base import LOG_2PI, Arrays, Density, check_positive
+from raectl.config import Option
+from raectl.densities.base import LOG_2PI, Arrays, Density
 from raectl.densities.latents.oddities import too_few
 from raectl.densities.latents.standardizer import Standardizer
 from raectl.rng import to_normal, uniforms
@@ -20,9 +21,6 @@ class KDE(Density):
     Reference: Parzen, "On Estimation of a Probability Density Function and Mode", Annals of Mathematical Statistics
     33, 1962.
 
-    Arguments:
-        bandwidth: h. The paper's released code has h = 0.425 in the latents' units, that is s = 1.
-
     Example:
         >>> KDE(bandwidth=1.0).fit([[-1.0], [1.0]]).log_prob([[0.0]])
         tensor([-1.4189], dtype=torch.float64)
@@ -30,9 +28,8 @@ class KDE(Density):
 
     name = "kde"
 
-    def __init__(self, *, bandwidth: float = 0.425) -> None:
-        super().__init__()
-        self.bandwidth = check_positive("bandwidth", bandwidth)
+    # The paper's code has this default in the latents' units, that is s = 1.
+    bandwidth = Option(0.425, "h, in standard deviations of each dimension.", above=0)
 
     def _to_arrays(self) -> dict[str, np.ndarray]:
         d = self._d

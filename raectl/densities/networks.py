@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,8 +67,8 @@ class NetworkDensity(Density):
     The rounding of a network's output may depend on the batch size, so whole blocks are computed for any n.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
         self._block: tuple[tuple[int, int], np.ndarray] | None = None  # (seed, first row) and rows of the last block
 
     @abstractmethod
@@ -84,7 +85,7 @@ class NetworkDensity(Density):
         return rows
 
 
-def spread_notices(samples: np.ndarray, z: Tensor, scale: Tensor) -> list[str]:
+def spread_notices(kind: str, samples: np.ndarray, z: Tensor, scale: Tensor) -> list[str]:
     """A message if samples are much narrower or wider than the latents z, of standard deviations `scale`: (d,).
 
     None if some latents are far from the others: they decide the standard deviations, and few samples have them.
@@ -93,8 +94,8 @@ def spread_notices(samples: np.ndarray, z: Tensor, scale: Tensor) -> list[str]:
     if 1 / _SPREAD <= ratio <= _SPREAD or bool(find_far(z).any()):
         return []
     return [
-        f"samples are {ratio:.2g} times as wide as the latents: the density underfits; try more epochs (--option "
-        "epochs=...) or --density gaussian"
+        f"samples are {ratio:.2g} times as wide as the latents: the density underfits; try more epochs (--density "
+        f"{kind},epochs=...) or --density gaussian"
     ]
 
 
@@ -215,7 +216,9 @@ class _Trainer:
         with self._averaged():
             self.latest = self.mean_loss(held_out)
         if not math.isfinite(self.latest):
-            raise RaectlError(f"the fit diverged in epoch {epoch}: its loss is not finite", "--option lr=..., smaller")
+            raise RaectlError(
+                f"the fit diverged in epoch {epoch}: its loss is not finite", "a smaller lr: --density NAME,lr=..."
+            )
         if self.latest < self.lowest:
             self.lowest, self.best_epoch = self.latest, epoch
             self.best = [average.clone() for average in self._averages]

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raectl.densities.base import LOG_2PI, Arrays, check_integer, check_positive
+from raectl.config import Option
+from raectl.densities.base import LOG_2PI, Arrays
 from raectl.densities.latents.oddities import too_few
 from raectl.densities.latents.standardizer import Standardizer
 from raectl.densities.mixtures.gmm import CompleteGMM
@@ -68,12 +69,8 @@ class SecondStageVAE(NetworkDensity):
     References: Dai, Wipf, "Diagnosing and Enhancing VAE Models", ICLR 2019, section 4. Ghosh et al., "From Variational
     to Deterministic Autoencoders", ICLR 2020 (2sVAE), whose released code gives the defaults.
 
-    Arguments:
-        components: p(u) is N(0, I) if None, else a mixture of so many Gaussians fitted to the codes' means.
-        hidden: units of each hidden layer.
-        beta: weight of the KL term.
-        epochs, batch_size, lr: of Adam; the rate is halved after 3 epochs that gain less than 1e-4. An epoch has 50
-            steps at least, and passes over few latents several times.
+    Adam's rate is halved after 3 epochs that gain less than 1e-4. An epoch has 50 steps at least, and passes over few
+    latents several times.
 
     Example:
         >>> vae = SecondStageVAE(hidden=8, epochs=1).fit([[0.0], [0.1], [5.0], [5.1]])
@@ -84,23 +81,14 @@ class SecondStageVAE(NetworkDensity):
     name = "vae"
     log_prob_is_bound = True
 
-    def __init__(
-        self,
-        *,
-        components: int | None = None,
-        hidden: int = 1024,
-        beta: float = 1.5e-3,
-        epochs: int = 100,
-        batch_size: int = 64,
-        lr: float = 1e-4,
-    ) -> None:
-        super().__init__()
-        self.components = None if components is None else check_integer("components", components, 1)
-        self.hidden = check_integer("hidden", hidden, 1)
-        self.beta = check_positive("beta", beta)
-        self.epochs = check_integer("epochs", epochs, 1)
-        self.batch_size = check_integer("batch_size", batch_size, 1)
-        self.lr = check_positive("lr", lr)
+    components: Option[int | None] = Option(
+        None, "Gaussians of p(u), fitted to the codes' means.", kind=int, low=1, shown="none: p(u) is N(0, I)"
+    )
+    hidden = Option(1024, "Units of each hidden layer.", low=1)
+    beta = Option(1.5e-3, "Weight of the KL term.", above=0)
+    epochs = Option(100, "At most.", low=1)
+    batch_size = Option(64, "Latents a step.", low=1)
+    lr = Option(1e-4, "Adam's learning rate.", above=0)
 
     def encode(self, z: Any) -> Tensor:
         """Means of the codes: (N, d) => (N, free dimensions) float32."""
@@ -143,7 +131,7 @@ class SecondStageVAE(NetworkDensity):
             u = in_blocks(lambda rows: self._networks.encode(rows)[0], x)
             self._prior = CompleteGMM(components=self.components).fit(u, seed)
             self.notices += [f"mixture of the codes: {notice}" for notice in self._prior.notices]
-        self.notices += spread_notices(self._draw(seed, 0, _JUDGED), z, self._scale)
+        self.notices += spread_notices(self.name, self._draw(seed, 0, _JUDGED), z, self._scale)
 
     def _loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
         mu, log_sigma = self._networks.encode(x)

@@ -5,7 +5,6 @@ from torch import nn
 
 from raectl import registry, rng
 from raectl.config import Config
-from raectl.errors import UsageError
 from raectl.modalities.base import Modality
 from raectl.model.autoencoder import Autoencoder
 from raectl.model.levels import SharpDecoder
@@ -16,13 +15,13 @@ from raectl.model.table import Model
 
 
 def make_regularizer(name: str, given: dict[str, object]) -> Regularizer:
-    """A regularizer from its name and options; `weight` among these is ignored."""
-    options = {key: value for key, value in given.items() if key != "weight"}
-    try:
-        regularizer: Regularizer = registry.resolve("regularizer", name)(**options)
-    except TypeError:
-        raise UsageError(f"the regularizer {name} does not take the options {', '.join(options)}") from None
-    return regularizer
+    """A regularizer from its name and options.
+
+    Raises:
+        UsageError: an option is unknown or wrong.
+    """
+    kind: type[Regularizer] = registry.resolve("regularizer", name)
+    return kind(**kind.checked(given, f"--reg {name}"))
 
 
 def make_reconstruction(config: Config, modality: Modality) -> Reconstruction:

@@ -1,7 +1,5 @@
 """Check a configuration, and fill in the defaults that depend on the data, the model and the machine."""
 
-import inspect
-
 from raectl import grammars, registry
 from raectl.config import Config, Regularizers
 from raectl.data import Dataset, split
@@ -10,8 +8,8 @@ from raectl.device import resolve_device, resolve_precision
 from raectl.errors import UsageError
 from raectl.modalities.base import Modality, modality_of
 from raectl.model import latent_terms
-from raectl.model.build import make_regularizer
 from raectl.model.reconstructions import fill_in, for_modality
+from raectl.model.regularizers import Regularizer
 from raectl.model.table import Model
 
 
@@ -84,11 +82,10 @@ def resolve_regularizers(reg: Regularizers, data_dim: int, latent_dim: int) -> R
     """
     resolved: Regularizers = {}
     for name, given in reg.items():
-        kind = registry.resolve("regularizer", name)
-        weight = kind.default_weight(data_dim, latent_dim)
-        make_regularizer(name, given)
-        if weight is None and given.get("weight") is not None:
+        kind: type[Regularizer] = registry.resolve("regularizer", name)
+        if "weight" in given and "weight" not in kind.options:
             raise UsageError(f"--reg {name} takes no weight: it is a constraint, not a penalty", f"--reg {name}")
-        defaults = {key: parameter.default for key, parameter in inspect.signature(kind).parameters.items()}
-        resolved[name] = {**({} if weight is None else {"weight": weight}), **defaults, **given}
+        resolved[name] = kind.checked(given, f"--reg {name}")
+        if "weight" in kind.options and resolved[name]["weight"] is None:
+            resolved[name]["weight"] = kind.default_weight(data_dim, latent_dim)
     return resolved

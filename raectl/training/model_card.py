@@ -1,7 +1,7 @@
 """The model card: README.md of a checkpoint directory."""
 
 from raectl.checkpoint.summary import DataSummary
-from raectl.config import Config, reconstruction_text
+from raectl.config import Config, text_of
 from raectl.modalities.base import modality_of
 from raectl.model.reconstructions import for_modality
 from raectl.training.state import Position
@@ -42,7 +42,7 @@ def text(config: Config, data: DataSummary, position: Position) -> str:
         **vars(config),
         n=data.n,
         suffix=modality.writer.suffixes[0],
-        term=reconstruction_text(for_modality(config.reconstruction, modality)),
+        term=text_of(**for_modality(config.reconstruction, modality)),
         modality=data.modality,
         regularizers=", ".join(regularizers) or "none",
         shape=" x ".join(map(str, data.shape)),

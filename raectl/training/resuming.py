@@ -6,7 +6,7 @@ from typing import Any
 from raectl import grammars
 from raectl.checkpoint.directory import Directory
 from raectl.checkpoint.shapes import ModelShapes
-from raectl.config import REGULARIZER_OPTIONS, Config, Reconstruction, Regularizers, option, reconstruction_text
+from raectl.config import Config, Reconstruction, as_typed, text_of
 from raectl.device import has_bf16, resolve_device
 from raectl.errors import UsageError
 from raectl.modalities.base import modality_of
@@ -47,7 +47,7 @@ def resumed(directory: Directory, given: dict[str, Any]) -> Config:
     for typed, was in _differences(wanted, stored, given):
         raise UsageError(
             f"{typed} differs from the {was} with which {directory.path} was begun",
-            f"a resumed run keeps its options; only {', '.join(map(option, _MAY_CHANGE))} may change",
+            f"a resumed run keeps its options; only {', '.join(map(as_typed, _MAY_CHANGE))} may change",
         )
     device = resolve_device(given.get("device") or config.device)
     if config.precision == "bf16" and not has_bf16(device):
@@ -70,22 +70,13 @@ def _merged_term(asked: Reconstruction | None, stored: Reconstruction) -> Recons
 def _differences(wanted: Config, stored: Config, given: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Options, as they are typed, that are not as they were, and what they were."""
     for name, asked in given.items():
+        is_now, was = getattr(wanted, name), getattr(stored, name)
+        if name in _MAY_CHANGE or asked in (None, "auto") or is_now == was:
+            continue
         if name == "reg":
-            yield from _differing_regularizers(wanted.reg, stored.reg)
+            was = " and ".join(text_of(term, **options) for term, options in was.items()) or "none"
         elif name == "reconstruction":
-            if wanted.reconstruction != stored.reconstruction:
-                yield option(name), reconstruction_text(stored.reconstruction)
-        elif name not in _MAY_CHANGE and asked not in (None, "auto") and getattr(wanted, name) != getattr(stored, name):
-            yield option(name), repr(getattr(stored, name))
-
-
-def _differing_regularizers(wanted: Regularizers, stored: Regularizers) -> Iterator[tuple[str, str]]:
-    if set(wanted) != set(stored):
-        yield "--reg", ", ".join(stored) or "none"
-        return
-    typed = {place: option(name) for name, place in REGULARIZER_OPTIONS.items()}
-    for name, was in stored.items():
-        for key in sorted(was, key=lambda key: key != "weight"):
-            if wanted[name][key] != was[key]:
-                weight = key == "weight"
-                yield ("--reg", f"{name}={was[key]:g}") if weight else (typed[name, key], repr(was[key]))
+            was = text_of(**was)
+        else:
+            was = repr(was)
+        yield as_typed(name), was

@@ -15,7 +15,7 @@ from raectl.checkpoint.directory import Directory
 from raectl.checkpoint.items import difference, write_items
 from raectl.checkpoint.sharpened import PLAIN
 from raectl.checkpoint.summary import DataSummary
-from raectl.config import Config, reconstruction_text
+from raectl.config import Config, SourceOptions, options_of, text_of
 from raectl.data import DataOptions, Dataset, open_dataset
 from raectl.densities.gaussian import Gaussian
 from raectl.device import flushing_denormals
@@ -130,17 +130,7 @@ def _open(
 
 def data_options(config: Config) -> DataOptions:
     """How the data are to be opened for a configuration."""
-    return DataOptions(
-        image_size=config.image_size,
-        fit=config.fit,
-        range=config.range,
-        alpha=config.alpha,
-        background=config.background,
-        max_bad=config.max_bad,
-        strict=config.strict,
-        grammar=config.grammar,
-        max_productions=config.max_productions,
-    )
+    return DataOptions(**{name: getattr(config, name) for name in options_of(SourceOptions)})
 
 
 def check_out(directory: Directory, *, overwrite: bool) -> None:
@@ -267,7 +257,7 @@ class Run:
                 "all, where thousands are usual: more --epochs, or a smaller --batch-size"
             )
         if not loop.is_comparable(steps):
-            term = reconstruction_text(for_modality(self.config.reconstruction, loop.modality))
+            term = text_of(**for_modality(self.config.reconstruction, loop.modality))
             until = loop.loss.reconstruction.constant_from
             self.progress.note(
                 f"--reconstruction {term} changes until step {until:,}, and the run has {steps:,} steps: "

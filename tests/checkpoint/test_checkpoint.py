@@ -15,7 +15,7 @@ import raectl
 from raectl import registry
 from raectl.checkpoint.checkpoint import Checkpoint
 from raectl.checkpoint.directory import Directory
-from raectl.config import option
+from raectl.config import as_typed
 from raectl.data import open_dataset, split
 from raectl.errors import RaectlError, UsageError
 from raectl.storage.arrays import read_arrays, write_arrays
@@ -285,7 +285,7 @@ def test_resuming_from_python_checks_the_configuration(data: Path, three_epochs:
     config = raectl.Config(**SMALL, reg="tikhonov", epochs=3, precision="fp32")
     before = tree(out)
     for name, value in {"width": 3, "latent_dim": 5, "lr": 0.01, "seed": 4, "model": "vae", "beta": 0.5}.items():
-        with pytest.raises(UsageError, match=f"{option(name)} differs"):
+        with pytest.raises(UsageError, match=f"{as_typed(name)} differs"):
             train(config.replace(**{name: value}), data, out, resume=True)
         assert tree(out) == before
     for reg in ("spectral-norm", "tikhonov=0.5", ["tikhonov", "gradient-penalty"]):

@@ -150,11 +150,11 @@ def test_every_density_stays_valid(cli: Cli, trained: Any, tmp_path: Path) -> No
         "bayesian-gmm": ("--components", 2),
         "kde": (),
         "standard-normal": (),
-        "vae": ("--option", "epochs=1", "--option", "hidden=8"),
-        "flow": ("--option", "epochs=1"),
+        "vae,epochs=1,hidden=8": (),
+        "flow,epochs=1": (),
     }
     for kind, options in kinds.items():
-        cli("fit-density", trained.path, "--density", kind, "--name", kind, *options)
+        cli("fit-density", trained.path, "--density", kind, "--name", kind.partition(",")[0], *options)
     names = raectl.load(trained.path).densities()
     for name in names:
         cli("sample", trained.path, "-n", 5, "--density", name, "-o", tmp_path / f"{name}.npy")

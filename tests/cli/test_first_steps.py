@@ -50,7 +50,7 @@ def test_a_component_has_ten_latents_where_the_number_is_chosen(density: str, n:
     assert max(row["components"] for row in fitted.tried) <= most
     (overfits,) = [text for text in fitted.density.notices if "overfits" in text] or [""]
     assert "--components auto" not in overfits, "which was just done"
-    if fitted.density.options["components"] == 1:
+    if fitted.density.settings["components"] == 1:
         assert "--density gaussian" not in overfits, "which one component is"
 
 

@@ -108,10 +108,12 @@ def test_a_file_takes_every_option_of_the_command(cli: Cli, original: Any, tmp_p
     assert (found["width"], found["epochs"]) == (128, 3)
     assert found["reg"] == {"spectral-norm": {"view": "released", "encoder": False}}
     assert config('preset = "mnist/rae-sn"\n', "--preset", "mnist/ae")["model"] == "ae", "typed wins"
-    released = 'reg = "gradient-penalty"\ngp_form = "released"\n'
+    released = 'reg = "gradient-penalty,form=released"\n'
     assert config(released)["reg"]["gradient-penalty"]["form"] == "released"
-    assert config(released, "--gp-form", "exact")["reg"]["gradient-penalty"]["form"] == "exact", "typed wins"
-    found = config('reg = "spectral-norm"\nsn-view = "released"\nsn-encoder = true\n')
+    assert config(released, "--reg", "gradient-penalty,form=exact")["reg"]["gradient-penalty"]["form"] == "exact", (
+        "typed wins"
+    )
+    found = config('[reg.spectral-norm]\nview = "released"\nencoder = true\n')
     assert found["reg"] == {"spectral-norm": {"view": "released", "encoder": True}}
     found = config('plateau = "absolute"\nplateau-gain = 0.5\nbn_momentum = 0.25\n')
     assert (found["plateau"], found["plateau_gain"], found["bn_momentum"]) == ("absolute", 0.5, 0.25)
@@ -120,11 +122,13 @@ def test_a_file_takes_every_option_of_the_command(cli: Cli, original: Any, tmp_p
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("bn_momentum = 5", "bn_momentum 5.0 is out of range"),
+        ("bn_momentum = 5", "bn_momentum 5 is out of range"),
         ('plateau = "soon"', "plateau 'soon' is none of relative, absolute"),
-        ("plateau-gain = -1", "plateau_gain -1.0 is out of range"),
+        ("plateau-gain = -1", "plateau_gain -1 is out of range"),
         ("preset = 5", "preset = 5 is no text"),
-        ('gp_form = "exact"', "--gp-form needs --reg gradient-penalty"),
+        ('reg = "gradient-penalty,form=other"', "--reg gradient-penalty,form='other' is none of exact, released"),
+        ("[reg.gradient-penalty]\npart = 2", "--reg gradient-penalty,part=2 is out of range: above 0, up to 1"),
+        ('gp_form = "exact"', "unknown option 'gp_form'"),
         ('preset = "mnist/gan"', "unknown --preset 'mnist/gan'"),
     ],
 )

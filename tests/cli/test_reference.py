@@ -3,6 +3,9 @@
 import runpy
 from pathlib import Path
 
+from raectl import registry
+from raectl.config import FLAGS
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -17,5 +20,13 @@ def test_every_command_and_option_is_in_it() -> None:
 
     page = (ROOT / "docs" / "cli.md").read_text("utf-8")
     assert all(f"## raectl {name}" in page for name in _COMMANDS)
-    for option in ("--reg NAME[=WEIGHT]", "--components K", "-n N", "--latents FILE.npy", "`-o OUT`"):
+    for option in ("--reg NAME[=WEIGHT][,KEY=VALUE...]", "--components K", "-n N", "--latents FILE.npy", "`-o OUT`"):
         assert option in page
+
+
+def test_every_key_of_every_component_is_in_it() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text("utf-8")
+    for kind, flag in FLAGS.items():
+        for name in registry.names(kind):
+            for key, option in registry.resolve(kind, name).options.items():
+                assert f"| `{flag} {name},{key}` | {option.help} | {option.describe()} | {option.shown} |" in page

@@ -10,7 +10,7 @@ from raectl.data.images import decode
 
 
 def options(size: int, fit: str = "crop", background: str = "white", channels: int = 3) -> DataOptions:
-    return DataOptions(size, fit, background, channels)
+    return DataOptions(size, fit, background, channels=channels)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

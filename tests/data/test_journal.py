@@ -176,7 +176,7 @@ def test_a_file_that_changes_while_it_is_read_is_bad(tmp_path, cache):
 # -- worker processes -------------------------------------------------------------------------------------------------
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked, which is safe on Linux only")
-OPTIONS = DataOptions(8, "crop", "white", 3)
+OPTIONS = DataOptions(8, "crop", "white", channels=3)
 
 
 def same(decoded):

@@ -58,7 +58,7 @@ def test_contract(kind, tmp_path, monkeypatch):
     assert dataset.modality == "images"
     assert dataset.notes == ()
     assert dataset.skipped == ()
-    assert dataset.options == DataOptions(size, "crop", "black" if kind in ("idx", "digits") else "white", 1)
+    assert dataset.options == DataOptions(size, "crop", "black" if kind in ("idx", "digits") else "white", channels=1)
     monkeypatch.chdir("/")
     assert open_dataset(dataset.source, dataset.options).fingerprint == dataset.fingerprint
     resized = open_dataset(spec, DataOptions(image_size=16, fit="pad", channels=3))
@@ -269,11 +269,11 @@ def test_errors_name_the_trouble_and_the_remedy(tmp_path):
         assert caught.value.hint or name == "broken"
 
 
-@pytest.mark.parametrize("options", [DataOptions(7), DataOptions(513), DataOptions(fit="zoom"), DataOptions(channels=2),
-                                     DataOptions(background="nocolour")])  # fmt: skip
+@pytest.mark.parametrize("options", [{"image_size": 7}, {"image_size": 513}, {"fit": "zoom"}, {"channels": 2},
+                                     {"background": "nocolour"}])  # fmt: skip
 def test_options_out_of_range_are_usage_errors(options):
     with pytest.raises(UsageError):
-        open_dataset("digits", options)
+        open_dataset("digits", DataOptions(**options))
 
 
 @pytest.mark.parametrize(("sizes", "expected", "note"), [

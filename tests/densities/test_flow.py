@@ -64,8 +64,8 @@ def test_the_base_is_chosen_by_latents_set_aside():
     z = rng.normal(size=(5, 2))[rng.integers(0, 5, 600)] * 10 + rng.normal(size=(600, 2))
     flow = Flow(transforms=1, hidden=4, epochs=1).fit(z)
     assert 5 <= flow.stats["base"] == len(flow.to_arrays()["base.weights"]) <= 20
-    assert flow.options["base"] is None
-    again = Flow.from_arrays(flow.to_arrays(), **flow.options)
+    assert flow.settings["base"] is None
+    again = Flow.from_arrays(flow.to_arrays(), **flow.settings)
     assert torch.equal(again.sample(20), flow.sample(20))
     gmm = GMM(components=flow.stats["base"]).fit(z)
     assert float(flow.log_prob(z).mean()) == pytest.approx(float(gmm.log_prob(z).mean()), abs=0.1)
@@ -104,7 +104,7 @@ def test_a_row_depends_on_seed_and_index_alone(fitted, n):
 
 def test_arrays_rebuild_it_bit_for_bit(fitted):
     state = torch.random.get_rng_state()
-    again = Flow.from_arrays(fitted.to_arrays(), **fitted.options)
+    again = Flow.from_arrays(fitted.to_arrays(), **fitted.settings)
     assert torch.equal(torch.random.get_rng_state(), state), "building it draws nothing"
     assert torch.equal(again.sample(100, seed=2), fitted.sample(100, seed=2))
     assert torch.equal(again.log_prob(moons(50)), fitted.log_prob(moons(50)))
@@ -120,7 +120,7 @@ def test_seeds_decide_the_fit():
 
 
 def test_damaged_arrays_are_refused(fitted):
-    arrays, options = fitted.to_arrays(), fitted.options
+    arrays, options = fitted.to_arrays(), fitted.settings
     upper = {**arrays, "factor": arrays["factor"].T.copy()}
     flat = {**arrays, "factor": np.zeros_like(arrays["factor"])}
     for damaged in (upper, flat, {**arrays, "mean": arrays["mean"][:1]}):
@@ -144,7 +144,7 @@ def test_options_are_checked_before_work():
         with pytest.raises(UsageError, match=next(iter(wrong))):
             Flow(**wrong)
     least = {"base": 1, "transforms": 1, "hidden": 1, "bins": 2, "epochs": 1, "batch_size": 1, "lr": 1e-9}
-    assert Flow(**least).options == least
+    assert Flow(**least).settings == least
 
 
 @pytest.mark.parametrize(("n", "epochs"), [(200, 6000), (1000, 2000)])

@@ -68,7 +68,7 @@ def test_left_out_dimensions_are_stored_and_checked(name, options):
     z = normal()
     z[:, 4], z[:, 2] = z[:, 1], 3.25
     density = fitted(name, options, z)
-    arrays, stored = density.to_arrays(), density.options
+    arrays, stored = density.to_arrays(), density.settings
     again = type(density).from_arrays(arrays, **stored)
     assert again.dim == 6
     assert torch.equal(again.sample(50), density.sample(50)) and torch.equal(again.log_prob(z), density.log_prob(z))
@@ -195,7 +195,7 @@ def test_latents_that_are_fewer_than_dimensions_are_said(name, options):
 def test_the_advice_fits_the_density():
     z = normal(40, 8)
     (notice,) = fit("kde", z[:20], z[20:] + 5, bandwidth=0.1).density.notices
-    assert "overfits; try a larger --option bandwidth=..., --density gaussian" in notice
+    assert "overfits; try a larger --density kde,bandwidth=..., --density gaussian" in notice
     for kind, options in (("gaussian", {}), ("gmm", {"components": 1}), ("student-t", {"components": 1})):
         assert "--density gaussian" not in " ".join(fit(kind, z[:20], z[20:] + 9, **options).density.notices)
     (notice,) = GMM(components=6).fit(z).notices

@@ -191,7 +191,7 @@ def test_degenerate_latents_are_survived(kind, d):
         assert np.isfinite(list(gmm.stats.values())).all()
         assert gmm.log_prob(data).isfinite().all()
         assert gmm.sample(50).isfinite().all()
-        again = GMM.from_arrays(arrays, **gmm.options)
+        again = GMM.from_arrays(arrays, **gmm.settings)
         assert torch.equal(again.sample(50), gmm.sample(50))
 
 
@@ -237,7 +237,7 @@ def test_arrays_that_are_no_mixture_are_refused():
     ]
     for change, says in changes:
         with pytest.raises(RaectlError, match=says):
-            GMM.from_arrays({**arrays, **change}, **gmm.options)
+            GMM.from_arrays({**arrays, **change}, **gmm.settings)
     with pytest.raises(RaectlError, match="'weights' has shape"):
         GMM.from_arrays(arrays, components=3)
 

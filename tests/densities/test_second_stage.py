@@ -148,7 +148,7 @@ def test_options_are_checked_before_work():
         with pytest.raises(UsageError, match=next(iter(wrong))):
             SecondStageVAE(**wrong)
     least = {"components": 1, "hidden": 1, "beta": 1e-9, "epochs": 1, "batch_size": 1, "lr": 1e-9}
-    assert SecondStageVAE(**least).options == least
+    assert SecondStageVAE(**least).settings == least
     with pytest.raises(RaectlError, match="more than the 5 latents"):
         SecondStageVAE(components=6, epochs=10**9).fit(two_humps(5))
     with pytest.raises(RaectlError, match="diverged"):
@@ -157,11 +157,11 @@ def test_options_are_checked_before_work():
 
 def test_the_defaults_are_the_released_codes():
     released = {"components": None, "hidden": 1024, "beta": 1.5e-3, "epochs": 100, "batch_size": 64, "lr": 1e-4}
-    assert SecondStageVAE().options == released
+    assert SecondStageVAE().settings == released
 
 
 def test_arrays_of_other_options_are_refused(fitted):
-    options = fitted.options
+    options = fitted.settings
     for other in ({"hidden": 31}, {"hidden": 10**7}, {"components": 2 if options["components"] else 1}):
         with pytest.raises(RaectlError, match="no vae density"):
             SecondStageVAE.from_arrays(fitted.to_arrays(), **{**options, **other})
@@ -169,7 +169,7 @@ def test_arrays_of_other_options_are_refused(fitted):
 
 def test_the_command_says_at_least(cli, tmp_path):
     np.save(tmp_path / "z.npy", two_humps(100, 2))
-    fast = ("--density", "vae", "--option", "hidden=8", "--option", "epochs=2")
+    fast = ("--density", "vae,hidden=8,epochs=2")
     result = cli("fit-density", tmp_path / "d", "--latents", tmp_path / "z.npy", *fast)
     assert result.out.count("at least") == 2
     assert len(result.lines("epoch ")) == 2

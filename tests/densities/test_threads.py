@@ -39,15 +39,15 @@ def test_a_fit_with_many_threads_is_repeated_bit_for_bit(kind):
 def test_the_search_for_components_hands_its_options_on():
     z = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
     chosen, tried = choose_components(z[:150], z[150:], 3, (1, 2), covariance="diag", max_iter=7, reg_covar=1e-3)
-    assert chosen.options == {
+    assert chosen.settings == {
         "components": chosen.components, "covariance": "diag", "max_iter": 7, "tol": 1e-3, "reg_covar": 1e-3
     }  # fmt: skip
     assert [row["components"] for row in tried] == [1, 2]
-    alone = type(chosen)(**chosen.options).fit(z[:150], seed=3)
+    alone = type(chosen)(**chosen.settings).fit(z[:150], seed=3)
     assert all(
         np.array_equal(a, b) for a, b in zip(alone.to_arrays().values(), chosen.to_arrays().values(), strict=True)
     )
     other, _ = choose_components(z[:150], z[150:], candidates=(2,), kind=BayesianGMM, covariance="spherical")
-    assert isinstance(other, BayesianGMM) and other.options["covariance"] == "spherical"
+    assert isinstance(other, BayesianGMM) and other.settings["covariance"] == "spherical"
     with pytest.raises(UsageError, match="'depth'"):
         choose_components(z[:150], z[150:], depth=3)

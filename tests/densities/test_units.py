@@ -72,7 +72,7 @@ def test_double_precision_far_from_zero_is_kept(name, options):
     assert samples.dtype == torch.float64 and near.sample(1).dtype == torch.float32
     np.testing.assert_allclose((samples.numpy() - 1e6) * 100, near.sample(200), rtol=0, atol=5e-3)
     assert far.notices == near.notices
-    again = type(far).from_arrays(far.to_arrays(), **far.options)
+    again = type(far).from_arrays(far.to_arrays(), **far.settings)
     assert torch.equal(again.sample(200), samples)
 
 

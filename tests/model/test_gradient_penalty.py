@@ -212,7 +212,9 @@ def test_a_part_of_a_batch_in_random_order_leaves_the_mean_unbiased():
 
 @pytest.mark.parametrize("part", [0, -0.5, 1.5, math.nan, "half", True])
 def test_a_part_that_is_none(part):
-    with pytest.raises(UsageError, match=r"--gp-part .* is not above 0 and at most 1"):
+    with pytest.raises(
+        UsageError, match=r"^part=.* is (no finite number|out of range: above 0, up to 1).*\(part=0.25\)"
+    ):
         GradientPenalty(part=part)
 
 
@@ -293,7 +295,7 @@ def test_a_penalty_makes_no_power_iteration_of_its_own():
 
 @pytest.mark.parametrize("form", ["exact", "released"])
 def test_validation_without_gradients(form):
-    decoder, gp = convolutional().float().eval(), GradientPenalty(form, part=1)
+    decoder, gp = convolutional().float().eval(), GradientPenalty(form=form, part=1)
     gp.wrap(decoder)
     z = torch.randn(4, D)
     with torch.no_grad():
@@ -334,8 +336,8 @@ def test_a_decoder_that_was_not_wrapped_is_left_as_it_was():
 
 
 def test_unknown_form():
-    with pytest.raises(UsageError, match=r"--gp-form 'paper' is none of exact, released"):
-        GradientPenalty("paper")
+    with pytest.raises(UsageError, match=r"form='paper' is none of exact, released"):
+        GradientPenalty(form="paper")
 
 
 # -- gradient penalty, released ---------------------------------------------------------------------------------------
@@ -343,7 +345,7 @@ def test_unknown_form():
 
 @pytest.mark.parametrize("requires_grad", [True, False])
 def test_released_form_is_the_gradient_of_the_energy(requires_grad):
-    decoder, gp = smooth(), GradientPenalty("released")
+    decoder, gp = smooth(), GradientPenalty(form="released")
     z = torch.randn(4, D, dtype=torch.float64, requires_grad=requires_grad)
     x_hat = decoder(z)
     pulled = torch.einsum("bvd,bv->bd", jacobians(decoder, z), x_hat)
@@ -356,5 +358,5 @@ def test_released_form_is_the_gradient_of_the_energy(requires_grad):
 def test_released_form_vanishes_where_the_output_is_black():
     decoder = nn.Linear(D, 4, bias=False)
     z = torch.zeros(2, D)
-    assert GradientPenalty("released").penalty(decoder, z, decoder(z)).tolist() == [0, 0]
+    assert GradientPenalty(form="released").penalty(decoder, z, decoder(z)).tolist() == [0, 0]
     assert all_directions(GradientPenalty(), decoder, z).min() > 0  # which is not the paper's

@@ -185,12 +185,12 @@ def test_options_that_are_missing_are_filled_in():
     ("given", "said", "hint"),
     [
         ({"name": "l1", "slope": 3}, "l1 has no option 'slope'", "known: start, length"),
-        ({"name": "l2", "start": 0}, "l2 has no option 'start'", "it has none: --reconstruction l2"),
-        ({"name": "l1", "start": -1}, "start -1 is out of range: 0 to 1,000,000,000", "l1,start=250,length=500"),
-        ({"name": "l1", "length": MOST + 1}, "length 1000000001 is out of range", "l1,start=250,length=500"),
-        ({"name": "l1", "start": 0.5}, "start 0.5 is no whole number", "l1,start=250,length=500"),
-        ({"name": "l1", "start": math.nan}, "start nan is no whole number", "l1,start=250,length=500"),
-        ({"name": "l1", "start": True}, "start True is no whole number", "l1,start=250,length=500"),
+        ({"name": "l2", "start": 0}, "l2 has no option 'start'", "it has none"),
+        ({"name": "l1", "start": -1}, "l1,start=-1 is out of range: 0 to 1,000,000,000", "l1,start=250"),
+        ({"name": "l1", "length": MOST + 1}, "l1,length=1000000001 is out of range", "l1,length=500"),
+        ({"name": "l1", "start": 0.5}, "l1,start=0.5 is no whole number", "l1,start=250"),
+        ({"name": "l1", "start": math.nan}, "l1,start=nan is no whole number", "l1,start=250"),
+        ({"name": "l1", "start": True}, "l1,start=true is no whole number", "l1,start=250"),
     ],
     ids=str,
 )

@@ -54,7 +54,7 @@ def test_tikhonov_does_not_depend_on_the_batch():
 def test_tikhonov_sees_the_effective_kernels(view):
     decoder = convolutional().float().eval()
     raw = Tikhonov().penalty(decoder, torch.zeros(1, D), torch.zeros(1)).item()
-    SpectralNorm(view).wrap(decoder)
+    SpectralNorm(view=view).wrap(decoder)
     effective = [layer.weight for layer in (decoder[0], decoder[2], decoder[5])]
     expected = sum(weight.square().sum() for weight in effective).item()
     assert Tikhonov().penalty(decoder, torch.zeros(1, D), torch.zeros(1)).item() == pytest.approx(expected, rel=1e-6)

@@ -82,8 +82,8 @@ def test_a_weight_for_a_constraint_is_refused(weight):
 
 
 def test_unknown_view_and_option():
-    with pytest.raises(UsageError, match=r"--sn-view 'keras' is none of torch, released"):
-        SpectralNorm("keras")
+    with pytest.raises(UsageError, match=r"view='keras' is none of torch, released"):
+        SpectralNorm(view="keras")
     config = raectl.Config(reg={"spectral-norm": {"power": 3}}, device="cpu")
-    with pytest.raises(UsageError, match="spectral-norm does not take the options power"):
+    with pytest.raises(UsageError, match="--reg spectral-norm has no option 'power'"):
         resolve(config, open_dataset(pictures(4, 16)))

@@ -27,9 +27,9 @@ KINDS = {
     "tikhonov": ("--reg", "tikhonov"),
     "vae": ("--model", "vae"),
     "iwae": ("--model", "iwae"),
-    "gradient-penalty": ("--reg", "gradient-penalty", "--gp-form", "exact"),
-    "spectral-norm": ("--reg", "spectral-norm", "--sn-encoder"),
-    "two": ("--reg", "tikhonov=1e-3", "--reg", "gradient-penalty", "--gp-form", "released"),
+    "gradient-penalty": ("--reg", "gradient-penalty,form=exact"),
+    "spectral-norm": ("--reg", "spectral-norm,encoder=true"),
+    "two": ("--reg", "tikhonov=1e-3", "--reg", "gradient-penalty,form=released"),
 }
 VARIANTS = [(kind, precision) for kind in KINDS for precision in ("fp32", "bf16")]
 

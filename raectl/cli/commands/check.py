@@ -6,25 +6,14 @@ from typing import Any
 import typer
 
 from raectl.cli import options as o
+from raectl.config import SourceOptions
 
 _SHOWN = 20  # bad items listed on a terminal; --json has all
 _FEW = 5  # equal or constant items listed
 
 
-def check(
-    source: o.SourceArgument,
-    image_size: o.ImageSize = None,
-    fit: o.Fit = None,
-    range: o.Range = None,
-    alpha: o.Alpha = None,
-    background: o.Background = None,
-    grammar: o.Grammar = None,
-    max_productions: o.MaxProductions = None,
-    max_bad: o.MaxBad = None,
-    strict: o.Strict = None,
-    as_json: o.Json = False,
-    debug: o.Debug = False,
-) -> None:
+@o.flags(SourceOptions, after="source")
+def check(source: o.SourceArgument, as_json: o.Json = False, debug: o.Debug = False, **flags: Any) -> None:
     """Decode a source's items and report: what they become, which are bad, equal or of one value.
 
     Fails if too many are bad to train on. A training on the source then decodes nothing again.
@@ -36,15 +25,7 @@ def check(
     from raectl.data import DataOptions
     from raectl.data.checking import check_source
 
-    given: dict[str, Any] = {
-        "image_size": image_size,
-        "fit": fit,
-        "range": range,
-        "alpha": alpha,
-        "background": background,
-    }
-    given |= {"grammar": grammar, "max_productions": max_productions, "max_bad": max_bad, "strict": strict}
-    options = DataOptions(**{name: value for name, value in given.items() if value is not None})
+    options = DataOptions(**{name: value for name, value in flags.items() if value is not None})
     with TerminalProgress() as progress:
         checked = check_source(source, options, progress)
         for note in checked.notes:

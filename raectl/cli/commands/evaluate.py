@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
+from raectl import registry
 from raectl.cli import options as o
 
 
@@ -15,7 +16,7 @@ def evaluate(
     features: Annotated[
         str | None,
         o.model(
-            f"{o.known('extractor', but='edges')}.",
+            f"{registry.known('extractor', but='edges')}.",
             "efficientnet-lite0 for images, else the data's own",
             metavar="NAME",
         ),

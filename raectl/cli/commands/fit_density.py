@@ -3,12 +3,24 @@
 from pathlib import Path
 from typing import Annotated, Any
 
+from raectl import registry
 from raectl.cli import options as o
+from raectl.config import FORM, parse
 
 
 def fit_density(
     ckpt: o.CheckpointDir,
-    density: Annotated[str, o.model(f"{o.known('density')}.", True, "--density", metavar="KIND")] = "gmm",
+    density: Annotated[
+        str,
+        o.model(
+            f"{registry.known('density')}; NAME,help lists its keys.",
+            True,
+            "--density",
+            metavar=FORM,
+            callback=o.component_help("density"),
+            is_eager=True,
+        ),
+    ] = "gmm",
     components: Annotated[
         str | None,
         o.model(
@@ -18,14 +30,6 @@ def fit_density(
         ),
     ] = None,
     covariance: Annotated[str | None, o.model("full, tied, diag or spherical.", "full")] = None,
-    option: Annotated[
-        list[str] | None,
-        o.model(
-            "Any other option of the density, such as bandwidth=0.3 or epochs=50; repeatable.",
-            False,
-            metavar="NAME=VALUE",
-        ),
-    ] = None,
     name: Annotated[
         str | None, o.model("Name to store the density under: a-z, 0-9, '.', '_', '-'.", "KIND, or KIND-K")
     ] = None,
@@ -53,8 +57,12 @@ def fit_density(
 
     if name is not None:
         fitted.check_name(name)
-    options = _options(option or [], covariance=covariance, components=_components(components))
-    fitting.check_options(density, options)
+    kind, options = parse("density", density)
+    for key, value in (("components", _components(components)), ("covariance", covariance)):
+        if value is not None and key in options:
+            raise UsageError(f"{key} is given twice: by --density {density}, and by --{key}", "give it once")
+        options |= {} if value is None else {key: value}
+    fitting.check_options(kind, options)
     with TerminalProgress() as progress:
         if latents is None:
             from raectl.checkpoint.checkpoint import load
@@ -62,13 +70,13 @@ def fit_density(
             progress.note(f"encoding the data of {ckpt}")
             checkpoint = load(ckpt, device, "plain")
             fit = checkpoint.fit_density(
-                density, data, name=name, seed=seed, max_bad=max_bad, progress=progress, **options
+                kind, data, name=name, seed=seed, max_bad=max_bad, progress=progress, **options
             )
             out = f"samples{checkpoint.modality.writer.suffixes[0]}"
         else:
             if data is not None or max_bad is not None:
                 raise UsageError(f"--latents and {'--data' if data else '--max-bad'} exclude each other")
-            fit = fitted.fit_latents(ckpt, latents, density, name=name, seed=seed, progress=progress, **options)
+            fit = fitted.fit_latents(ckpt, latents, kind, name=name, seed=seed, progress=progress, **options)
             out = "new-latents.npy"
     _print(fit, name or fit.default_name, ckpt, out, as_json=as_json)
 
@@ -81,30 +89,6 @@ def _components(text: str | None) -> int | str | None:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--components {text!r} is neither a number above 0 nor auto", "--components 10")
     return int(text)
-
-
-def _options(texts: list[str], **others: Any) -> dict[str, Any]:
-    """`NAME=VALUE`, a value being a whole number, a number or a word, beside options that have a flag of their own."""
-    from raectl.errors import UsageError
-
-    options = {name: value for name, value in others.items() if value is not None}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not name or not equals or not value:
-            raise UsageError(f"--option {text!r} is not NAME=VALUE", "--option epochs=50")
-        if name in options:
-            raise UsageError(f"{name} is given more than once")
-        options[name] = _value(value)
-    return options
-
-
-def _value(text: str) -> int | float | str:
-    for parse in (int, float):
-        try:
-            return parse(text)
-        except ValueError:
-            pass
-    return text
 
 
 def _print(fit: Any, name: str, ckpt: Path, out: str, *, as_json: bool) -> None:
@@ -120,7 +104,7 @@ def _print(fit: Any, name: str, ckpt: Path, out: str, *, as_json: bool) -> None:
     values = {
         "density": name,
         "kind": fit.kind,
-        "options": fit.density.options,
+        "options": fit.density.settings,
         "seed": fit.seed,
         "nats_per_dimension": {"train": fit.train, "held_out": fit.held_out},
         "bound": fit.is_bound,

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 
+from raectl import registry
 from raectl.cli import options as o
 
 _SHOWN = 10  # strings
@@ -9,7 +10,7 @@ _SHOWN = 10  # strings
 
 def optimize(
     ckpt: o.CheckpointDir,
-    objective: Annotated[str, o.model(f"What to seek: {o.known('objective')}.", False, metavar="NAME")],
+    objective: Annotated[str, o.model(f"What to seek: {registry.known('objective')}.", False, metavar="NAME")],
     data: o.OptionalSource = None,
     points: Annotated[int, o.data("Strings of the data that are scored to begin with.")] = 5000,
     rounds: Annotated[int, o.run("In all, also when it goes on.")] = 5,

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from raectl.cli import options as o
+from raectl.config import text_of
 
 _FIDS = ("rec", "N", "GMM", "interp")
 
@@ -49,14 +50,9 @@ def fit_arguments(density: dict[str, dict[str, Any]]) -> list[str]:
 
     Example:
         >>> fit_arguments({"vae": {"beta": 0.5}})
-        ['--density', 'vae', '--option', 'beta=0.5']
+        ['--density', 'vae,beta=0.5']
     """
-    words: list[str] = []
-    for kind, given in density.items():
-        words += ["--density", kind]
-        for key, value in given.items():
-            words += ["--option", f"{key}={value:g}"]
-    return words
+    return [word for kind, given in density.items() for word in ("--density", text_of(kind, **given))]
 
 
 def _values(name: str, row: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -69,20 +65,14 @@ def _cells(name: str, row: Any, options: dict[str, Any]) -> list[str]:
     from raectl.presets import OTHER
 
     sizes = [f"{key}={value}" for key, value in OTHER.get(name, {}).items()]
-    density = [f"then {_worded(kind)}" for kind in row.density.items()]
-    other = [*map(_worded, row.reg.items()), *sizes, *density]
+    density = [f"then {_worded(kind, **given)}" for kind, given in row.density.items()]
+    other = [*(_worded(kind, **given) for kind, given in row.reg.items()), *sizes, *density]
     fids = ["-" if value is None else f"{value:.2f}" for value in row.fid or [None] * len(_FIDS)]
     numbers = [f"{options['latent_dim']}", f"{row.epochs}", f"{row.lr:g}"]
     return [name, row.model, f"{row.beta:g}", ", ".join(other), *numbers, *fids]
 
 
-def _worded(component: tuple[str, dict[str, Any]]) -> str:
-    """`NAME[=WEIGHT]` and the other options: words as they are, switches by their names."""
-    name, given = component
-    weight = f"={given['weight']:g}" if "weight" in given else ""
-    others = [
-        value if isinstance(value, str) else key if value is True else f"{key}={value:g}"
-        for key, value in given.items()
-        if key != "weight"
-    ]
-    return " ".join([name + weight, *others])
+def _worded(name: str, weight: float | None = None, **others: Any) -> str:
+    """`NAME[=WEIGHT]` and the other options, for a narrow column: words as they are, switches by their names."""
+    words = [v if isinstance(v, str) else key if v is True else f"{key}={v:g}" for key, v in others.items()]
+    return " ".join([text_of(name, weight=weight), *words])

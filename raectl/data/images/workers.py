@@ -64,7 +64,7 @@ class WorkerPool:
                 warnings.simplefilter("ignore", DeprecationWarning)
                 context = multiprocessing.get_context("fork")
                 executor = ProcessPoolExecutor(self._count, context, _prepare, (os.getpid(),))
-                self._waiting.append(executor.submit(_decode, [], DataOptions(8, "crop", "white", 1)))
+                self._waiting.append(executor.submit(_decode, [], DataOptions(8, "crop", "white", channels=1)))
             self._executor = executor
         except OSError:  # no processes or semaphores are left: threads must do
             for process in {*multiprocessing.active_children()} - before:

@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from raectl.densities.base import Arrays, Density, check_integer, check_positive
-from raectl.densities.covariance import COVARIANCES
+from raectl.config import Option
+from raectl.densities.base import Arrays, Density
+from raectl.densities.covariance import COVARIANCES, Covariance
 from raectl.densities.mixtures.em import EMResult
 from raectl.densities.mixtures.parameters import MixtureParameters
-from raectl.errors import RaectlError, UsageError
+from raectl.errors import RaectlError
+
+COVARIANCE = Option("full", "Of the components; tied is one for all of them.", choices=tuple(COVARIANCES))
 
 
 class Mixture(Density):
@@ -18,24 +21,18 @@ class Mixture(Density):
 
     _mixture: MixtureParameters
 
-    def __init__(
-        self,
-        *,
-        components: int = 10,
-        covariance: str = "full",
-        max_iter: int = 200,
-        tol: float = 1e-3,
-        reg_covar: float = 1e-6,
-    ) -> None:
-        super().__init__()
-        self.components = check_integer("components", components, 1)
-        if not isinstance(covariance, str) or covariance not in COVARIANCES:
-            raise UsageError(f"covariance must be one of {', '.join(COVARIANCES)}, not {covariance!r}")
-        self.covariance = covariance
-        self.max_iter = check_integer("max_iter", max_iter, 1)
-        self.tol = check_positive("tol", tol)
-        self.reg_covar = check_positive("reg_covar", reg_covar)
-        self._kind = COVARIANCES[covariance]
+    components = Option(10, "K.", low=1)
+    max_iter = Option(200, "Iterations over all latents, at most.", low=1)
+    tol = Option(
+        1e-3, "Converged when an iteration changes the mean log-likelihood by less, in nats a latent.", above=0
+    )
+    reg_covar = Option(
+        1e-6, "Ridge of each component's covariance, relative to each dimension's variance over all latents.", above=0
+    )
+
+    @property
+    def _kind(self) -> Covariance:
+        return COVARIANCES[self.settings.get("covariance", COVARIANCE.default)]
 
     def _to_arrays(self) -> dict[str, np.ndarray]:
         shape = self._kind.file_shape(self.components, self._d)
@@ -53,7 +50,7 @@ class Mixture(Density):
     def _remedy(self) -> str:
         """What to try where the latents are too few."""
         fewer = ["fewer --components"] if self.components > 1 else []
-        simpler = ["--covariance diag"] if self.options.get("covariance") == "full" else []
+        simpler = ["--covariance diag"] if self.settings.get("covariance") == "full" else []
         return f"try {' or '.join([*fewer, *simpler, 'more data'])}"
 
     def _report(self, result: EMResult[Any], n: int, d: int, extra: int = 0) -> None:

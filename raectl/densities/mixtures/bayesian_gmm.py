@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raectl.config import Option
 from raectl.densities.latents.oddities import find_far
 from raectl.densities.latents.standardizer import Standardizer
-from raectl.densities.mixtures.base import Mixture
+from raectl.densities.mixtures.base import COVARIANCE, Mixture
 from raectl.densities.mixtures.parameters import MixtureParameters
 from raectl.errors import RaectlError
 
@@ -23,13 +24,7 @@ class BayesianGMM(Mixture):
 
     Reference: Blei, Jordan, "Variational Inference for Dirichlet Process Mixtures", Bayesian Analysis 1, 2006.
 
-    Arguments:
-        components: K, an upper bound on the components in use.
-        covariance: full, tied, diag or spherical.
-        max_iter: at most this many iterations.
-        tol: converged when an iteration raises the variational bound per latent by less, in nats.
-        reg_covar: this share of each dimension's variance over all latents is added to the variances of each component
-            (spherical: this share of their mean); raised tenfold as often as a covariance is singular without.
+    `reg_covar` is raised tenfold as often as a covariance is singular without. `tol` is of the variational bound.
 
     Example:
         >>> density = BayesianGMM(components=2).fit([[0.0], [0.1], [5.0], [5.1]])
@@ -39,16 +34,9 @@ class BayesianGMM(Mixture):
 
     name = "bayesian-gmm"
 
-    def __init__(
-        self,
-        *,
-        components: int = 10,
-        covariance: str = "full",
-        max_iter: int = 500,
-        tol: float = 1e-3,
-        reg_covar: float = 1e-6,
-    ) -> None:
-        super().__init__(components=components, covariance=covariance, max_iter=max_iter, tol=tol, reg_covar=reg_covar)
+    components = Option(10, "K, an upper bound on the components in use.", low=1)
+    max_iter = Option(500, "Iterations, at most.", low=1)
+    covariance = COVARIANCE
 
     def _fit(self, z: Tensor, seed: int) -> None:
         self._check_enough(len(z))

@@ -62,7 +62,7 @@ def choose_components(
             break
         progress.update(f"fitting {components} components", number, len(candidates))
         began = time.monotonic()
-        mixture = kind.create(components=components, **options).fit(train_z, seed=seed)
+        mixture = kind(components=components, **options).fit(train_z, seed=seed)
         train = float(mixture.stats["log_likelihood"]) / mixture.dim
         heldout = float(mixture.log_prob(val_z).mean()) / mixture.dim
         table.append({"components": components, "train": train, "heldout": heldout})

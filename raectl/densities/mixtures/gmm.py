@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from raectl.densities.latents.standardizer import Standardizer
-from raectl.densities.mixtures.base import Mixture
+from raectl.densities.mixtures.base import COVARIANCE, Mixture
 from raectl.densities.mixtures.em import fit_mixture, in_units
 
 
@@ -13,13 +13,8 @@ class GMM(Mixture):
     References: Ghosh et al., "From Variational to Deterministic Autoencoders", ICLR 2020, section 4 (10 components,
     full covariances). Schwarz, "Estimating the Dimension of a Model", Annals of Statistics 6, 1978 (`bic`).
 
-    Arguments:
-        components: K.
-        covariance: full, tied (one for all components), diag or spherical.
-        max_iter: maximum number of EM iterations over all latents (those on subsets before are not counted).
-        tol: EM has converged when an iteration changes the mean log-likelihood per latent by less than this, in nats.
-        reg_covar: this share of each dimension's variance over all latents is added to the variances of each component
-            (spherical: this share of their mean).
+    `reg_covar` is the share of each dimension's variance that is added to the variances of each component (spherical:
+    that share of their mean). EM iterations on subsets of the latents, before those on all, do not count.
 
     Raises:
         UsageError: an option is out of range.
@@ -32,6 +27,7 @@ class GMM(Mixture):
 
     name = "gmm"
     chooses_components = True
+    covariance = COVARIANCE
 
     def _fit(self, z: Tensor, seed: int) -> None:
         n, d = z.shape

@@ -55,11 +55,7 @@ class StudentT(Mixture):
     equations 15 to 32. Kent, Tyler, Vardi, "A Curious Likelihood Identity for the Multivariate t-Distribution",
     Communications in Statistics 23, 1994 (the scale matrix is divided by the sum of u, which converges faster).
 
-    Arguments:
-        components: K.
-        max_iter: at most this many iterations, after those of the Gaussian mixture.
-        tol: converged when an iteration changes the mean log-likelihood per latent by less, in nats.
-        reg_covar: added to the scale matrices' diagonals, relative to each dimension's variance over all latents.
+    `max_iter` counts from the end of the Gaussian mixture's iterations.
 
     Example:
         >>> density = StudentT(components=2).fit([[0.0], [0.1], [5.0], [5.1]])
@@ -69,11 +65,6 @@ class StudentT(Mixture):
 
     name = "student-t"
     chooses_components = True
-
-    def __init__(
-        self, *, components: int = 10, max_iter: int = 200, tol: float = 1e-3, reg_covar: float = 1e-6
-    ) -> None:
-        super().__init__(components=components, max_iter=max_iter, tol=tol, reg_covar=reg_covar)
 
     def _to_arrays(self) -> dict[str, np.ndarray]:
         return super()._to_arrays() | {"freedom": self._freedom.numpy().copy()}

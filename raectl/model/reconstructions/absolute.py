@@ -1,10 +1,8 @@
 """The absolute error, which begins as the squared one."""
 
-from typing import ClassVar
-
 from torch import Tensor
 
-from raectl.modalities.base import Modality
+from raectl.config import Option
 from raectl.model.reconstructions.base import Reconstruction, sum_values
 
 _MOST = 1_000_000_000
@@ -19,10 +17,6 @@ class Absolute(Reconstruction):
     0 or 1, too. That of e^2 is the mean. Where most values are 0, the median is 0 before z says anything, and training
     by sum |e| alone can stall at all-black images; so the first steps are by e^2.
 
-    Arguments:
-        start: the step at which the absolute error sets in.
-        length: steps from there until it is alone; 0 is at once.
-
     Example:
         >>> import torch
         >>> from raectl.modalities.images import Images
@@ -31,11 +25,8 @@ class Absolute(Reconstruction):
         [1.0, 1.5, 2.0, 2.0]
     """
 
-    options: ClassVar = {"start": (250, 0, _MOST), "length": (500, 0, _MOST)}
-
-    def __init__(self, modality: Modality, *, start: int, length: int) -> None:
-        super().__init__(modality)
-        self.start, self.length = start, length
+    start = Option(250, "The step at which the absolute error sets in.", low=0, high=_MOST)
+    length = Option(500, "Steps from there until it is alone; 0 is at once.", low=0, high=_MOST)
 
     @property
     def constant_from(self) -> int:

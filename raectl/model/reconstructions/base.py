@@ -2,29 +2,25 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
 from raectl import registry
-from raectl.config import reconstruction_text
+from raectl.config import Component
 from raectl.errors import UsageError
 from raectl.modalities.base import Modality
 
 
-class Reconstruction(ABC):
-    """A reconstruction term of the loss: how far x_hat is from x. Its options are keyword arguments.
+class Reconstruction(Component, ABC):
+    """A reconstruction term of the loss: how far x_hat is from x.
 
     Arguments:
         modality: of the items; its `reconstructions` name the terms that suit them.
-
-    Attributes:
-        options: {option: (default, smallest, largest)}; whole numbers where the default is one.
     """
 
-    options: ClassVar[Mapping[str, tuple[float, float, float]]] = {}
-
-    def __init__(self, modality: Modality) -> None:
+    def __init__(self, modality: Modality, **given: Any) -> None:
+        super().__init__(**given)
         self.modality = modality
 
     @property
@@ -56,24 +52,9 @@ def fill_in(given: Mapping[str, Any]) -> dict[str, Any]:
         >>> fill_in({"name": "l1", "start": 0})
         {'name': 'l1', 'start': 0, 'length': 500}
     """
-    name = given["name"]
-    known: Mapping[str, tuple[float, float, float]] = registry.resolve("reconstruction", name).options
-    defaults = {"name": name, **{key: default for key, (default, _, _) in known.items()}}
-    typed = f"--reconstruction {reconstruction_text(defaults)}"
-    for key, value in given.items():
-        if key not in defaults:
-            hint = f"known: {', '.join(known)}; the defaults: {typed}" if known else f"it has none: {typed}"
-            raise UsageError(f"--reconstruction {name} has no option {key!r}", hint)
-        if key in known:
-            default, low, high = known[key]
-            whole = isinstance(default, int)
-            if type(value) not in ((int,) if whole else (int, float)):
-                message = f"--reconstruction {name}: {key} {value!r} is no {'whole ' if whole else ''}number"
-                raise UsageError(message, f"the defaults: {typed}")
-            if not low <= value <= high:
-                message = f"--reconstruction {name}: {key} {value} is out of range: {low:,} to {high:,}"
-                raise UsageError(message, f"the defaults: {typed}")
-    return {**defaults, **given}
+    options = {key: value for key, value in given.items() if key != "name"}
+    kind: type[Reconstruction] = registry.resolve("reconstruction", given["name"])
+    return {"name": given["name"], **kind.checked(options, f"--reconstruction {given['name']}")}
 
 
 def for_modality(given: Mapping[str, Any] | None, modality: Modality) -> dict[str, Any]:

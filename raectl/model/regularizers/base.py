@@ -5,18 +5,23 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from raectl.config import Component
 
-class Regularizer:
-    """A smoothness constraint on the decoder (Ghosh et al. 2020, section 3.1). Options are keyword arguments.
 
-    A method that is not overridden does nothing. If `on_encoder`, `wrap` and `converge` get the encoder as well.
+class Regularizer(Component):
+    """A smoothness constraint on the decoder (Ghosh et al. 2020, section 3.1). One with a penalty has a `weight`.
+
+    A method that is not overridden does nothing.
     """
 
-    on_encoder = False
+    @property
+    def on_encoder(self) -> bool:
+        """Whether `wrap` and `converge` get the encoder as well."""
+        return False
 
     @staticmethod
     def default_weight(data_dim: int, latent_dim: int) -> float | None:
-        """The default of lam, given D and d; None for a regularizer without a penalty, which takes no weight."""
+        """The default of `weight`, lam, given D and d; None for a regularizer without a penalty, which has none."""
         return None
 
     def wrap(self, decoder: nn.Module) -> None:

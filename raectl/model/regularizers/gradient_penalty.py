@@ -1,12 +1,14 @@
 """The gradient penalty: the squared norm of the decoder's Jacobian."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raectl.errors import UsageError
+from raectl.config import WEIGHT, Option
 from raectl.model.regularizers.base import Regularizer
 from raectl.model.regularizers.tangent import Trace
 
@@ -14,23 +16,18 @@ from raectl.model.regularizers.tangent import Trace
 class GradientPenalty(Regularizer):
     """L = ||J||_F^2 with J = dD/dz at the item's code (RAE-GP; Ghosh et al. 2020, section 3).
 
-    Arguments:
-        form: `exact` is the unbiased estimate ||J v||^2 with random signs v (Hutchinson 1990), computed by forward-mode
-            differentiation, with batch norm's statistics as constants. `released` is the quantity of the paper's code,
-            mean_j (d/dz_j sum D(z)^2)^2 = 4/d ||J^T D(z)||^2, which differentiates through these statistics
-            and, unlike the paper's penalty, vanishes where the output is black.
-        part: share of a training batch that the exact form is computed for, in (0, 1], scaled so that it stays
-            unbiased; see benchmarks/README.md for its cost. Without gradients (validation), all items are.
+    The form `exact` is the unbiased estimate ||J v||^2 with random signs v (Hutchinson 1990), computed by forward-mode
+    differentiation, with batch norm's statistics as constants; on a part of each batch, scaled, it stays unbiased.
+    `released` is the quantity of the paper's code, mean_j (d/dz_j sum D(z)^2)^2 = 4/d ||J^T D(z)||^2, which
+    differentiates through these statistics and, unlike the paper's penalty, vanishes where the output is black.
     """
 
-    def __init__(self, form: str = "exact", part: float = 0.25) -> None:
-        forms = {"exact": self._exact, "released": self._released}
-        if form not in forms:
-            raise UsageError(f"--gp-form {form!r} is none of {', '.join(forms)}")
-        if isinstance(part, bool) or not isinstance(part, int | float) or not 0 < part <= 1:
-            raise UsageError(f"--gp-part {part!r} is not above 0 and at most 1")
-        self.form, self.part = form, part
-        self._penalty = forms[form]
+    weight = replace(WEIGHT, shown="0.01")
+    form = Option("exact", "Exact (Frobenius norm), or that of the paper's code.", choices=("exact", "released"))
+    part = Option(0.25, "Share of a training batch on which the exact form is estimated.", above=0, high=1)
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
         self._trace: Trace | None = None
 
     @staticmethod
@@ -45,7 +42,7 @@ class GradientPenalty(Regularizer):
 
     def penalty(self, decoder: nn.Module, z: Tensor, x_hat: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The penalty of each item, (B,); 0 for items outside `part`."""
-        return self._penalty(decoder, z, x_hat, generator)
+        return {"exact": self._exact, "released": self._released}[self.form](decoder, z, x_hat, generator)
 
     def _exact(self, decoder: nn.Module, z: Tensor, x_hat: Tensor, generator: torch.Generator | None) -> Tensor:
         count = math.ceil(self.part * len(z)) if torch.is_grad_enabled() else len(z)

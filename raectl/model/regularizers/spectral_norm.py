@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
-from raectl.errors import UsageError
+from raectl.config import Option
 from raectl.model.regularizers.base import Regularizer, kernels
 
 _POWER_ITERATIONS = 200  # of `converge`
@@ -15,17 +15,21 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 class SpectralNorm(Regularizer):
     """Each kernel is divided by its largest singular value, by power iteration (RAE-SN; Miyato et al. 2018).
 
-    Arguments:
-        view: reshape a transposed convolution's kernel (in, out, kh, kw) to the matrix (out, in kh kw) (`torch`), or to
-            (in, out kh kw) (`released`, as the paper's code), which has other singular values.
-        encoder: normalize the encoder as well, as the paper's code does.
+    A transposed convolution's kernel (in, out, kh, kw) is reshaped to the matrix (out, in kh kw) in the view `torch`,
+    to (in, out kh kw), which has other singular values, in the view `released`.
     """
 
-    def __init__(self, view: str = "torch", encoder: bool = False) -> None:
-        if view not in ("torch", "released"):
-            raise UsageError(f"--sn-view {view!r} is none of torch, released")
-        self.view = view
-        self.encoder = self.on_encoder = encoder
+    view = Option(
+        "torch",
+        "How transposed convolutions are seen as matrices: by PyTorch, or by the paper's code.",
+        choices=("torch", "released"),
+    )
+    encoder = Option(False, "Normalize the encoder as well, as the paper's code does.")
+
+    @property
+    def on_encoder(self) -> bool:
+        """See `Regularizer`."""
+        return self.encoder
 
     def wrap(self, decoder: nn.Module) -> None:
         """Reparametrize each kernel; every training step makes one power iteration."""

@@ -1,8 +1,11 @@
 """Tikhonov (L2) regularization of the decoder's weights."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
+from raectl.config import WEIGHT
 from raectl.model.regularizers.base import Regularizer, kernels
 
 
@@ -11,6 +14,8 @@ class Tikhonov(Regularizer):
 
     Biases and batch norm are not included; for reparametrized kernels, the effective kernel is.
     """
+
+    weight = replace(WEIGHT, shown="1e-7 D")
 
     @staticmethod
     def default_weight(data_dim: int, latent_dim: int) -> float:

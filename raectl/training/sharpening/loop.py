@@ -265,7 +265,7 @@ class SharpeningLoop:
             for name, value in self.average.items():
                 _fill(value, arrays["average"][name], np.float32)
             _fill(self.sums, arrays["sums"]["sums"], np.float64)
-            self.mixture = GMM.from_arrays(arrays["mixture"], **self.mixture.options)
+            self.mixture = GMM.from_arrays(arrays["mixture"], **self.mixture.settings)
             if self.mixture.dim != self.latents.shape[1]:
                 raise ValueError(f"its mixture has {self.mixture.dim} dimensions")
         except (KeyError, ValueError, RaectlError) as error:

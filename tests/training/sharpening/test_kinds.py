@@ -85,7 +85,7 @@ def test_other_data_are_refused(cli: Cli, trained: Any, tmp_path: Path) -> None:
 
 MODELS = {
     "gradient penalty": ("--reg", "gradient-penalty"),
-    "spectral norm": ("--reg", "spectral-norm", "--sn-encoder"),
+    "spectral norm": ("--reg", "spectral-norm,encoder=true"),
     "both": ("--reg", "tikhonov", "--reg", "spectral-norm"),
     "vae": ("--model", "vae"),
     "cv-vae": ("--model", "cv-vae"),

@@ -1,0 +1,24 @@
+"""Options: how each is declared, the text form of a component with its options, and those of a training run."""
+
+from raectl.config.component import Component
+from raectl.config.config import Config, Reconstruction, Regularizers, SourceOptions, as_typed, read_toml
+from raectl.config.option import Option, declared, options_of
+from raectl.config.text import FLAGS, FORM, WEIGHT, parse, text_of
+
+__all__ = [
+    "FLAGS",
+    "FORM",
+    "WEIGHT",
+    "Component",
+    "Config",
+    "Option",
+    "Reconstruction",
+    "Regularizers",
+    "SourceOptions",
+    "as_typed",
+    "declared",
+    "options_of",
+    "parse",
+    "read_toml",
+    "text_of",
+]
