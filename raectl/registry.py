@@ -121,12 +121,7 @@ def names(kind: str) -> tuple[str, ...]:
 
 
 def known(kind: str, but: str | None = None) -> str:
-    """The registered names of a kind, all but one perhaps, for a help text that cannot drift from them.
-
-    Example:
-        >>> known("reconstruction")
-        'l2, l1 or cross-entropy'
-    """
+    """The registered names of a kind, all but one perhaps, for a help text that cannot drift from them."""
     *most, last = (name for name in names(kind) if name != but)
     return f"{', '.join(most)} or {last}"
 

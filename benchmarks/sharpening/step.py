@@ -18,7 +18,7 @@ from raectl.checkpoint.sharpened import PLAIN
 from raectl.progress import Progress
 from raectl.training.run import Run
 from raectl.training.sharpening.loop import SharpeningLoop
-from raectl.training.sharpening.state import Options
+from raectl.training.sharpening.options import Options
 
 BLOCK, ROUNDS = 10, 15
 KINDS = {"32 pixels, grey, batch 100": (32, 1, 100), "64 pixels, colour, batch 50": (64, 3, 50)}

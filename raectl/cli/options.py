@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from inspect import Parameter, Signature
 from pathlib import Path
@@ -12,10 +12,9 @@ import typer
 
 from raectl import registry
 from raectl.cli import output
-from raectl.config import FLAGS, Config, as_typed, options_of
+from raectl.config import FLAGS, Config, options_of
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
-_DECLARED = options_of(Config)
 
 
 def option(help: str, shown: str | bool = True, *flags: str, panel: str, **more: Any) -> Any:
@@ -33,7 +32,6 @@ def option(help: str, shown: str | bool = True, *flags: str, panel: str, **more:
 
 data = partial(option, panel="Data")
 model = partial(option, panel="Model")
-training = partial(option, panel="Training")
 run = partial(option, panel="Run")
 out = partial(option, panel="Output")
 
@@ -47,17 +45,18 @@ _OUT = (
 )
 
 
-def flag(name: str, shown: str | bool | None = None, **more: Any) -> Any:
-    """An option of a command, from its declaration in `Config`.
+def flag(name: str, shown: str | bool | None = None, of: type = Config, **more: Any) -> Any:
+    """An option of a command, from its declaration.
 
     Arguments:
         shown: its default as the help shows it, where that is another.
+        of: the record that declares it.
         more: as `option` takes it.
     """
-    declared = _DECLARED[name]
+    declared = options_of(of)[name]
     more = {"panel": declared.panel, "metavar": declared.metavar, **more}
     own = "off" if declared.kind is bool else declared.shown
-    return option(declared.help, own if shown is None else shown, as_typed(name), **more)
+    return option(declared.help, own if shown is None else shown, declared.typed(name), **more)
 
 
 def flags(kind: type, after: str) -> Callable[[_Command], _Command]:
@@ -73,25 +72,22 @@ def flags(kind: type, after: str) -> Callable[[_Command], _Command]:
         parameters = []
         for own in inspect.signature(command).parameters.values():
             parameters += [] if own.kind is Parameter.VAR_KEYWORD else [own]
-            parameters += map(_parameter, filter(_is_flag, options_of(kind))) if own.name == after else []
+            parameters += _parameters(kind) if own.name == after else []
         command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
         return command
 
     return with_flags
 
 
-def _is_flag(name: str) -> bool:
-    return _DECLARED[name].panel is not None
-
-
-def _parameter(name: str) -> Parameter:
-    declared, more = _DECLARED[name], {}
-    value: Any = declared.kind
-    if component := getattr(declared, "component", None):
-        value = list[str] if declared.kind is dict else str
-        more = {"callback": component_help(component), "is_eager": True} if component in FLAGS else {}
-    annotation = Annotated[value | None, flag(name, **more)]
-    return Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=annotation)
+def _parameters(kind: type) -> Iterator[Parameter]:
+    for name, declared in options_of(kind).items():
+        value, more = declared.kind, {}
+        if declared.component in FLAGS:
+            value = list[str] if value is dict else str
+            more = {"callback": component_help(declared.component), "is_eager": True}
+        if declared.panel:
+            annotation = Annotated[value | None, flag(name, of=kind, **more)]  # type: ignore[valid-type]
+            yield Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=annotation)
 
 
 def component_help(kind: str) -> Callable[[Any], Any]:

@@ -2,13 +2,14 @@
 
 from raectl.config.component import Component
 from raectl.config.config import Config, Reconstruction, Regularizers, SourceOptions, as_typed, read_toml
-from raectl.config.option import Option, declared, options_of
+from raectl.config.option import Checked, Option, declared, options_of
 from raectl.config.text import FLAGS, FORM, WEIGHT, parse, text_of
 
 __all__ = [
     "FLAGS",
     "FORM",
     "WEIGHT",
+    "Checked",
     "Component",
     "Config",
     "Option",

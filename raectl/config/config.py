@@ -13,24 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from raectl import registry
-from raectl.config.option import Option, declared, options_of
+from raectl.config.option import Checked, Option, declared, options_of
 from raectl.config.text import FLAGS, FORM, WEIGHT, WEIGHTED_FORM, parse
 from raectl.errors import RaectlError, UsageError
 
 Regularizers = dict[str, dict[str, Any]]
 Reconstruction = dict[str, Any]  # {"name": name, option: value}
-
-
-@dataclass(frozen=True)
-class Named(Option[str | None]):
-    """The registered name of a component without options of its own."""
-
-    component: str = ""
-
-    def check(self, value: Any, typed: str) -> str | None:
-        """See `Option.check`; also refuses a name that is not registered."""
-        name: str | None = super().check(value, typed)
-        return name if name is None else registry.check(self.component, name)
 
 
 @dataclass(frozen=True)
@@ -47,8 +35,6 @@ class Device(Option[str]):
 @dataclass(frozen=True)
 class Terms(Option[Regularizers]):
     """Regularizers in any form that `Config.reg` takes."""
-
-    component: str = "regularizer"
 
     def check(self, value: Any, typed: str) -> Regularizers:
         """Convert them to {name: {option: value}}, without `none`; the components check their options."""
@@ -76,8 +62,6 @@ class Terms(Option[Regularizers]):
 class Term(Option[Reconstruction | None]):
     """A reconstruction term in any form that `Config.reconstruction` takes."""
 
-    component: str = "reconstruction"
-
     def check(self, value: Any, typed: str) -> Reconstruction | None:
         """Convert it to {"name": name, option: value}; the component checks its options."""
         if isinstance(value, str):
@@ -100,15 +84,6 @@ _data, _model, _training = (partial(declared, panel=panel) for panel in ("Data",
 _of_file = declared  # of TOML files and Python only
 
 
-@dataclass(frozen=True, kw_only=True)
-class Checked:
-    """A record of declared options, checked when it is created."""
-
-    def __post_init__(self) -> None:
-        for name, option in options_of(type(self)).items():
-            object.__setattr__(self, name, option.check(getattr(self, name), f"{as_typed(name)} "))
-
-
 @dataclass(frozen=True)
 class SourceOptions(Checked):
     """How a source's items are brought to one shape. `None` leaves the choice to the source."""
@@ -124,7 +99,7 @@ class SourceOptions(Checked):
     fit: str = _data("crop", "How others become square: pad, crop or stretch.", choices=("pad", "crop", "stretch"))
     background: str | None = _data(
         None,
-        "Colour, a name or #rrggbb, behind transparent pixels and around padded images.",
+        "Colour (a name or #rrggbb) behind transparent pixels and around padded images.",
         kind=str,
         shown="white; black for IDX files and digits",
         metavar="COLOUR",
@@ -176,11 +151,12 @@ class Config(SourceOptions):
     """
 
     val_fraction: float = _data(0.1, "Share held out for validation.", low=0, high=0.9)
-    model: str = _model("rae", f"{registry.known('model')}.", Named, component="model")
+    model: str = _model("rae", f"{registry.known('model')}.", component="model")
     reg: Any = _model(  # noqa: RUF009  # converted to `Regularizers`
         {},
         f"Regularizer of the decoder, repeatable: {registry.known('regularizer')}; NAME,help lists its keys.",
         Terms,
+        component="regularizer",
         shown="none",
         metavar=WEIGHTED_FORM,
     )
@@ -189,6 +165,7 @@ class Config(SourceOptions):
         f"Reconstruction term of the loss: {registry.known('reconstruction')}; NAME,help lists its keys. l1 is sharper "
         "for images that are nearly two-valued.",
         Term,
+        component="reconstruction",
         shown="l2 for images, cross-entropy for strings",
         metavar=FORM,
     )
@@ -201,12 +178,11 @@ class Config(SourceOptions):
         kind=int,
         low=1,
         high=4096,
-        shown="16 for grey images, 64 for colour; 25 or 56 for short or long strings",
+        shown="16 for grey images, 64 for colour; 25 or 56 for strings",
     )
     arch: str | None = _model(
         None,
         f"{registry.known('architecture')}.",
-        Named,
         kind=str,
         component="architecture",
         shown="by the data: conv32 up to 32 pixels, else conv64",
@@ -227,10 +203,10 @@ class Config(SourceOptions):
     seed: int = _training(0, "Seed of everything random.", low=0, high=2**63 - 1)
     device: str = _training("auto", "auto, cpu, cuda, cuda:N or mps.", Device)
     precision: str = _training("auto", "auto (bf16 where fast), fp32 or bf16.", choices=("auto", "fp32", "bf16"))
-    plateau: str = _of_file("relative", "What plateau_gain is measured by.", choices=("relative", "absolute"))
-    plateau_gain: float = _of_file(1e-4, "The least gain of the validation loss that counts.", low=0, high=1e6)
-    plateau_factor: float = _of_file(0.5, "Of the learning rate after epochs without a gain.", low=1e-6, high=1)
-    plateau_patience: int = _of_file(5, "The number of these epochs.", low=1, high=1_000_000)
+    plateau: str = _of_file("relative", "What plateau_gain is.", choices=("relative", "absolute"))
+    plateau_gain: float = _of_file(1e-4, "The least gain in validation loss that counts.", low=0, high=1e6)
+    plateau_factor: float = _of_file(0.5, "Factor of lr after plateau_patience epochs without it.", low=1e-6, high=1)
+    plateau_patience: int = _of_file(5, "Epochs without a gain until then.", low=1, high=1_000_000)
     min_lr: float = _of_file(1e-8, "The least learning rate.", low=0, high=10)
 
     def replace(self, **changes: Any) -> "Config":
@@ -263,8 +239,7 @@ def as_typed(name: str) -> str:
         >>> as_typed("latent_dim"), as_typed("plateau")
         ('--latent-dim', 'plateau')
     """
-    option = options_of(Config).get(name)
-    return "--" + name.replace("_", "-") if option and option.panel else name
+    return options_of(Config)[name].typed(name)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

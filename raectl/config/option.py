@@ -7,6 +7,7 @@ from numbers import Integral, Real
 from types import NoneType
 from typing import Any, Generic, Self, TypeVar, overload
 
+from raectl import registry
 from raectl.errors import UsageError
 
 T = TypeVar("T")
@@ -27,6 +28,7 @@ class Option(Generic[T]):
         low, high: the least and the largest value.
         above: a bound that is not a value itself.
         choices: the values that it may have.
+        component: the kind of registered component that it names.
         shown: the default in words, where that is not its value.
         panel: the part of the command's help in which it stands; None for an option of TOML files and Python only.
         metavar: what its value is called there.
@@ -45,6 +47,7 @@ class Option(Generic[T]):
     above: float | None = None
     high: float | None = None
     choices: tuple[Any, ...] = ()
+    component: str = ""
     shown: str = ""
     panel: str | None = None
     metavar: str | None = None
@@ -82,15 +85,15 @@ class Option(Generic[T]):
             raise UsageError(f"{shown} is {_IS_NO[self.kind]}", self._remedy(value, typed))
         if not self.holds(value):
             raise UsageError(f"{shown} is out of range: {self.limits()}", self._remedy(value, typed))
-        return self.kind(value)
+        return registry.check(self.component, value) if self.component else self.kind(value)
 
     def _is_of_kind(self, value: Any) -> bool:
         if self.kind in (bool, str):
             return type(value) is self.kind
-        if isinstance(value, bool) or not isinstance(value, Real):
+        if isinstance(value, bool) or not isinstance(value, Integral if self.kind is int else Real):
             return False
         # False for NaN, and for whole numbers that no float can hold
-        return isinstance(value, Integral) if self.kind is int else abs(_float_or_nan(value)) <= sys.float_info.max
+        return self.kind is int or bool(abs(value) <= sys.float_info.max)  # type: ignore[operator]
 
     def holds(self, value: Any) -> bool:
         """Whether a value of the kind is in the range."""
@@ -113,25 +116,16 @@ class Option(Generic[T]):
             return typed + word(self.low if self.low is not None and value < self.low else self.high)
         return f"{typed.rstrip(' =')}: {self.describe()}"
 
+    def typed(self, name: str) -> str:
+        """Its name on the command line, or in a TOML file where it is not an option of the command line."""
+        return "--" + name.replace("_", "-") if self.panel else name
+
     def describe(self) -> str:
         """What it may be, in words."""
         if self.choices:
             *most, last = map(word, self.choices)
             return f"{', '.join(most)} or {last}"
         return ", ".join(filter(None, (_KINDS[self.kind], self.limits())))
-
-
-def _float_or_nan(value: Any) -> float:
-    """A real number as a float; NaN if it is too large for one.
-
-    Example:
-        >>> _float_or_nan(10**400), _float_or_nan(2)
-        (nan, 2.0)
-    """
-    try:
-        return float(value)
-    except OverflowError:
-        return float("nan")
 
 
 def word(value: Any, thousands: str = "") -> str:
@@ -161,3 +155,12 @@ def declared(default: Any, help: str, option_class: type[Option[Any]] = Option, 
 def options_of(kind: type) -> dict[str, Option[Any]]:
     """The options that the fields of a dataclass declare, by name."""
     return {field.name: field.metadata["option"] for field in dataclasses.fields(kind) if "option" in field.metadata}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A record whose fields are declared as options, checked when it is created."""
+
+    def __post_init__(self) -> None:
+        for name, option in options_of(type(self)).items():
+            object.__setattr__(self, name, option.check(getattr(self, name), f"{option.typed(name)} "))

@@ -50,8 +50,7 @@ def build(config: Config, item_shape: tuple[int, ...]) -> tuple[Autoencoder, Pen
         )
         code = row.code(pair.features, config.latent_dim, config)
         model = Autoencoder(pair, code, config.latent_dim, list(regularizers.values()))
-    weights = {name: float(given["weight"]) for name, given in config.reg.items() if "weight" in given}
-    return model, {name: (regularizers[name], lam) for name, lam in weights.items()}
+    return model, {name: (r, r.settings["weight"]) for name, r in regularizers.items() if "weight" in config.reg[name]}
 
 
 def constraints(config: Config) -> list[Regularizer]:

@@ -1,50 +1,34 @@
 """The options of an optimization."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from raectl import registry, rng
-from raectl.errors import UsageError
+from raectl import registry
+from raectl.config import Checked, declared
 
 FEWEST = 20  # latents that the surrogate needs
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The options of an optimization. Only `rounds` may change when a run is resumed.
-
-    Arguments:
-        objective: registry name.
-        rounds: total number of rounds, also when resuming.
-        batch: points per round.
-        points: maximum number of the data's latents that the surrogate is fitted to; chosen by the seed.
-        inducing: number of inducing points of the surrogate.
-        seed: of everything random.
+class Settings(Checked):
+    """The options of an optimization. Only `rounds` may change when a run is resumed; `objective` is a registry name.
 
     Raises:
         UsageError: a number is out of range, or there is no such objective.
     """
 
     objective: str
-    rounds: int = 5
-    batch: int = 50
-    points: int = 5000
-    inducing: int = 200
-    seed: int = 0
-
-    _RANGES: ClassVar[dict[str, tuple[int, int]]] = {
-        "rounds": (1, 10_000),
-        "batch": (1, 10_000),
-        "points": (FEWEST, 10_000_000),
-        "inducing": (2, 10_000),
-    }
+    points: int = declared(
+        5000, "Strings of the data that are scored to begin with.", low=FEWEST, high=10_000_000, panel="Data"
+    )
+    rounds: int = declared(5, "In all, also when it goes on.", low=1, high=10_000, panel="Run")
+    batch: int = declared(50, "Points a round.", low=1, high=10_000, panel="Run")
+    inducing: int = declared(200, "Inducing points of the Gaussian process.", low=2, high=10_000, panel="Model")
+    seed: int = declared(0, "Seed of everything random.", low=0, high=2**63 - 1, panel="Run")
 
     def __post_init__(self) -> None:
         registry.check("objective", self.objective)
-        rng.check_seed(self.seed)
-        for name, (low, high) in self._RANGES.items():
-            if not low <= getattr(self, name) <= high:
-                raise UsageError(f"--{name} {getattr(self, name)} is out of range: {low} to {high}")
+        super().__post_init__()
 
     def kept(self) -> dict[str, Any]:
         """The options that must not change when a run is resumed."""

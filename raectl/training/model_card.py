@@ -33,10 +33,6 @@ Autoencoders", ICLR 2020. What the model may be used for depends on its data, of
 
 def text(config: Config, data: DataSummary, position: Position) -> str:
     """The card's Markdown for a run at some position. It holds no path, since checkpoints are passed on."""
-    regularizers = [
-        name + (f" (weight {options['weight']:g})" if "weight" in options else "")
-        for name, options in config.reg.items()
-    ]
     modality = modality_of(data.modality, data.options)
     return _TEXT.format(
         **vars(config),
@@ -44,7 +40,7 @@ def text(config: Config, data: DataSummary, position: Position) -> str:
         suffix=modality.writer.suffixes[0],
         term=text_of(**for_modality(config.reconstruction, modality)),
         modality=data.modality,
-        regularizers=", ".join(regularizers) or "none",
+        regularizers=" and ".join(text_of(name, **given) for name, given in config.reg.items()) or "none",
         shape=" x ".join(map(str, data.shape)),
         fingerprint=data.fingerprint,
         held_out=config.val_fraction,

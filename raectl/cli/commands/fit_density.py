@@ -58,10 +58,11 @@ def fit_density(
     if name is not None:
         fitted.check_name(name)
     kind, options = parse("density", density)
-    for key, value in (("components", _components(components)), ("covariance", covariance)):
-        if value is not None and key in options:
+    flags = {"components": _components(components), "covariance": covariance}
+    for key in [key for key, value in flags.items() if value is not None]:
+        if key in options:
             raise UsageError(f"{key} is given twice: by --density {density}, and by --{key}", "give it once")
-        options |= {} if value is None else {key: value}
+        options[key] = flags[key]
     fitting.check_options(kind, options)
     with TerminalProgress() as progress:
         if latents is None:

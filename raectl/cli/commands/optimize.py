@@ -4,24 +4,22 @@ from typing import Annotated, Any
 
 from raectl import registry
 from raectl.cli import options as o
+from raectl.optimization.settings import Settings
 
 _SHOWN = 10  # strings
 
 
+@o.flags(Settings, after="data")
 def optimize(
     ckpt: o.CheckpointDir,
     objective: Annotated[str, o.model(f"What to seek: {registry.known('objective')}.", False, metavar="NAME")],
     data: o.OptionalSource = None,
-    points: Annotated[int, o.data("Strings of the data that are scored to begin with.")] = 5000,
-    rounds: Annotated[int, o.run("In all, also when it goes on.")] = 5,
-    batch: Annotated[int, o.run("Points a round.")] = 50,
-    inducing: Annotated[int, o.model("Inducing points of the Gaussian process.")] = 200,
-    seed: o.Seed = 0,
     overwrite: Annotated[bool, o.run("Begin again, not after the last round.", True, "--overwrite")] = False,
     max_bad: o.OtherMaxBad = None,
     device: o.Device = "auto",
     as_json: o.Json = False,
     debug: o.Debug = False,
+    **flags: Any,
 ) -> None:
     """Look for strings of a good score by Bayesian optimization in latent space; a stopped run goes on.
 
@@ -30,9 +28,8 @@ def optimize(
     from raectl.checkpoint.checkpoint import load
     from raectl.cli.terminal import TerminalProgress
     from raectl.optimization.run import optimize as run
-    from raectl.optimization.settings import Settings
 
-    settings = Settings(objective, rounds=rounds, batch=batch, points=points, inducing=inducing, seed=seed)
+    settings = Settings(objective, **{name: value for name, value in flags.items() if value is not None})
     checkpoint = load(ckpt, device)
     with TerminalProgress() as progress:
         result = run(checkpoint, settings, data, overwrite=overwrite, max_bad=max_bad, progress=progress)

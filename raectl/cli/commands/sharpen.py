@@ -1,26 +1,21 @@
 """`raectl sharpen`."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from raectl.cli import options as o
+from raectl.training.sharpening.options import Options
 
 
+@o.flags(Options, after="ckpt")
 def sharpen(
     ckpt: o.CheckpointDir,
-    steps: Annotated[
-        int | None,
-        o.training(
-            "Steps; each takes 1.2 to 1.4 times a step of the training.", "a quarter of the training's, 300 at least"
-        ),
-    ] = None,
-    weight: Annotated[float | None, o.training("Weight of the critic against the squared error.", "0.5")] = None,
-    seed: Annotated[int | None, o.training("Seed of everything random.", "the training's")] = None,
     data: o.OptionalSource = None,
     resume: Annotated[bool, o.run("Go on with an interrupted sharpening.", True, "--resume")] = False,
     overwrite: Annotated[bool, o.run("Begin anew from the plain decoder.", True, "--overwrite")] = False,
     device: o.Device = "auto",
     as_json: o.Json = False,
     debug: o.Debug = False,
+    **flags: Any,
 ) -> None:
     """Sharpen what a model draws: train its decoder on, against a critic. Latents, densities and the old decoder stay.
 
@@ -35,15 +30,7 @@ def sharpen(
 
     with TerminalProgress() as progress:
         checkpoint = run(
-            ckpt,
-            steps=steps,
-            weight=weight,
-            seed=seed,
-            source=data,
-            resume=resume,
-            overwrite=overwrite,
-            device=device,
-            progress=progress,
+            ckpt, **flags, source=data, resume=resume, overwrite=overwrite, device=device, progress=progress
         )
     made = checkpoint.sharpened
     if made is None:

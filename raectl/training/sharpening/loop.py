@@ -31,7 +31,8 @@ from raectl.model.levels import SharpDecoder
 from raectl.model.weights import load_module, module_arrays, to_array
 from raectl.training.sharpening.adversarial import mean, pairing, squared_gradient
 from raectl.training.sharpening.critic import Critic, augmented
-from raectl.training.sharpening.state import HINT, Options, Position, SharpeningState
+from raectl.training.sharpening.options import Options
+from raectl.training.sharpening.state import HINT, Position, SharpeningState
 from raectl.training.state import adam_arrays, load_adam, require_adam
 
 TERMS = ("critic", "gap", "squared_gradient", "error")  # means over a step's batch

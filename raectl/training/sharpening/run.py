@@ -21,7 +21,8 @@ from raectl.storage.atomic import describing_os_errors, recover, remove_temporar
 from raectl.storage.lock import Lock
 from raectl.training.sharpening.guards import HeldOut, adapt, end
 from raectl.training.sharpening.loop import SharpeningLoop
-from raectl.training.sharpening.state import FILTERS, LEAST_STEPS, MOST_FILTERS, Options, SharpeningState
+from raectl.training.sharpening.options import FILTERS, LEAST_STEPS, MOST_FILTERS, Options
+from raectl.training.sharpening.state import SharpeningState
 from raectl.training.signals import Signals
 
 _REPORT_SECONDS = 0.5  # between updates of the progress bar

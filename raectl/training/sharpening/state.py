@@ -11,45 +11,11 @@ import numpy as np
 
 from raectl.errors import RaectlError, UsageError
 from raectl.model.weights import Arrays
-from raectl.rng import check_seed
 from raectl.storage.arrays import read_arrays, write_arrays
 from raectl.storage.strict_json import parse_json
+from raectl.training.sharpening.options import MOST_STEPS, Options
 
-LEAST_STEPS, MOST_STEPS = 300, 10_000_000
-_LARGEST_WEIGHT = 100.0
-FILTERS, MOST_FILTERS = {"cpu": 16}, 32  # of the critic, by device; elsewhere the most
 _GROUPS = ("last", "average", "kept", "critic", "decoder-adam", "critic-adam", "mixture", "sums")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the second phase is asked to do.
-
-    Arguments:
-        steps: number of steps.
-        weight: w, of the critic's gradient against the squared error's.
-        seed: of everything random.
-        filters: m, of the critic's first layer.
-
-    Raises:
-        UsageError: an option is out of range.
-    """
-
-    steps: int
-    weight: float = 0.5
-    seed: int = 0
-    filters: int = 16
-
-    def __post_init__(self) -> None:
-        if type(self.steps) is not int or not 1 <= self.steps <= MOST_STEPS:
-            raise UsageError(f"--steps {self.steps} is out of range: 1 to {MOST_STEPS:,}", "--steps 300")
-        if type(self.weight) not in (int, float) or not 0 < self.weight <= _LARGEST_WEIGHT:
-            raise UsageError(
-                f"--weight {self.weight} is out of range: above 0, up to {_LARGEST_WEIGHT:g}", "--weight 0.5"
-            )
-        check_seed(self.seed)
-        if type(self.filters) is not int or not 1 <= self.filters <= MOST_FILTERS:
-            raise UsageError(f"{self.filters} filters of a critic are out of range")
 
 
 @dataclass

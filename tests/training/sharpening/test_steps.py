@@ -15,7 +15,7 @@ from raectl.training.sharpening import loop as loops
 from raectl.training.sharpening.adversarial import pairing
 from raectl.training.sharpening.guards import HeldOut, Look, adapt, end
 from raectl.training.sharpening.loop import SharpeningLoop
-from raectl.training.sharpening.state import Options
+from raectl.training.sharpening.options import Options
 
 
 @pytest.fixture
