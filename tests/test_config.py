@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from raectl import registry
-from raectl.config import Config, as_typed, parse, read_toml, text_of
+from raectl import grammars, registry
+from raectl.config import Config, as_typed, options_of, parse, read_toml, text_of
 from raectl.errors import RaectlError, UsageError
+from raectl.grammars.parser import LONGEST
 
 WRONG = {
     "model": ["gan", 3, None, ""],
@@ -119,6 +120,18 @@ def test_a_wrong_value_is_refused_by_the_name_it_is_typed_under(name, value):
 )
 def test_the_ends_of_every_range_are_in_it(name, low, high):
     assert [getattr(Config(**{name: value}), name) for value in (low, high)] == [low, high]
+
+
+def test_what_the_grammars_know_is_declared_so():
+    declared = options_of(Config)
+    assert all(name in declared["grammar"].help for name in grammars.names())
+    assert declared["max_productions"].high == LONGEST
+
+
+def test_every_option_says_what_it_is_and_takes_its_own_default():
+    for name, option in options_of(Config).items():
+        assert option.help.endswith(".") and option.shown, name
+        assert option.check(option.default, f"{option.typed(name)} ") == option.default
 
 
 def test_options_are_typed_with_hyphens():

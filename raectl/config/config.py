@@ -89,25 +89,18 @@ class SourceOptions(Checked):
     """How a source's items are brought to one shape. `None` leaves the choice to the source."""
 
     image_size: int | None = _data(
-        None,
-        "Side of the square images, in pixels.",
-        kind=int,
-        low=8,
-        high=512,
-        shown="their own if square and at most 128, else 64",
+        None, "Side of the images in pixels.", low=8, high=512, shown="their own if square and at most 128, else 64"
     )
     fit: str = _data("crop", "How others become square: pad, crop or stretch.", choices=("pad", "crop", "stretch"))
     background: str | None = _data(
         None,
         "Colour (a name or #rrggbb) behind transparent pixels and around padded images.",
-        kind=str,
         shown="white; black for IDX files and digits",
         metavar="COLOUR",
     )
     range: str | None = _data(
         None,
         "The values that become 0 and 255; what lies beyond is clipped.",
-        kind=str,
         shown="bytes as they are; of wider values decided by all of the data, and said",
         metavar="LO:HI",
     )
@@ -115,14 +108,12 @@ class SourceOptions(Checked):
     grammar: str | None = _data(
         None,
         "Grammar of the strings in a text file: expressions or smiles, or a file of productions.",
-        kind=str,
         shown="the data's own",
         metavar="NAME|FILE",
     )
     max_productions: int | None = _data(
         None,
         "Productions of the grammar a string, at most; longer ones are skipped.",
-        kind=int,
         low=1,
         high=4096,
         shown="one more than the longest string's",
@@ -169,21 +160,15 @@ class Config(SourceOptions):
         shown="l2 for images, cross-entropy for strings",
         metavar=FORM,
     )
-    beta: float | None = _model(None, "Weight of the latent term.", kind=float, low=0, high=1e9, shown="the model's")
+    beta: float | None = _model(None, "Weight of the latent term.", low=0.0, high=1e9, shown="the model's")
     sigma: float = _model(0.7, "Standard deviation of the code of cv-vae.", low=1e-6, high=1e3)
     importance_samples: int = _model(5, "Draws of the code an item of iwae.", low=1, high=1000, metavar="K")
     latent_dim: int | None = _model(
-        None,
-        "Latent dimensions.",
-        kind=int,
-        low=1,
-        high=4096,
-        shown="16 for grey images, 64 for colour; 25 or 56 for strings",
+        None, "Latent dimensions.", low=1, high=4096, shown="16 for grey images, 64 for colour; 25 or 56 for strings"
     )
     arch: str | None = _model(
         None,
         f"{registry.known('architecture')}.",
-        kind=str,
         component="architecture",
         shown="by the data: conv32 up to 32 pixels, else conv64",
     )
@@ -192,11 +177,10 @@ class Config(SourceOptions):
     epochs: int = _training(50, "Epochs in all, also when resuming.", low=1, high=1_000_000)
     batch_size: int | None = _training(
         None,
-        "Items a step, at most.",
-        kind=int,
-        low=2,  # batch norm needs two
+        "Items a step, at most; batch norm needs two.",
+        low=2,
         high=100_000,
-        shown="a twentieth of the items, from 16 to 100",
+        shown="a twentieth of all, from 16 to 100",
     )
     sharpen: bool = _training(False, "A second phase, in which a critic sharpens the decoder; see raectl sharpen.")
     lr: float = _training(1e-3, "Adam's learning rate.", low=1e-12, high=10)

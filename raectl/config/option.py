@@ -1,10 +1,10 @@
 """The declaration of an option: from it come its flag or key, its help, and the check of what is given for it."""
 
 import dataclasses
+import math
 import sys
 from dataclasses import KW_ONLY, dataclass
 from numbers import Integral, Real
-from types import NoneType
 from typing import Any, Generic, Self, TypeVar, overload
 
 from raectl import registry
@@ -24,7 +24,6 @@ class Option(Generic[T]):
     Arguments:
         default: None for one that depends on the data or the model; then None may be given, too.
         help: what it is for: a sentence.
-        kind: bool, int, float or str; by default the type of the default.
         low, high: the least and the largest value.
         above: a bound that is not a value itself.
         choices: the values that it may have.
@@ -42,7 +41,6 @@ class Option(Generic[T]):
     default: T
     help: str
     _: KW_ONLY
-    kind: type = NoneType
     low: float | None = None
     above: float | None = None
     high: float | None = None
@@ -53,10 +51,13 @@ class Option(Generic[T]):
     metavar: str | None = None
 
     def __post_init__(self) -> None:
-        if self.kind is NoneType:
-            object.__setattr__(self, "kind", type(self.default))
         if not self.shown:
             object.__setattr__(self, "shown", "" if self.default is None else word(self.default))
+
+    @property
+    def kind(self) -> type:
+        """Of its values: that of the default, or of `low` or the choices where that is None; else text."""
+        return type(next((value for value in (self.default, self.low, *self.choices) if value is not None), ""))
 
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...
@@ -92,8 +93,9 @@ class Option(Generic[T]):
             return type(value) is self.kind
         if isinstance(value, bool) or not isinstance(value, Integral if self.kind is int else Real):
             return False
-        # False for NaN, and for whole numbers that no float can hold
-        return self.kind is int or bool(abs(value) <= sys.float_info.max)  # type: ignore[operator]
+        if isinstance(value, Integral):  # which a float may not hold
+            return self.kind is int or abs(int(value)) <= sys.float_info.max
+        return math.isfinite(value)
 
     def holds(self, value: Any) -> bool:
         """Whether a value of the kind is in the range."""
@@ -104,9 +106,8 @@ class Option(Generic[T]):
         """The range in words, empty if there is none."""
         if self.low is not None and self.high is not None:
             return f"{word(self.low, ',')} to {word(self.high, ',')}"
-        low = [f"{word(self.low, ',')} or above"] if self.low is not None else []
-        low += [f"above {word(self.above, ',')}"] if self.above is not None else []
-        return ", ".join([*low, *([f"up to {word(self.high, ',')}"] if self.high is not None else [])])
+        ends = ((self.low, "{} or above"), (self.above, "above {}"), (self.high, "up to {}"))
+        return ", ".join(text.format(word(end, ",")) for end, text in ends if end is not None)
 
     def _remedy(self, value: Any, typed: str) -> str:
         """What to type instead: the default, or else the value that is nearest."""

@@ -9,7 +9,7 @@ from raectl.errors import UsageError
 
 FLAGS = {"regularizer": "--reg", "reconstruction": "--reconstruction", "density": "--density"}
 FORM, WEIGHTED_FORM = "NAME[,KEY=VALUE...]", "NAME[=WEIGHT][,KEY=VALUE...]"
-WEIGHT: Option[float | None] = Option(None, "lam, of the penalty in the loss.", kind=float, low=0)
+WEIGHT: Option[float | None] = Option(None, "lam, of the penalty in the loss.", low=0.0)
 
 
 def parse(kind: str, text: str) -> tuple[str, dict[str, Any]]:

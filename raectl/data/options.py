@@ -16,9 +16,7 @@ class DataOptions(SourceOptions):
     `grammar` is a text.
     """
 
-    channels: int | None = declared(
-        None, "1 (grey) or 3 (colour), where the data must suit a model.", kind=int, choices=(1, 3)
-    )
+    channels: int | None = declared(None, "1 (grey) or 3 (colour), where the data must suit a model.", choices=(1, 3))
 
     @property
     def form(self) -> dict[str, int | str | None]:

@@ -62,13 +62,15 @@ class Flow(NetworkDensity):
     name = "flow"
 
     base: Option[int | None] = Option(
-        None, "Gaussians of the mixture q.", kind=int, low=1, shown="chosen by held-out log-likelihood"
+        None, "Gaussians of the mixture q.", low=1, high=1_000_000, shown="chosen by held-out log-likelihood"
     )
-    transforms = Option(6, "Coupling layers.", low=1)
-    hidden = Option(128, "Units of both hidden layers of each coupling's network.", low=1)
-    bins = Option(8, "Of each spline.", low=2)
-    epochs: Option[int | None] = Option(None, "At most.", kind=int, low=1, shown="as many as make 6,000 steps")
-    batch_size = Option(256, "Latents a step.", low=1)
+    transforms = Option(6, "Coupling layers.", low=1, high=10_000)
+    hidden = Option(128, "Units of both hidden layers of each coupling's network.", low=1, high=10_000_000)
+    bins = Option(8, "Bins of each spline.", low=2, high=10_000)
+    epochs: Option[int | None] = Option(
+        None, "Epochs, at most.", low=1, high=1_000_000, shown="as many as make 6,000 steps"
+    )
+    batch_size = Option(256, "Latents a step.", low=1, high=1_000_000)
     lr = Option(1e-3, "Adam's learning rate.", above=0)
 
     def _to_arrays(self) -> dict[str, np.ndarray]:

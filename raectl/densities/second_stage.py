@@ -82,12 +82,12 @@ class SecondStageVAE(NetworkDensity):
     log_prob_is_bound = True
 
     components: Option[int | None] = Option(
-        None, "Gaussians of p(u), fitted to the codes' means.", kind=int, low=1, shown="none: p(u) is N(0, I)"
+        None, "Gaussians of p(u), fitted to the codes' means.", low=1, high=1_000_000, shown="none: p(u) is N(0, I)"
     )
-    hidden = Option(1024, "Units of each hidden layer.", low=1)
+    hidden = Option(1024, "Units of each hidden layer.", low=1, high=10_000_000)
     beta = Option(1.5e-3, "Weight of the KL term.", above=0)
-    epochs = Option(100, "At most.", low=1)
-    batch_size = Option(64, "Latents a step.", low=1)
+    epochs = Option(100, "Epochs, at most.", low=1, high=1_000_000)
+    batch_size = Option(64, "Latents a step.", low=1, high=1_000_000)
     lr = Option(1e-4, "Adam's learning rate.", above=0)
 
     def encode(self, z: Any) -> Tensor:

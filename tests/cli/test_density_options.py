@@ -25,7 +25,7 @@ MISTAKES = [
     ("--density vae --covariance full", 2, ["--density vae has no option 'covariance'", "hidden"]),
     ("--density vae --components auto", 2, ["--components auto", "mixture", "vae"]),
     ("--density vae --components 1000", 1, ["--components 1000 is more than the 54 latents"]),
-    ("--density vae,hidden=0", 2, ["--density vae,hidden=0 is out of range: 1 or above"]),
+    ("--density vae,hidden=0", 2, ["--density vae,hidden=0 is out of range: 1 to 10,000,000"]),
     ("--density flow --components 3", 2, ["--density flow has no option 'components'", "transforms"]),
     ("--density flow,lr=0", 2, ["--density flow,lr=0 is out of range: above 0"]),
     ("--density flow,epochs=fifty", 2, ["--density flow,epochs='fifty' is no whole number"]),
@@ -68,7 +68,7 @@ def test_an_interrupted_fit_leaves_the_directory_as_it_was(cli, world: World, mo
 def test_a_component_says_what_its_keys_are(cli):
     assert "bandwidth" in cli("fit-density", "--density", "kde,help").out
     found = cli("fit-density", "--density", "flow,help", "--json").json
-    assert found["density"] == "flow" and found["keys"]["bins"]["values"] == "whole number, 2 or above"
+    assert found["density"] == "flow" and found["keys"]["bins"]["values"] == "whole number, 2 to 10,000"
     said = cli("train", "--reg", "tikhonov", "--reg", "gradient-penalty,help").out
     assert all(word in said for word in ("weight", "part", "above 0, up to 1", "default 0.25"))
     assert "start" in cli("train", "--reconstruction", "l1,help").out

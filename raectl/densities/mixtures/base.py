@@ -21,8 +21,8 @@ class Mixture(Density):
 
     _mixture: MixtureParameters
 
-    components = Option(10, "K.", low=1)
-    max_iter = Option(200, "Iterations over all latents, at most.", low=1)
+    components = Option(10, "K.", low=1, high=1_000_000)
+    max_iter = Option(200, "Iterations over all latents, at most.", low=1, high=1_000_000)
     tol = Option(
         1e-3, "Converged when an iteration changes the mean log-likelihood by less, in nats a latent.", above=0
     )

@@ -34,8 +34,8 @@ class BayesianGMM(Mixture):
 
     name = "bayesian-gmm"
 
-    components = Option(10, "K, an upper bound on the components in use.", low=1)
-    max_iter = Option(500, "Iterations, at most.", low=1)
+    components = Option(10, "K, an upper bound on the components in use.", low=1, high=1_000_000)
+    max_iter = Option(500, "Iterations, at most.", low=1, high=1_000_000)
     covariance = COVARIANCE
 
     def _fit(self, z: Tensor, seed: int) -> None:
