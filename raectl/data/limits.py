@@ -24,7 +24,10 @@ NAMED = 5  # bad items named in a message, and the number that is tolerated what
 _SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".webp", ".avif", ".bmp", ".dib", ".gif",
              ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm")  # fmt: skip
 # What files of these formats begin with; those of BMP and PPM are so short that text may begin alike.
-_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  \r\n\x87\n")
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", *TIFF, b"\0\0\0\x0cjP  \r\n\x87\n")
+# A camera's raw files are TIFFs whose first page is a thumbnail, or look like them.
+_RAW = (".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".srw", ".pef", ".orf", ".rw2", ".raf", ".3fr", ".iiq")
 _LARGE_UNPACKED, _LARGEST_RATIO = 2**29, 100  # bytes, and a compression ratio: a file above both is refused
 _LITTER = frozenset({"__MACOSX", "@eaDir"})  # made by archivers and file servers
 
@@ -42,8 +45,10 @@ def is_image_name(name: str) -> bool:
     return suffix(name) in _SUFFIXES
 
 
-def has_image_signature(head: bytes) -> bool:
-    """Whether a file that begins with these bytes, 12 at least, is an image, whatever its name."""
+def is_image_content(name: str, head: bytes) -> bool:
+    """Whether a file that begins with these bytes, 12 at least, is an image without being called one."""
+    if suffix(name) in _RAW:
+        return False
     return head.startswith(_SIGNATURES) or head[8:12] == b"WEBP" or head[4:12] in (b"ftypavif", b"ftypavis")
 
 
@@ -90,18 +95,25 @@ def check(options: DataOptions) -> None:
         raise UsageError(f"unknown fit {options.fit!r}", f"known: {', '.join(FITS)}")
     if options.channels not in (None, 1, 3):
         raise UsageError(f"images have 1 channel (grey) or 3 (colour), not {options.channels}")
+    if isinstance(options.max_bad, bool) or not isinstance(options.max_bad, int | float):
+        raise UsageError(f"--max-bad {options.max_bad!r} is no number", "5 % is 0.05")
     if not 0 <= options.max_bad <= 1:
         raise UsageError(f"--max-bad {options.max_bad:g} is not a share from 0 to 1", "5 % is 0.05")
     if type(options.alpha) is not bool:
         raise UsageError(f"alpha {options.alpha!r} is neither true nor false")
     if options.range is not None:
         values.parse(options.range)
-    if options.background is not None:
-        try:
-            ImageColor.getrgb(options.background)
-        except ValueError as error:
-            hint = "give a name such as white, or #rrggbb"
-            raise UsageError(f"unknown colour {options.background!r}", hint) from error
+    _check_background(options.background)
+
+
+def _check_background(colour: object) -> None:
+    if colour is None:
+        return
+    hint = "give a name such as white, or #rrggbb"
+    try:
+        ImageColor.getrgb(colour)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UsageError(f"unknown colour {colour!r}", hint) from error
 
 
 def resolve(
