@@ -270,6 +270,9 @@ def read_latents(path: str | Path) -> np.ndarray:
     if Path(path).suffix in (".csv", ".txt"):
         hint = f"numpy.save('z.npy', numpy.loadtxt({str(path)!r}, delimiter=',', ndmin=2)) makes one"
     try:
+        with open(path, "rb") as file:
+            if file.read(2) == b"PK" and not zipfile.is_zipfile(file):  # NumPy would leave it open
+                raise ValueError("a damaged archive")
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
         z = loaded if isinstance(loaded, np.ndarray) else _only_array(loaded, path)
     except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:  # numpy takes all others for pickles

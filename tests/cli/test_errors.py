@@ -43,7 +43,7 @@ CASES: list[tuple[str, int, list[str]]] = [
     ("fit-density {n} --latents {w}/empty", 1, ["cannot read latents"]),
     ("fit-density {n} --latents {w}/object.npy", 1, ["cannot read latents", "object.npy"]),
     ("fit-density {n} --latents {w}/flat.npy", 1, ["flat.npy holds no (N, d) array"]),
-    ("fit-density {n} --latents {w}/cube.npy", 1, ["cube.npy holds no (N, d) array", "of shape (1, ", "z.reshape(len(z), -1)"]),
+    ("fit-density {n} --latents {w}/cube.npy", 1, ["cube.npy holds no (N, d) array", "z.reshape(len(z), -1)"]),
     ("fit-density {n} --latents {w}/strings.npy", 1, ["strings.npy holds no (N, d) array"]),
     ("fit-density {n} --latents {w}/single.npy", 1, ["single.npy", "3 are the fewest"]),
     ("fit-density {n} --latents {w}/archive.npz", 1, ["archive.npz holds a, b", "numpy.load", "[NAME]"]),
