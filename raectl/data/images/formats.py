@@ -13,7 +13,7 @@ from raectl.data.values import FLOATS, INTEGERS
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _DEPTH, _CHANNELS_OF_PNG = 24, {0: 1, 2: 3, 4: 2, 6: 4}  # where a PNG says its bits; channels by its type of colour
-_ORIENTATION = 274  # the tag
+_ORIENTATION, _BITS, _FORMAT, _SAMPLES, _SUBFILE, _IMAGE_DEPTH = 274, 258, 339, 277, 254, 32997  # tags
 _PREMULTIPLIED, _ALPHA = 1, (1, 2)  # extra samples of a TIFF that are alpha, multiplied into the colours or not
 _GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"
 _PNM = re.compile(rb"P([2356])" + 3 * (_GAP + rb"(\d{1,9})") + rb"\s")
@@ -24,6 +24,16 @@ _MODES_OF_JPEG2000 = {"LA": 2, "RGB": 3, "RGBA": 4}  # channels of those that Pi
 def is_tiff(data: bytes) -> bool:
     """Whether these are the bytes of a TIFF."""
     return data.startswith(limits.TIFF)
+
+
+def is_plain_tiff(image: Image.Image) -> bool:
+    """Whether a TIFF that Pillow has opened is a page of bytes without alpha: one that it reads as it is."""
+    bits, formats = (image.tag_v2.get(tag, (1,)) for tag in (_BITS, _FORMAT))  # type: ignore[attr-defined]
+    reduced, depth, samples = (
+        image.tag_v2.get(tag, usual)  # type: ignore[attr-defined]
+        for tag, usual in ((_SUBFILE, 0), (_IMAGE_DEPTH, 1), (_SAMPLES, 1))
+    )
+    return max(bits) <= 8 and {*formats} == {1} and not reduced & 1 and depth == 1 and samples in (1, 3)
 
 
 def of_tiff(data: bytes, *, with_bytes: bool = False) -> Wide | None:
