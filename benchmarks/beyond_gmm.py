@@ -4,10 +4,10 @@
 
 Each checkpoint's training latents are fitted, its held-out latents choose what is to be chosen (how many Gaussians,
 the epoch of a flow), and TEST, which neither has seen, is what the report is about: log-likelihood of its latents, and
-kernel distance of N samples to it (as many as it has items unless said; of those 10,000 at most). The checkpoints are
-runs of one configuration with different seeds; the seed of a run is also that of its fits and samples. Prints a
-Markdown table a checkpoint, and the mean over them: nats per dimension, 1000 times the kernel distance, and how far it
-is above the last density's.
+kernel distance of N samples to it (as many as it has items unless said; of those 10,000 at most, chosen by seed 0).
+The checkpoints are runs of one configuration with different seeds; the seed of a run is also that of its fits and
+samples. Prints a Markdown table a checkpoint, and the mean over them: nats per dimension, 1000 times the kernel
+distance, and how far it is above the last density's.
 """
 
 import argparse
@@ -20,13 +20,14 @@ import numpy as np
 import torch
 
 import raectl
+from raectl.data.dataset import fingerprint
 from raectl.densities.fitting import fit
 from raectl.evaluation.evaluation import DEFAULT_N
 from raectl.evaluation.features import cached_features, extract
 from raectl.metrics.kernel import kernel_difference, kernel_distance
 from raectl.metrics.reference import Measured, Reference
 from raectl.registry import resolve
-from raectl.rng import permutation
+from raectl.rng import choose, permutation
 
 DENSITIES = {
     "gmm-10": ("gmm", {"components": 10}),
@@ -65,10 +66,11 @@ def judge(path: str, source: str, densities: list[str], samples: int | None) -> 
     seed = checkpoint.config.seed
     train, held_out = checkpoint.split_latents(checkpoint.open_data())
     test = checkpoint.open_data(source)
-    items, latents = test.items[:DEFAULT_N], checkpoint.encode(test.items).cpu()
+    items = np.asarray(test.items[choose(0, "benchmark items", len(test), DEFAULT_N)])
+    latents = checkpoint.encode(test.items).cpu()
     extractor = resolve("extractor", "efficientnet-lite0")()
     n = samples or len(items)
-    reference = Reference(torch.from_numpy(cached_features(extractor, items, f"{test.fingerprint}-{len(items)}")))
+    reference = Reference(torch.from_numpy(cached_features(extractor, items, fingerprint(items))))
 
     def features(blocks: Iterator[torch.Tensor]) -> torch.Tensor:
         return torch.from_numpy(extract(extractor, map(checkpoint.modality.to_items, blocks), n))

@@ -30,6 +30,7 @@ from raectl.checkpoint.directory import Directory
 from raectl.model.regularizers.gradient_penalty import GradientPenalty
 from raectl.model.resolve import resolve
 from raectl.progress import Progress
+from raectl.rng import choose
 from raectl.training.run import Run
 
 WEIGHT, CODES, DRAWS = 0.01, 2000, 2000
@@ -138,7 +139,8 @@ def truth(options: argparse.Namespace) -> None:
     runs = {name: path for name in TRAINED if (path := options.runs / _folder(name)).exists()}
     checkpoint = raectl.load(runs["no penalty"], "cpu")
     test = checkpoint.open_data(options.data)
-    z = checkpoint.encode(test.items[:CODES]).clone()
+    rows = choose(0, "benchmark codes", len(test), CODES)
+    z = checkpoint.encode(test.items[rows]).clone()
     decoder = checkpoint.decoder
     exact = exact_norms(decoder, z)
     lines = [
@@ -156,7 +158,7 @@ def truth(options: argparse.Namespace) -> None:
         codes = run.encode(items)
         x = torch.from_numpy(np.array(items)).permute(0, 3, 1, 2).float() / 255
         error = float((run.decode(codes) - x).square().mean())
-        lines.append(f"| {name} | {error:.5f} | {float(exact_norms(run.decoder, codes[:CODES]).mean()):.3f} |")
+        lines.append(f"| {name} | {error:.5f} | {float(exact_norms(run.decoder, codes[rows]).mean()):.3f} |")
     lines.append(f"\n{DRAWS} batches of {BATCH} codes; seed 0.")
     command = "OMP_NUM_THREADS=2 python benchmarks/gradient_penalty.py truth --data TEST --runs runs/gp"
     publish("gradient-penalty-truth", command, "\n".join(lines))

@@ -26,6 +26,7 @@ from judges import DigitClassifier, grey_level_curve, read_digits, sliced_wasser
 from report import report
 
 import raectl
+from raectl import rng
 from raectl.data import split
 from raectl.extractors.edges import Edges
 from raectl.extractors.efficientnet_lite0 import EfficientNetLite0
@@ -176,7 +177,7 @@ class Judge:
             if decoder == "sharp":
                 self._without_levels(label, seed, checkpoint)
             if row == "plain":
-                validation = np.array(dataset.items[held_out[:N]])
+                validation = np.array(dataset.items[held_out[rng.choose(0, "grey-level curve", len(held_out), N)]])
                 curve = grey_level_curve(validation, checkpoint.sample(len(validation), seed + 1000, "gmm-10"))
                 mapped = lambda c=checkpoint, m=curve: m[c.sample(len(self.real), seed, "gmm-10")]  # noqa: E731
                 self.record("plain, grey-level curve", seed, "gmm-10", mapped)

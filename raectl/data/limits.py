@@ -23,7 +23,10 @@ NAMED = 5  # bad items named in a message, and the number that is tolerated what
 _SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".webp", ".avif", ".bmp", ".dib", ".gif",
              ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm")  # fmt: skip
 # What files of these formats begin with; those of BMP and PPM are so short that text may begin alike.
-_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  \r\n\x87\n")
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", *TIFF, b"\0\0\0\x0cjP  \r\n\x87\n")
+# A camera's raw files are TIFFs whose first page is a thumbnail, or look like them.
+_RAW = (".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".srw", ".pef", ".orf", ".rw2", ".raf", ".3fr", ".iiq")
 _LARGE_UNPACKED, _LARGEST_RATIO = 2**29, 100  # bytes, and a compression ratio: a file above both is refused
 _LITTER = frozenset({"__MACOSX", "@eaDir"})  # made by archivers and file servers
 
@@ -41,8 +44,10 @@ def is_image_name(name: str) -> bool:
     return suffix(name) in _SUFFIXES
 
 
-def has_image_signature(head: bytes) -> bool:
-    """Whether a file that begins with these bytes, 12 at least, is an image, whatever its name."""
+def is_image_content(name: str, head: bytes) -> bool:
+    """Whether a file that begins with these bytes, 12 at least, is an image without being called one."""
+    if suffix(name) in _RAW:
+        return False
     return head.startswith(_SIGNATURES) or head[8:12] == b"WEBP" or head[4:12] in (b"ftypavif", b"ftypavis")
 
 

@@ -38,6 +38,8 @@ def open_dataset(
     """
     limits.check(options)
     progress = progress or Progress()
+    if isinstance(spec, np.ma.MaskedArray):
+        raise UsageError("a masked array has no values where it is masked", "x.filled(0) has 0 there")
     if isinstance(spec, np.ndarray):
         dataset = Array().open_array(spec, options, progress)
     elif isinstance(spec, (str, os.PathLike)):

@@ -6,7 +6,7 @@ Bytes stay as they are unless the user gives a range. That of wider values is, i
     what a model was trained with                for its own kind of values: bytes, integers or floats
     what the files declare                       their number of bits: PNG's sBIT, a TIFF of 12 bits a sample
     integers that are not negative               0 to the least 2^b - 1 that holds all of them, b from 8 to 16 or more
-    floats near 0 to 1, -1 to 1 or 0 to 255      that, if nearly all lie in it; the few beyond are clipped
+    floats near 0 to 1, -1 to 1 or 0 to 255      that, if nearly all of each image lie in it; the few beyond are clipped
     others                                       from the least value to the greatest
 
 A folder, an archive and an array of the same values get the same range, and so the same bytes.
@@ -26,7 +26,13 @@ BYTES, INTEGERS, FLOATS = "bytes", "integers", "floats"
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"(?:(?P<kind>{BYTES}|{INTEGERS}|{FLOATS}) )?(?P<low>{_NUMBER}):(?P<high>{_NUMBER})")
 _USUAL = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))  # ranges of floats
-_BEYOND = 0.25  # of a usual range's width that values may lie beyond it, as after resizing
+_BEYOND, _MOST_BEYOND = (
+    0.15,
+    0.25,
+)  # of a usual range's width that most and all values may lie beyond it, after resizing
+_LEAST = 32.0  # a greatest value below which floats are not taken for 0 to 255
+_TAIL, _SAMPLED = 0.02, 4096  # share of an image's values left out at either end; values of it that are looked at
+_FILLED = 0.25  # of a range, below which it is said that nearly all values lie in a part of it
 
 
 class Range(NamedTuple):
@@ -56,15 +62,28 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True)
 class Extremes:
-    """The least and the greatest value of an image, or of many; `bits` if all of their files declare that many."""
+    """The least and the greatest value of an image, or of many.
+
+    Arguments:
+        bits: if all of their files declare that many.
+        most: the same without the 2 % at either end of each image: hot pixels, overshoot; None if that is the same.
+    """
 
     low: float
     high: float
     bits: int | None = None
+    most: tuple[float, float] | None = None
+
+    @property
+    def inner(self) -> tuple[float, float]:
+        """Between which nearly all values of each image lie."""
+        return self.most or (self.low, self.high)
 
     def __or__(self, other: "Extremes") -> "Extremes":
         bits = self.bits if self.bits == other.bits else None
-        return Extremes(min(self.low, other.low), max(self.high, other.high), bits)
+        (low, high), (also_low, also_high) = self.inner, other.inner
+        most = min(low, also_low), max(high, also_high)
+        return Extremes(min(self.low, other.low), max(self.high, other.high), bits, most)
 
 
 Values = tuple[str, Extremes]  # kind, and from where to where
@@ -102,12 +121,13 @@ def told(ranges: Mapping[str, Range]) -> str | None:
 
 
 def extremes(parts: Iterable[np.ndarray], kind: str, bits: int | None = None) -> Extremes:
-    """Of values that come in parts.
+    """Of images, (n, ...) each, that come in parts.
 
     Raises:
         ValueError: one is NaN or infinite; the text says how many, of how many values, and where the first one is.
     """
     low, high = math.inf, -math.inf
+    least, greatest = math.inf, -math.inf
     bad, first, done = 0, 0, 0
     for part in parts:
         finite = np.isfinite(part) if kind == FLOATS else np.True_
@@ -116,10 +136,22 @@ def extremes(parts: Iterable[np.ndarray], kind: str, bits: int | None = None) ->
             bad += int((~finite).sum())
         elif part.size:
             low, high = min(low, float(part.min())), max(high, float(part.max()))
+            bottom, top = _most(part)
+            least, greatest = min(least, bottom), max(greatest, top)
         done += part.size
     if bad:
         raise NotFiniteError(bad, done, first)
-    return Extremes(low, high, bits)
+    return Extremes(low, high, bits, (least, greatest) if least <= greatest else None)
+
+
+def _most(images: np.ndarray) -> tuple[float, float]:
+    """Between which nearly all sampled values of each of n images lie, (n, ...)."""
+    rows = images.reshape(len(images), -1)
+    rows = rows[:, :: max(1, rows.shape[1] // _SAMPLED)]
+    tail = int(_TAIL * rows.shape[1])
+    last = rows.shape[1] - 1 - tail
+    rows = np.partition(rows, (tail, last), axis=1)
+    return float(rows[:, tail].min()), float(rows[:, last].max())
 
 
 class NotFiniteError(ValueError):
@@ -174,9 +206,12 @@ def _of_integers(values: Extremes) -> Range:
 
 
 def _of_floats(values: Extremes) -> Range:
+    least, greatest = values.inner
     for low, high in _USUAL:
-        beyond = _BEYOND * (high - low)
-        if low - beyond <= values.low and values.high <= high + beyond:
+        width = high - low
+        is_near = low - _BEYOND * width <= least and greatest <= high + _BEYOND * width
+        is_near &= low - _MOST_BEYOND * width <= values.low and values.high <= high + _MOST_BEYOND * width
+        if is_near and (high == 1 or values.high >= _LEAST) and (low == 0 or values.low < 0):
             return Range(low, high)
     return _between(values)
 
@@ -192,9 +227,20 @@ def _note(kind: str, values: Extremes, chosen: Range, is_given: bool) -> str:
     beyond = "; what lies beyond is clipped" if clipped else ""
     if is_given:
         return f"{held}: {chosen.low:g} to {chosen.high:g} became 0 to 255{beyond}" if clipped else ""
-    usual = (kind == FLOATS and chosen == (0, 1)) or (kind == INTEGERS and chosen == (0, 65535))
+    least, greatest = values.inner
+    filled = (greatest - least) / (chosen.high - chosen.low)
+    if 0 < filled < _FILLED:
+        shown = f"{held}: {chosen.low:g} to {chosen.high:g} became 0 to 255, of which nearly all fill {filled:.1%}"
+        return f"{shown}; --range {_outward(least, greatest)} spreads them"
+    usual = (kind == FLOATS and chosen == (0, 1)) or (kind == INTEGERS and chosen in ((0, 255), (0, 65535)))
     if usual and not clipped:
         return ""
     declared = values.bits is not None and chosen.high == 2**values.bits - 1
     why = f", the {values.bits} bits that the files declare," if declared else ""
     return f"{held}: {chosen.low:g} to {chosen.high:g}{why} became 0 to 255{beyond}; --range LO:HI changes that"
+
+
+def _outward(low: float, high: float) -> str:
+    """`LO:HI` of three digits, no narrower than these."""
+    step = 10.0 ** (math.floor(math.log10(high - low)) - 2)
+    return f"{math.floor(low / step) * step:g}:{math.ceil(high / step) * step:g}"

@@ -87,9 +87,10 @@ class Density(Component, ABC):
         finally:
             self._progress = Progress()
         self._dim, self._double = z.shape[1], _needs_double(z)
-        found = oddities(z, count_distinct(z))
+        distinct = count_distinct(z)
+        found = oddities(z, distinct)
         if self._dependencies:
-            found = self._dependencies.notices() + found
+            found = self._dependencies.notices(distinct) + found
             self._complete_stats(z, self._dependencies)
         self.notices = found + self.notices
         return self

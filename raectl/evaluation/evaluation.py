@@ -123,7 +123,8 @@ class Evaluation:
         self.extractor = self.spaces[0].extractor
         self.dataset = checkpoint.open_data(source, self.progress, max_bad)
         if len(self.dataset) < _FEWEST:
-            raise RaectlError(f"{self.dataset.source}: {len(self.dataset)} items are too few", "give more --data")
+            have = f"{self.dataset.source}: {len(self.dataset)} items are too few to compare distributions"
+            raise RaectlError(have, f"{_FEWEST} at least are needed, and thousands are better")
         self.training = self._open_training()
         self.real = _chosen(self.dataset, rng.permutation(self.seed, "evaluation items", len(self.dataset))[:n])
         self.seen = checkpoint.seen(self.real.items)

@@ -111,12 +111,16 @@ class Loop:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Means of the terms over the held-out items, with the same noise at every epoch."""
+        """Means of the terms over the held-out items, in the same batches, with the same noise, at every epoch.
+
+        The batches are random: a term that compares all codes of a batch must not see those of one class alone.
+        """
         assert self.config.batch_size is not None
         self.model.eval()
         sums = torch.zeros_like(self.sums)
+        order = rng.permutation(self.config.seed, "validation order", len(self.val_rows))
         for number, start in enumerate(range(0, len(self.val_rows), self.config.batch_size)):
-            rows = self.val_rows[start : start + self.config.batch_size]
+            rows = self.val_rows[order[start : start + self.config.batch_size]]
             generator = rng.torch_generator(self.config.seed, "validation", number, self.device)
             sums += self.terms(rows, generator) * len(rows)
         return dict(zip(self.loss.terms, (sums / len(self.val_rows)).tolist(), strict=True))

@@ -70,7 +70,11 @@ def test_what_stands_before_the_space_is_judged(tmp_path):
     assert smiles(dataset) == ["CCO", "CC"]
     longer = f"longer than {LONGEST:,} characters"
     assert [name for name, _ in dataset.skipped] == ["line 2", "line 4", "line 5"]
-    assert [why for _, why in dataset.skipped] == ["not UTF-8 text", f"{'C' * 24}...: {longer}", longer]
+    assert [why for _, why in dataset.skipped] == [
+        "not UTF-8 text: save it as UTF-8",
+        f"{'C' * 24}...: {longer}",
+        longer,
+    ]
 
 
 def test_the_same_bytes_are_other_strings_in_a_txt(tmp_path):

@@ -6,7 +6,7 @@ import torch
 from support.cli import assert_clear_error
 from support.densities import CASES, every_fitted, fitted
 
-from raectl.checkpoint.densities import fit_latents
+from raectl.checkpoint.densities import fit_latents, read_latents
 from raectl.densities import GMM, Gaussian
 from raectl.densities.fitting import fit
 from raectl.densities.latents.oddities import count_distinct, find_far
@@ -202,3 +202,16 @@ def test_the_advice_fits_the_density():
     assert notice.endswith("try fewer --components or --covariance diag or more data")
     (notice,) = fitted("student-t", {"components": 6}, z).notices
     assert notice.endswith("try fewer --components or more data")
+
+
+def test_latents_that_are_all_alike_are_counted():
+    density = Gaussian().fit(torch.full((50, 4), 2.0))
+    assert any("all 4 latent dimensions are constant" in notice for notice in density.notices)
+
+
+def test_an_archive_of_one_array_of_latents_is_taken(tmp_path):
+    z = np.random.default_rng(0).normal(size=(50, 4))
+    np.savez(tmp_path / "a.npz", anything=z)
+    np.savez(tmp_path / "b.npz", z=z, labels=np.arange(50))
+    for name in ("a.npz", "b.npz"):
+        assert (read_latents(tmp_path / name) == z).all()

@@ -251,7 +251,8 @@ def make_world(w: Path, checkpoint: Path, images: Path) -> World:
     (w / "text.npy").write_text("no array")
     (w / "z.csv").write_text("0.5,1\n")
     (w / "void.npy").write_bytes(b"")
-    np.savez(w / "archive.npz", z=z)
+    np.savez(w / "archive.npz", a=z, b=z)
+    (w / "cut.npz").write_bytes((w / "archive.npz").read_bytes()[:200])
     fit_latents(w / "latents-only", w / "good.npy", "gmm", components=2)
     return World(w, tree(w))
 

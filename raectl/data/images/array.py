@@ -12,6 +12,7 @@ from raectl.data import limits
 from raectl.data.dataset import Dataset
 from raectl.data.images import decode
 from raectl.data.images.parallel import in_threads
+from raectl.data.images.wide import opaque
 from raectl.data.journal import Block
 from raectl.data.options import DataOptions
 from raectl.data.packing import PackingTask, in_memory, packed
@@ -84,6 +85,9 @@ def _resolved(array: ImageArray, options: DataOptions, background: str) -> tuple
     resolved, notes = limits.resolve(options, {(width, height)}, depth == 1, background)
     kind = _kind(images.dtype)
     found = {} if kind == BYTES else {kind: _extremes(images, kind, array.source)}
+    if options.channels is not None and (depth == 1) != (options.channels == 1):
+        becomes = "grey" if options.channels == 1 else "colour"
+        notes += (f"all {len(images):,} images became {becomes}, as the model takes them",)
     ranges, more = decide(found, options.range, has_bytes=kind == BYTES)
     return replace(resolved, range=ranges), (*notes, *more)
 
@@ -104,7 +108,12 @@ def _blocks(array: ImageArray, options: DataOptions, progress: Progress, first: 
 
 def _bytes(values: np.ndarray, options: DataOptions) -> np.ndarray:
     """Values by the range that was decided, as uint8; bytes without one, and what is true or false, as they are."""
-    if found := chosen(options.range, _kind(values.dtype)):
+    colours = 3 if values.shape[-1] == 4 else values.shape[-1]
+    found = chosen(options.range, _kind(values.dtype))
+    if found and colours < values.shape[-1]:  # alpha has a range of its own
+        alpha = opaque(values.dtype).to_bytes(values[..., colours:])
+        return np.concatenate([found.to_bytes(values[..., :colours]), alpha], axis=-1)
+    if found:
         return found.to_bytes(values)
     return values.view(np.uint8) * 255 if values.dtype == bool else values
 
@@ -113,12 +122,25 @@ def _kind(dtype: np.dtype) -> str:
     return BYTES if dtype in (np.uint8, bool) else FLOATS if dtype.kind == "f" else INTEGERS
 
 
+def _seen(images: np.ndarray) -> np.ndarray:
+    """The colours of images with alpha, those of what is transparent replaced by one that is not; others as they are.
+
+    What cannot be seen does not decide the range.
+    """
+    if images.shape[-1] != 4:
+        return images
+    colours, hidden = images[..., :3], images[..., 3:] <= 0
+    visible = ~hidden[..., 0]
+    return np.where(hidden, colours[visible][0], colours) if visible.any() else colours
+
+
 def _extremes(images: np.ndarray, kind: str, source: str) -> Extremes:
     rows = max(1, _BLOCK // images[0].nbytes)
     try:
-        return extremes((images[start : start + rows] for start in range(0, len(images), rows)), kind)
+        return extremes((_seen(images[start : start + rows]) for start in range(0, len(images), rows)), kind)
     except NotFiniteError as error:
         first = tuple(map(int, np.unravel_index(error.first, images.shape)))
         raise RaectlError(
-            f"{limits.shown(source)}: {error}, the first at index {first}", "np.nan_to_num(x) makes numbers of them"
+            f"{limits.shown(source)}: {error}, the first at index {first}",
+            "np.where(np.isfinite(x), x, 0) has 0 in their place",
         ) from error

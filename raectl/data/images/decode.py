@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from raectl.data import limits
-from raectl.data.images.wide import Wide, is_tiff, of_mode, of_png, of_tiff, png_bits
+from raectl.data.images.formats import is_plain_tiff, is_tiff, of_jpeg2000, of_mode, of_png, of_pnm, of_tiff, png_bits
+from raectl.data.images.wide import Wide
 from raectl.data.options import DataOptions
 from raectl.data.values import BYTES, Range, Values, chosen
 
@@ -61,8 +62,7 @@ def open_picture(data: bytes) -> Image.Image | Wide:
     """
     try:
         # Pillow takes signed bytes for others, and a TIFF of other types for no image.
-        wide = of_tiff(data) if is_tiff(data) else None
-        picture: Image.Image | Wide = wide or Image.open(io.BytesIO(data), formats=_formats())
+        picture = _tiff(data) if is_tiff(data) else of_pnm(data) or _opened(data)
     except Exception as error:  # decoders raise nearly anything on a hostile file
         raise BadImageError(reason(error)) from error
     form = (picture.format or "") if isinstance(picture, Image.Image) else ""
@@ -72,7 +72,25 @@ def open_picture(data: bytes) -> Image.Image | Wide:
     if isinstance(picture, Wide):
         return picture
     _widen_transparency(picture, data)
-    return of_png(data, picture, _orientation_told(picture)) or of_mode(picture) or picture
+    try:
+        return of_png(data, picture) or of_jpeg2000(data, picture) or of_mode(picture) or picture
+    except Exception as error:
+        raise BadImageError(reason(error)) from error
+
+
+def _opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data), formats=_formats())
+
+
+def _tiff(data: bytes) -> Image.Image | Wide:
+    """By Pillow where that reads it as it is, which is faster."""
+    try:
+        image = _opened(data)
+    except UnidentifiedImageError:
+        if wide := of_tiff(data, with_bytes=True):
+            return wide
+        raise
+    return image if is_plain_tiff(image) else of_tiff(data) or image
 
 
 def _widen_transparency(image: Image.Image, data: bytes) -> None:
@@ -216,6 +234,8 @@ def _draft(image: Image.Image, options: DataOptions) -> None:
 
 def _flat(image: Image.Image, background: tuple[int, ...], mode: str) -> Image.Image:
     """The image in mode L or RGB, composited on the background if it has transparency."""
+    if image.mode == "La":
+        image = image.convert("LA")  # no other conversion of it is known
     if image.has_transparency_data:
         return _in_bands(image, mode, lambda band: _composited(band, background, mode))
     if image.mode == mode:

@@ -187,7 +187,7 @@ def _found(files: ImageFiles, headers: Sequence[_Header]) -> dict[str, Any]:
     """See `Dataset.found`."""
     suffixes, others = (
         dict(Counter(map(limits.suffix, names)).most_common())
-        for names in ((header.name for header in headers), files.others)
+        for names in ((*files.names, *(name for name, _ in files.bad)), files.others)
     )
     grey = sum(header.grey for header in headers)
     frames = sum(header.frames for header in headers)
@@ -231,13 +231,13 @@ def _of_colour(headers: Sequence[_Header], options: DataOptions) -> tuple[str, .
 
 
 def _without_broken_outliers(files: ImageFiles, headers: list[_Header]) -> tuple[list[_Header], list[limits.Bad]]:
-    """Decode the images whose size differs from the most frequent one, if they are few, and drop those that fail.
+    """Decode the images that differ in size or channels from most, if they are few, and drop those that fail.
 
-    So a broken file cannot decide the size that all images are brought to. Returns the other headers, and what is bad.
+    So a broken file cannot decide what all images are brought to. Returns the other headers, and what is bad.
     """
-    counts = Counter(header.size for header in headers)
-    usual = max(counts, key=lambda size: counts[size], default=None)
-    odd = [header for header in headers if header.size != usual]
+    counts = Counter((header.size, header.grey) for header in headers)
+    usual = max(counts, key=lambda kind: counts[kind], default=None)
+    odd = [header for header in headers if (header.size, header.grey) != usual]
     if not odd or len(odd) > limits.NAMED:
         return headers, []
     options = DataOptions(image_size=limits.DEFAULT_SIZE, background="white", channels=3)

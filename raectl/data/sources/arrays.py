@@ -1,5 +1,6 @@
 """NumPy arrays of images, in `.npy` and `.npz` files or in memory; pickles are refused."""
 
+import math
 import zipfile
 from pathlib import Path
 
@@ -45,7 +46,8 @@ def _load(path: Path) -> np.ndarray:
             names = loaded.files
             if "images" not in names and len(names) != 1:
                 listed = ", ".join(map(limits.shown, names[:10])) or "nothing"
-                raise RaectlError(f"{where} has no array `images`: it holds {listed}", "rename one of them")
+                hint = f"np.save('images.npy', np.load({str(path)!r})[{(names or ['NAME'])[0]!r}]) makes a file of one"
+                raise RaectlError(f"{where} has no array `images`: it holds {listed}", hint if names else None)
             with zipfile.ZipFile(path) as archive:
                 limits.refuse_bomb(path, max(info.file_size for info in archive.infolist()))
             array: np.ndarray = loaded["images" if "images" in names else names[0]]
@@ -67,5 +69,26 @@ def _channels_last(array: np.ndarray, source: str) -> np.ndarray:
         return array
     if array.ndim == 4 and array.shape[1] in _CHANNELS:
         return np.moveaxis(array, 1, 3)
-    hint = "images are N H W, N H W C or N C H W, with 1, 3 or 4 channels; to keep three: x[..., [0, 1, 2]]"
-    raise RaectlError(f"{limits.shown(source)} has shape {array.shape}, which is not a shape of images", hint)
+    raise RaectlError(
+        f"{limits.shown(source)} has shape {array.shape}; images are N H W, N H W C or N C H W with 1, 3 or 4 channels",
+        _remedy(array.shape),
+    )
+
+
+def _remedy(shape: tuple[int, ...]) -> str | None:
+    """What may make images of an array of another shape x."""
+    if len(shape) == 2:
+        side = math.isqrt(shape[1])
+        is_row = side * side == shape[1] and side >= limits.SMALLEST
+        return f"if each row is an image: x.reshape(-1, {side}, {side})" if is_row else "one image: x[None]"
+    if len(shape) == 3:
+        return "one image in colour: x[None]; grey ones of this width are too small"
+    if len(shape) != 4:
+        return None
+    if shape[2] in _CHANNELS:
+        return "if the last axis numbers the images: np.moveaxis(x, -1, 0)"
+    if shape[3] <= min(shape[1:3]):
+        return "one channel of them: x[..., :1]" if shape[3] == 2 else "three of the channels: x[..., [0, 1, 2]]"
+    if shape[1] <= min(shape[2:]):
+        return "one channel of them: x[:, :1]" if shape[1] == 2 else "three of the channels: x[:, [0, 1, 2]]"
+    return None

@@ -24,7 +24,7 @@ class Folder(Source):
     def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
         root = limits.absolute(spec)
         names, others, bad = _walk(root)
-        disguised = {name for name in others if limits.has_image_signature(_head(root / name))}
+        disguised = {name for name in others if limits.is_image_content(name, _head(root / name))}
         names, others = sorted([*names, *disguised]), [name for name in others if name not in disguised]
         if not names:
             raise nothing_in(str(root), others)
@@ -79,7 +79,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def nothing_in(where: str, others: list[str]) -> RaectlError:
     """The error for a folder without images, which names the suffixes of the files that are there."""
     if not others:
-        return RaectlError(f"{limits.shown(where)} is empty", "a folder of images is needed")
+        return RaectlError(
+            f"{limits.shown(where)} is empty, or holds hidden files only", "a folder of images is needed"
+        )
     kinds = sorted({limits.suffix(name) or "no suffix" for name in others})
     message = f"{limits.shown(where)} holds no images, only other files ({', '.join(map(limits.shown, kinds[:5]))})"
     return RaectlError(message, "images are .png, .jpg, .webp, .bmp, .gif, .tiff and the like")

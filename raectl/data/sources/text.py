@@ -76,4 +76,4 @@ def _text(line: bytes) -> Line:
     try:
         return line.decode("utf-8"), None
     except UnicodeDecodeError:
-        return "", "not UTF-8 text"
+        return "", "not UTF-8 text: save it as UTF-8"

@@ -86,7 +86,7 @@ def _is_image(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> boo
         return True
     try:
         with archive.open(info) as file:
-            return limits.has_image_signature(file.read(12))
+            return limits.is_image_content(name, file.read(12))
     except Exception:  # encrypted, damaged, or of an exotic compression
         return False
 

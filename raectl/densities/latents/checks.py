@@ -53,8 +53,9 @@ def as_latents(z: Any) -> Tensor:
     is_double = latents.dtype == torch.float64 or (not latents.is_floating_point() and latents.itemsize >= 4)
     latents = latents.to(torch.float64 if is_double else torch.float32)
     # `<=` is false for NaN too. In chunks: the comparison makes copies.
-    bad = sum(int((part.abs() <= LARGEST).all(dim=1).logical_not().sum()) for part in chunks(latents, latents.shape[1]))
-    if bad:
+    bad = torch.cat([(part.abs() <= LARGEST).all(dim=1).logical_not() for part in chunks(latents, latents.shape[1])])
+    if count := int(bad.sum()):
+        are = f"{count} of {len(latents)} latents are not finite (NaN, infinite or beyond {LARGEST:g})"
         hint = "the encoder may have diverged: look at its log, or remove these rows"
-        raise RaectlError(f"{bad} of {len(latents)} latents are not finite (NaN, infinite or beyond {LARGEST:g})", hint)
+        raise RaectlError(f"{are}, the first in row {int(bad.int().argmax())}", hint)
     return latents

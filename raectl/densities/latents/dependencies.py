@@ -101,8 +101,10 @@ class Dependencies:
         log_prob: Tensor = -0.5 * away.square().sum(dim=1) - constant
         return log_prob
 
-    def notices(self) -> list[str]:
-        """Messages for the user."""
+    def notices(self, distinct: int) -> list[str]:
+        """Messages for the user, about latents of which so many are distinct."""
+        if distinct == 1:
+            return [f"all {_count(len(self.source), 'is', 'are')} constant: the encoder tells no items apart"]
         notices = []
         constant, (followers, source) = (self.source < 0).nonzero().flatten().tolist(), self._followers()
         if constant:

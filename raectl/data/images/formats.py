@@ -1,0 +1,177 @@
+"""The file formats that hold values wider than bytes: TIFF, PNG, PNM and JPEG 2000, and others that Pillow reads."""
+
+import io
+import re
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+from raectl.data import limits
+from raectl.data.images.wide import UPRIGHT, Wide
+from raectl.data.values import FLOATS, INTEGERS
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_DEPTH, _CHANNELS_OF_PNG = 24, {0: 1, 2: 3, 4: 2, 6: 4}  # where a PNG says its bits; channels by its type of colour
+_ORIENTATION, _BITS, _FORMAT, _SAMPLES, _SUBFILE, _IMAGE_DEPTH = 274, 258, 339, 277, 254, 32997  # tags
+_PREMULTIPLIED, _ALPHA = 1, (1, 2)  # extra samples of a TIFF that are alpha, multiplied into the colours or not
+_GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"
+_PNM = re.compile(rb"P([2356])" + 3 * (_GAP + rb"(\d{1,9})") + rb"\s")
+_SIZ, _COMPONENTS = b"\xff\x4f\xff\x51", 40  # where a JPEG 2000 says its number of components, then their bits
+_MODES_OF_JPEG2000 = {"LA": 2, "RGB": 3, "RGBA": 4}  # channels of those that Pillow cuts to bytes
+
+
+def is_tiff(data: bytes) -> bool:
+    """Whether these are the bytes of a TIFF."""
+    return data.startswith(limits.TIFF)
+
+
+def is_plain_tiff(image: Image.Image) -> bool:
+    """Whether a TIFF that Pillow has opened is a page of bytes without alpha: one that it reads as it is."""
+    bits, formats = (image.tag_v2.get(tag, (1,)) for tag in (_BITS, _FORMAT))  # type: ignore[attr-defined]
+    reduced, depth, samples = (
+        image.tag_v2.get(tag, usual)  # type: ignore[attr-defined]
+        for tag, usual in ((_SUBFILE, 0), (_IMAGE_DEPTH, 1), (_SAMPLES, 1))
+    )
+    return max(bits) <= 8 and {*formats} == {1} and not reduced & 1 and depth == 1 and samples in (1, 3)
+
+
+def of_tiff(data: bytes, *, with_bytes: bool = False) -> Wide | None:
+    """A TIFF's first page; None if its values are bytes, which Pillow reads as they are.
+
+    Arguments:
+        with_bytes: bytes too, where Pillow does not know what they are.
+
+    Raises:
+        ValueError: its channels, or its kind of page, cannot be taken for an image's.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages.first
+        assert isinstance(page, tifffile.TiffPage)
+        samples, dtype, photometric = page.samplesperpixel, page.dtype, page.photometric
+        alpha = [extra for extra in page.extrasamples if extra in _ALPHA]
+        if page.is_reduced:
+            raise ValueError("its first page is a reduced image")
+        if page.imagedepth > 1:
+            raise ValueError(f"a volume of {page.imagedepth:,} slices")
+        if dtype is None or dtype.kind not in "biuf":
+            raise ValueError(f"values of {page.bitspersample} bits that are no real numbers")
+        plain = photometric in (
+            tifffile.PHOTOMETRIC.MINISBLACK,
+            tifffile.PHOTOMETRIC.MINISWHITE,
+            tifffile.PHOTOMETRIC.RGB,
+        )
+        if samples > 4:
+            raise ValueError(f"{samples} channels are more than colours and alpha")
+        if samples in (2, 4) and not alpha and plain:
+            raise ValueError(f"{samples} channels, and nothing says that the last one is alpha")
+        if (dtype.kind == "b" or dtype == np.uint8) and not with_bytes:
+            return None
+        if not plain:
+            name = getattr(photometric, "name", photometric)
+            raise ValueError(f"{page.bitspersample} bits of {name}, which are read of 8 bits only")
+        orientation = page.tags.get(_ORIENTATION)
+        return Wide(
+            lambda: _of_page(data),
+            (page.imagewidth, page.imagelength),
+            samples,
+            FLOATS if dtype.kind == "f" else INTEGERS,
+            page.bitspersample if page.bitspersample % 8 else None,
+            white_is_zero=photometric == tifffile.PHOTOMETRIC.MINISWHITE,
+            premultiplied=_PREMULTIPLIED in alpha,
+            orientation=orientation.value if orientation else UPRIGHT,
+            frames=len(file.pages),
+        )
+
+
+def _of_page(data: bytes) -> np.ndarray:
+    import tifffile
+
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages.first
+        values: np.ndarray = page.asarray()
+        return np.moveaxis(values, 0, -1) if page.axes.startswith("S") else values
+
+
+def png_bits(data: bytes) -> int:
+    """Of a value, as a PNG's header says."""
+    return data[_DEPTH]
+
+
+def of_png(data: bytes, image: Image.Image) -> Wide | None:
+    """A PNG that Pillow has opened; None if its values are bytes."""
+    if image.format != "PNG" or png_bits(data) != 16:
+        return None
+
+    def read() -> np.ndarray:
+        from imagecodecs import png_decode
+
+        return np.asarray(png_decode(data))
+
+    channels = _CHANNELS_OF_PNG[data[_DEPTH + 1]]
+    chunks = [*_chunks(data)]
+    # Wherever they are; Pillow decodes the pixels before it looks behind them.
+    is_told = any(name == b"eXIf" or content.startswith(b"XML:com.adobe.xmp") for name, content in chunks)
+    orientation = int(image.getexif().get(_ORIENTATION, UPRIGHT)) if is_told else UPRIGHT
+    return Wide(read, image.size, channels, INTEGERS, _significant_bits(chunks), orientation=orientation)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The name of each chunk of a PNG, and its first bytes."""
+    start = len(_PNG)
+    while name := data[start + 4 : start + 8]:
+        length = int.from_bytes(data[start : start + 4], "big")
+        yield name, data[start + 8 : start + 8 + min(length, 32)]
+        start += 12 + length
+
+
+def _significant_bits(chunks: list[tuple[bytes, bytes]]) -> int | None:
+    """Of the chunk sBIT; None if the channels differ or nothing is said."""
+    said = {*dict(chunks).get(b"sBIT", b"")}
+    return said.pop() if len(said) == 1 else None
+
+
+def of_pnm(data: bytes) -> Wide | None:
+    """A PGM or PPM, binary or of text; None if it is none, or its values are bytes."""
+    header = _PNM.match(data)
+    if header is None or (largest := int(header[4])) <= 255:
+        return None
+    kind, width, height = (int(header[group]) for group in (1, 2, 3))
+    channels = 3 if kind in (3, 6) else 1
+    count = width * height * channels
+
+    def read() -> np.ndarray:
+        if kind > 3:
+            return np.frombuffer(data, ">u2", count, header.end())
+        return np.array(data[header.end() :].split(None, count)[:count], np.uint16)
+
+    # 65535 says no more than that there are two bytes a value.
+    bits = largest.bit_length() if largest < 65535 and largest == 2 ** largest.bit_length() - 1 else None
+    return Wide(read, (width, height), channels, INTEGERS, bits)
+
+
+def of_jpeg2000(data: bytes, image: Image.Image) -> Wide | None:
+    """A JPEG 2000 in colour, or with alpha, that Pillow has opened; None if its values are bytes."""
+    start = data.find(_SIZ)
+    if image.format != "JPEG2000" or image.mode not in _MODES_OF_JPEG2000 or start < 0:
+        return None
+    components = int.from_bytes(data[start + _COMPONENTS : start + _COMPONENTS + 2], "big")
+    bits = (data[start + _COMPONENTS + 2] & 127) + 1
+    if bits <= 8 or components != _MODES_OF_JPEG2000[image.mode]:
+        return None
+
+    def read() -> np.ndarray:
+        from imagecodecs import jpeg2k_decode
+
+        return np.asarray(jpeg2k_decode(data))
+
+    return Wide(read, image.size, components, INTEGERS, bits if bits % 8 else None)
+
+
+def of_mode(image: Image.Image) -> Wide | None:
+    """An image of another format that Pillow has opened; None if its values are bytes."""
+    if not (image.mode.startswith("I") or image.mode == "F"):
+        return None
+    return Wide(lambda: np.asarray(image), image.size, 1, FLOATS if image.mode == "F" else INTEGERS)
