@@ -139,8 +139,6 @@ class Directory:
         Raises:
             RaectlError: this is no checkpoint directory, or config.json is not one that this version wrote.
         """
-        from raectl.model.resolve import check_terms
-
         atomic.recover(self.path)
         if not self.path.is_dir():
             raise RaectlError(f"{self.path}: no such directory", "raectl train --data SOURCE --out DIR makes one")
@@ -165,7 +163,6 @@ class Directory:
             config = Config.from_dict(record["config"])
             if None in (config.latent_dim, config.arch, config.beta, config.batch_size):
                 raise ValueError("an option without a value")
-            check_terms(config)
             data = DataSummary.from_dict(record["data"])
             if config.grammar != data.options.grammar:
                 raise ValueError("the grammar of the configuration is not that of the data")

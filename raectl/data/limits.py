@@ -14,7 +14,7 @@ from raectl.data import values
 from raectl.data.options import DataOptions
 from raectl.errors import RaectlError, UsageError, command
 
-_SIZE = options_of(DataOptions)["image_size"]
+SIZE = options_of(DataOptions)["image_size"]
 _KEPT = 128  # the default image size is that of the images if all are square, equal and at most this large
 DEFAULT_SIZE = 64
 NAMED = 5  # bad items named in a message, and the number that is tolerated whatever the total
@@ -107,7 +107,7 @@ def resolve(
     own = largest[0] if len(sizes) == 1 and largest[0] == largest[1] else None
     size, hint = options.image_size, ""
     if size is None:
-        size = own if own is not None and own <= _KEPT and _SIZE.holds(own) else DEFAULT_SIZE
+        size = own if own is not None and own <= _KEPT and SIZE.holds(own) else DEFAULT_SIZE
         hint = "; --image-size and --fit change that"
     notes: tuple[str, ...] = ()
     lost = max(1 - min(wh) / max(wh) for wh in sizes) if options.fit == "crop" else 0.0

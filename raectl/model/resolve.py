@@ -45,7 +45,9 @@ def resolve(config: Config, dataset: Dataset) -> Config:
 
 def check(config: Config) -> None:
     """Raise a `UsageError` if options are wrong, without reading data."""
-    check_terms(config)
+    resolve_regularizers(config.reg, 1, 1)
+    if config.reconstruction is not None:
+        fill_in(config.reconstruction)
     resolve_precision(config.precision, resolve_device(config.device))
     check_sharpen(config)
     if config.grammar is not None:
@@ -60,13 +62,6 @@ def check(config: Config) -> None:
             f"--beta 0 leaves the model {config.model} no likelihood: its variance is beta / 2",
             "a --beta above 0, or another --model",
         )
-
-
-def check_terms(config: Config) -> None:
-    """Raise a `UsageError` if a regularizer or the reconstruction term has no such option, or not with that value."""
-    resolve_regularizers(config.reg, 1, 1)
-    if config.reconstruction is not None:
-        fill_in(config.reconstruction)
 
 
 def check_sharpen(config: Config, modality: Modality | None = None) -> None:

@@ -221,7 +221,6 @@ _EDITS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "an import path for a reconstruction term": lambda r: r["config"].update(reconstruction={"name": "os:system"}),
     "a reconstruction term without a name": lambda r: r["config"].update(reconstruction={"start": 0}),
     "a reconstruction term as a list": lambda r: r["config"].update(reconstruction=["l2"]),
-    "text for a reconstruction term's option": lambda r: r["config"]["reconstruction"].update(start="\x1b[2J"),
     "an import path for an architecture": lambda r: r["config"].update(arch="raectl.cli.main:main"),
     "an import path for a modality": lambda r: r["data"].update(modality="../images"),
     "a list for a model": lambda r: r["config"].update(model=["rae"]),
@@ -248,9 +247,12 @@ _NETWORKS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "another shape": lambda r: r["data"].update(shape=[8, 8, 3]),
     "a shape of two axes": lambda r: r["data"].update(shape=[16, 16]),
     "a reconstruction term for other items": lambda r: r["config"].update(reconstruction={"name": "cross-entropy"}),
+    "text for a reconstruction term's option": lambda r: r["config"]["reconstruction"].update(start="\x1b[2J"),
     "a reconstruction term's unknown option": lambda r: r["config"]["reconstruction"].update(depth=3),
     "a reconstruction term's option out of range": lambda r: r["config"].update(reconstruction="l1,start=-1"),
     "a regularizer's unknown option": lambda r: r["config"]["reg"]["tikhonov"].update(depth=3),
+    "a regularizer's option out of range": lambda r: r["config"].update(reg={"gradient-penalty": {"part": 2}}),
+    "a list for a regularizer's option": lambda r: r["config"].update(reg={"gradient-penalty": {"form": []}}),
 }
 for _name, _change in _NETWORKS.items():
     kind(f"config.json: {_name}", ALL - {INFO}, config(_change))

@@ -79,7 +79,7 @@ def _remedy(shape: tuple[int, ...]) -> str | None:
     """What may make images of an array of another shape x."""
     if len(shape) == 2:
         side = math.isqrt(shape[1])
-        is_row = side * side == shape[1] and side >= limits.SMALLEST
+        is_row = side * side == shape[1] and limits.SIZE.holds(side)
         return f"if each row is an image: x.reshape(-1, {side}, {side})" if is_row else "one image: x[None]"
     if len(shape) == 3:
         return "one image in colour: x[None]; grey ones of this width are too small"
