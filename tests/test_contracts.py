@@ -1,5 +1,6 @@
 """What holds for everything that is registered: a new component is tested the moment it has its line."""
 
+import inspect
 import itertools
 import json
 import re
@@ -48,6 +49,7 @@ def options_of(kind: str) -> dict:
 def test_options_of(kind, name):
     component = registry.resolve(kind, name)
     given = () if kind != "reconstruction" else (modality_of("images"),)
+    assert [*inspect.signature(component).parameters][len(given) :] == [*component.options]
     made, typed = component(*given), f"{FLAGS[kind]} {name}"
     assert made.settings == {key: option.default for key, option in component.options.items()}
     assert component(*given, **json.loads(json.dumps(made.settings))).settings == made.settings

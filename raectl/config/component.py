@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
+from inspect import Parameter, Signature, signature
 from typing import Any, ClassVar
 
 from raectl.config.option import Option
@@ -32,6 +33,9 @@ class Component:
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
         cls.options = {**cls.options, **{k: option for k, option in vars(cls).items() if isinstance(option, Option)}}
+        own = [p for p in signature(cls.__init__).parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
+        keys = [Parameter(key, Parameter.KEYWORD_ONLY, default=o.default) for key, o in cls.options.items()]
+        cls.__signature__ = Signature([*own[1:], *keys])  # type: ignore[attr-defined]  # what help() shows
 
     def __init__(self, **given: Any) -> None:
         vars(self).update(self.checked(given))
