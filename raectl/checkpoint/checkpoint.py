@@ -25,6 +25,7 @@ from raectl.data import Dataset, open_dataset, split
 from raectl.data.dataset import fingerprint
 from raectl.densities import Density
 from raectl.densities.fitting import Fit, fit
+from raectl.densities.latents.checks import as_latents
 from raectl.densities.standard_normal import StandardNormal
 from raectl.device import padded_blocks, resolve_device
 from raectl.errors import RaectlError, UsageError, command
@@ -262,6 +263,7 @@ class Checkpoint:
     def split_latents(self, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
         """Latents of the training and of the held-out items; for the model's own data the split of its training."""
         z = self.latents(dataset)
+        as_latents(z)  # before the split, so that rows are those of the data
         train, held_out = split(len(z), self.config.val_fraction, self.config.seed)
         return z[train], z[held_out]
 

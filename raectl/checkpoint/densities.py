@@ -4,23 +4,18 @@ import contextlib
 import math
 import re
 import typing
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any
 
-import numpy as np
-
 from raectl import registry
 from raectl.checkpoint.directory import Directory, visible
+from raectl.checkpoint.latent_files import read_latents
 from raectl.data import split
-from raectl.data.limits import shown
 from raectl.densities import Density
 from raectl.densities.fitting import Fit, fit
-from raectl.densities.latents.checks import as_latents
 from raectl.errors import RaectlError, UsageError, command
 from raectl.progress import Progress
 from raectl.storage import strict_json
@@ -29,7 +24,6 @@ from raectl.storage.atomic import atomic_directory, describing_os_errors, recove
 from raectl.storage.lock import Lock
 
 _HELD_OUT = 0.1  # share of latents from a file by which a density is judged
-_FEWEST = 3  # in a file: two to fit, one to hold out
 _ROWS = ("real", "reconstruction", "interpolation", "prior")  # of evaluations, and of `sample`
 _NAME = re.compile(r"[a-z0-9._-]+")
 
@@ -228,7 +222,7 @@ def fit_latents(
 
     Arguments:
         path: the directory; it is made, or was made by this function before.
-        latents: a `.npy` file, (N, d) numbers; a tenth is held out.
+        latents: a file as `read_latents` takes it; a tenth of them is held out.
         kind, name, seed, progress, options: as in `Checkpoint.fit_density`.
 
     Raises:
@@ -255,49 +249,3 @@ def fit_latents(
 
 def _is_empty(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
-
-
-def read_latents(path: str | Path) -> np.ndarray:
-    """Latents of any encoder: (N, d) numbers => float32, or float64 for types that it does not hold.
-
-    Arguments:
-        path: a `.npy` file, or a `.npz` of one array, or with one called `z` or `latents`.
-
-    Raises:
-        RaectlError: the file is missing, or holds something else.
-    """
-    hint = "numpy.save('z.npy', z) with z an (N, d) array writes one"
-    if Path(path).suffix in (".csv", ".txt"):
-        hint = f"numpy.save('z.npy', numpy.loadtxt({str(path)!r}, delimiter=',', ndmin=2)) makes one"
-    try:
-        with open(path, "rb") as file:
-            if file.read(2) == b"PK" and not zipfile.is_zipfile(file):  # NumPy would leave it open
-                raise ValueError("a damaged archive")
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        z = loaded if isinstance(loaded, np.ndarray) else _only_array(loaded, path)
-    except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:  # numpy takes all others for pickles
-        raise RaectlError(f"cannot read latents from {path}: it is no .npy file of numbers", hint) from error
-    except OSError as error:
-        raise RaectlError(f"cannot read latents from {path}: {error.strerror or error}", hint) from error
-    if z.ndim != 2 or z.dtype.kind not in "fiu" or 0 in z.shape:
-        if z.ndim != 2 and z.dtype.kind in "fiu" and z.size:
-            hint = f"numpy.save('z.npy', z.reshape({'-1, 1' if z.ndim < 2 else 'len(z), -1'})) makes an (N, d) array"
-        raise RaectlError(f"{path} holds no (N, d) array of numbers, but {z.dtype} of shape {z.shape}", hint)
-    if len(z) < _FEWEST:
-        raise RaectlError(f"{path} holds {len(z)} latents, of which none can be held out", f"{_FEWEST} are the fewest")
-    exact = z.dtype.itemsize > 4 or (z.dtype.kind in "iu" and z.dtype.itemsize == 4)
-    z = np.asarray(z, dtype=np.float64 if exact else np.float32)
-    as_latents(z)  # all of them, before some are held out
-    return z
-
-
-def _only_array(archive: "np.lib.npyio.NpzFile", path: str | Path) -> np.ndarray:
-    with archive:
-        names = archive.files
-        known = [name for name in names if name in ("z", "latents")] or names
-        if len(known) != 1:
-            listed = ", ".join(map(shown, names)) or "nothing"
-            hint = f"numpy.save('z.npy', numpy.load({str(path)!r})[NAME]) makes a file of one"
-            raise RaectlError(f"{path} holds {listed}, and not one array called z or latents", hint if names else None)
-        array: np.ndarray = archive[known[0]]
-        return array

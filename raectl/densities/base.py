@@ -17,7 +17,7 @@ from torch import Tensor
 
 from raectl.config import Component, Option
 from raectl.densities.latents.checks import LARGEST, as_latents, chunks
-from raectl.densities.latents.dependencies import Dependencies
+from raectl.densities.latents.dependencies import Dependencies, notices
 from raectl.densities.latents.oddities import count_distinct, oddities
 from raectl.densities.latents.standardizer import Standardizer
 from raectl.errors import RaectlError
@@ -87,10 +87,10 @@ class Density(Component, ABC):
         finally:
             self._progress = Progress()
         self._dim, self._double = z.shape[1], _needs_double(z)
-        distinct = count_distinct(z)
-        found = oddities(z, distinct)
+        found = oddities(z, count_distinct(z))
+        if self.finds_dependencies:
+            found = notices(z, self._dependencies) + found
         if self._dependencies:
-            found = self._dependencies.notices(distinct) + found
             self._complete_stats(z, self._dependencies)
         self.notices = found + self.notices
         return self

@@ -12,12 +12,15 @@ from raectl.densities.base import Density
 from raectl.densities.gaussian import Gaussian
 from raectl.densities.mixtures.base import Mixture
 from raectl.densities.mixtures.choose import CANDIDATES, choose_components
-from raectl.errors import UsageError
+from raectl.densities.networks import NetworkDensity
+from raectl.errors import RaectlError, UsageError
 from raectl.progress import Progress
 
 AUTO = "auto"
+_FEWEST = 2  # latents to fit to; one has no spread
 _LATENTS_EACH = 10  # latents a component, at least, where the number is chosen
 _OVERFITTED = 1.0  # gap between training and held-out log-likelihood that is reported, in nats per dimension
+_UNDERFITTED = 5.0  # the same, of a single Gaussian's log-likelihood and a network's, which may be a lower bound
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,9 @@ def fit(
         RaectlError: the latents are invalid, or too few for the density.
     """
     check_options(kind, options)
+    if len(train) < _FEWEST:
+        few = f"{len(train)} latent{'' if len(train) == 1 else 's'}"
+        raise RaectlError(f"{few} to fit to, too few for a density", f"{_FEWEST} are needed, besides those held out")
     density: Density
     tried: list[dict[str, Any]] = []
     if registry.resolve("density", kind).chooses_components and len(held_out):
@@ -108,16 +114,7 @@ def fit(
     d = train.shape[1]
     train_score = float(density.log_prob(train).mean()) / d
     held_out_score = float(density.log_prob(held_out).mean()) / d if len(held_out) else None
-    if held_out_score is not None and train_score - held_out_score > _OVERFITTED:
-        remedies = [] if tried else ["--components auto"] if isinstance(density, Mixture) else []
-        is_gaussian = isinstance(density, Gaussian) or density.settings.get("components") == 1
-        remedies += [f"a larger --density {kind},bandwidth=..."] if "bandwidth" in density.options else []
-        remedies += [] if is_gaussian else ["--density gaussian"]
-        remedies += ["a smaller --latent-dim", "more data"]
-        density.notices.append(
-            "held-out latents are far less likely than the training latents: the density overfits; try "
-            f"{', '.join(remedies[:-1])} or {remedies[-1]}"
-        )
+    _judge(kind, density, train, train_score, held_out_score, bool(tried))
     return Fit(
         kind=kind,
         density=density,
@@ -128,4 +125,33 @@ def fit(
         n_train=len(train),
         n_held_out=len(held_out),
         tried=tried,
+    )
+
+
+def _judge(kind: str, density: Density, train: np.ndarray, score: float, held_out: float | None, chosen: bool) -> None:
+    """Add a notice if a density underfits, or else if it overfits.
+
+    Arguments:
+        kind: its registry name.
+        density: fitted to `train`: (N, d).
+        score, held_out: mean log-likelihood of the training and the held-out latents, in nats per dimension.
+        chosen: whether its number of components was.
+    """
+    if isinstance(density, NetworkDensity):
+        if not density.underfits:
+            gap = float(Gaussian().fit(train).log_prob(train).mean()) / train.shape[1] - score
+            if not gap <= _UNDERFITTED:
+                density.add_underfit(f"latents are likelier under a single Gaussian, by {gap:.1f} nats per dimension")
+        if density.underfits:
+            return
+    if held_out is None or score - held_out <= _OVERFITTED:
+        return
+    remedies = [] if chosen else ["--components auto"] if isinstance(density, Mixture) else []
+    is_gaussian = isinstance(density, Gaussian) or density.settings.get("components") == 1
+    remedies += [f"a larger --density {kind},bandwidth=..."] if "bandwidth" in density.options else []
+    remedies += [] if is_gaussian else ["--density gaussian"]
+    remedies += ["a smaller --latent-dim", "more data"]
+    density.notices.append(
+        "held-out latents are far less likely than the training latents: the density overfits; try "
+        f"{', '.join(remedies[:-1])} or {remedies[-1]}"
     )

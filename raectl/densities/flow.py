@@ -25,7 +25,6 @@ from raectl.densities.networks import (
     in_blocks,
     seeded_initialization,
     set_aside,
-    spread_notices,
     weights,
 )
 from raectl.rng import permutation
@@ -138,7 +137,7 @@ class Flow(NetworkDensity):
         self.notices = standardizer.notices(n, d, "try --density gaussian or more data")
         self._block = None
         self._couplings.double()
-        self.notices += spread_notices(self.name, self._draw(seed, 0, _JUDGED), z, standardizer.scale)
+        self._judge_spread(self._draw(seed, 0, _JUDGED), z, standardizer.scale)
 
     def _whiten(self, z: Tensor) -> Tensor:
         x: Tensor = torch.linalg.solve_triangular(self._factor, (z.double() - self._mean).T, upper=False).T

@@ -28,7 +28,7 @@ from raectl.rng import permutation, torch_generator
 BLOCK = 256  # rows that a network runs on at a time; see `padded_blocks`
 _HELD_OUT = 10  # one latent in so many is held out
 _ROWS = 1024  # batch size where no gradient is needed
-_SPREAD = 1.25  # ratio of standard deviations from which on it is reported
+_SPREAD, _SPREAD_OF_ONE = 1.25, 2.0  # ratios of standard deviations that are reported: all dimensions', one's
 _STEPS = 50  # steps between two calls of `Progress.step`
 
 Loss = Callable[[Tensor, torch.Generator], Tensor]  # (B, d) float32 and random numbers => (), the mean over the batch
@@ -64,11 +64,14 @@ class Recipe:
 class NetworkDensity(Density):
     """A density whose samples a network computes in blocks of BLOCK rows. A subclass defines `_draw_block`.
 
+    After a fit, `underfits` says whether the network is far from the latents: see `_judge_spread`.
+
     The rounding of a network's output may depend on the batch size, so whole blocks are computed for any n.
     """
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
+        self.underfits = False
         self._block: tuple[tuple[int, int], np.ndarray] | None = None  # (seed, first row) and rows of the last block
 
     @abstractmethod
@@ -84,19 +87,30 @@ class NetworkDensity(Density):
         rows: np.ndarray = np.concatenate(blocks)[start - first :][:n]
         return rows
 
+    def _judge_spread(self, samples: np.ndarray, z: Tensor, scale: Tensor) -> None:
+        """Say that the density underfits if samples are far narrower or wider than latents z of this `scale`: (d,).
 
-def spread_notices(kind: str, samples: np.ndarray, z: Tensor, scale: Tensor) -> list[str]:
-    """A message if samples are much narrower or wider than the latents z, of standard deviations `scale`: (d,).
+        All dimensions together, or one alone: a narrow and a wide one make up for each other. Not if some latents are
+        far from the others: they decide the standard deviations, and few samples have them.
+        """
+        self.underfits = False
+        if bool(find_far(z).any()):
+            return
+        ratios = samples.std(axis=0) / scale.numpy()
+        odd = int(((ratios < 1 / _SPREAD_OF_ONE) | (ratios > _SPREAD_OF_ONE)).sum())
+        ratio = float(np.sqrt(np.mean(np.square(ratios))))
+        if not 1 / _SPREAD <= ratio <= _SPREAD:
+            self.add_underfit(f"samples are {ratio:.2g} times as wide as the latents")
+        elif odd:
+            where = f"{odd} of {len(ratios)} dimensions"
+            self.add_underfit(f"samples are less than half or more than twice as wide as the latents in {where}")
 
-    None if some latents are far from the others: they decide the standard deviations, and few samples have them.
-    """
-    ratio = float(np.sqrt(np.mean(np.square(samples.std(axis=0) / scale.numpy()))))
-    if 1 / _SPREAD <= ratio <= _SPREAD or bool(find_far(z).any()):
-        return []
-    return [
-        f"samples are {ratio:.2g} times as wide as the latents: the density underfits; try more epochs (--density "
-        f"{kind},epochs=...) or --density gaussian"
-    ]
+    def add_underfit(self, why: str) -> None:
+        """Set `underfits`, with a notice of what shows it."""
+        self.underfits = True
+        self.notices.append(
+            f"{why}: the density underfits; try more epochs (--density {self.name},epochs=...) or --density gaussian"
+        )
 
 
 @contextmanager

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from raectl.config import Option
 from raectl.densities.base import LOG_2PI, Arrays
+from raectl.densities.latents.checks import check_components
 from raectl.densities.latents.oddities import too_few
 from raectl.densities.latents.standardizer import Standardizer
+from raectl.densities.linear_start import FEW_DIMENSIONS, linear_vae, make_constant, make_linear
 from raectl.densities.mixtures.gmm import CompleteGMM
 from raectl.densities.networks import (
     BLOCK,
@@ -21,7 +23,6 @@ from raectl.densities.networks import (
     in_blocks,
     seeded_initialization,
     set_aside,
-    spread_notices,
     weights,
 )
 from raectl.errors import RaectlError
@@ -53,6 +54,15 @@ class _Networks(nn.Module):
         h = self.encoder(x)
         return self.mean(h), _LARGEST_LOG_SIGMA * torch.tanh(self.spread(h))
 
+    def start_linear(self, x: Tensor, variance: float, seed: int) -> None:
+        """Make this the best linear VAE of the rows x, with a likelihood of that variance, see `linear_vae`."""
+        encode, log_sigma, decode = linear_vae(x, variance)
+        make_linear(self.encoder, self.mean, encode, seed, 0)
+        make_constant(self.spread, log_sigma, _LARGEST_LOG_SIGMA)
+        last = self.decoder[-1]
+        assert isinstance(last, nn.Linear)
+        make_linear(self.decoder[:-1], last, decode, seed, 1)
+
 
 class SecondStageVAE(NetworkDensity):
     """p(z) = int p(u) N(x; D(u), s^2 I) du |dx/dz|, x the standardized z, with a VAE (encoder E, decoder D).
@@ -64,7 +74,8 @@ class SecondStageVAE(NetworkDensity):
     `log_prob` is the ELBO: log p(z) >= E[log N(x; D(u), s^2 I)] - KL. The expectation over u is estimated from four
     fixed draws e, the same for every z: two and their negatives, scaled to variance 1 in each dimension, so that linear
     terms and squares of single dimensions have no error. `sample` gives D(u), u ~ p(u), without the likelihood's noise,
-    as in the reference; samples have less variance than the density whose bound `log_prob` is.
+    as in the reference; samples have less variance than the density whose bound `log_prob` is. Training starts from
+    random weights, or, in up to six dimensions, from the best linear VAE, see `linear_start`.
 
     References: Dai, Wipf, "Diagnosing and Enhancing VAE Models", ICLR 2019, section 4. Ghosh et al., "From Variational
     to Deterministic Autoencoders", ICLR 2020 (2sVAE), whose released code gives the defaults.
@@ -115,14 +126,15 @@ class SecondStageVAE(NetworkDensity):
 
     def _fit(self, z: Tensor, seed: int) -> None:
         n, d = z.shape
-        if n < (self.components or 1):
-            raise RaectlError(f"--components {self.components} is more than the {n} latents", f"use {n} or fewer")
+        check_components(self.components or 1, n)
         standardizer = Standardizer.fit(z)
         self._mean, self._scale = standardizer.centre, standardizer.scale
         with seeded_initialization(seed):
             self._networks = _Networks(d, self.hidden)
-        recipe = Recipe(self.epochs, self.batch_size, self.lr, _PATIENCE, _GAIN, least_steps=_LEAST_STEPS)
         x = self._standardize(z)
+        if d <= FEW_DIMENSIONS:
+            self._networks.start_linear(x, self.beta * d / 2, seed)
+        recipe = Recipe(self.epochs, self.batch_size, self.lr, _PATIENCE, _GAIN, least_steps=_LEAST_STEPS)
         self.stats = dict(fit_network(self._networks, self._loss, *set_aside(x, seed), recipe, seed, self._progress))
         self.stats["parameters"] = sum(parameter.numel() for parameter in self._networks.parameters())
         self.notices = too_few(z)
@@ -131,7 +143,7 @@ class SecondStageVAE(NetworkDensity):
             u = in_blocks(lambda rows: self._networks.encode(rows)[0], x)
             self._prior = CompleteGMM(components=self.components).fit(u, seed)
             self.notices += [f"mixture of the codes: {notice}" for notice in self._prior.notices]
-        self.notices += spread_notices(self.name, self._draw(seed, 0, _JUDGED), z, self._scale)
+        self._judge_spread(self._draw(seed, 0, _JUDGED), z, self._scale)
 
     def _loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
         mu, log_sigma = self._networks.encode(x)

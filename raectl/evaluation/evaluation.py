@@ -32,7 +32,7 @@ from raectl.progress import Progress
 
 REAL = "real"
 DEFAULT_N = 10_000  # the paper's
-_FEWEST = 12  # items; neighbourhoods of five must mean something
+_FEWEST = 12  # items, whatever the features: without training data one half is compared with the other, by 5 neighbours
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,9 @@ class Evaluation:
         self.extractor = self.spaces[0].extractor
         self.dataset = checkpoint.open_data(source, self.progress, max_bad)
         if len(self.dataset) < _FEWEST:
-            have = f"{self.dataset.source}: {len(self.dataset)} items are too few to compare distributions"
-            raise RaectlError(have, f"{_FEWEST} at least are needed, and thousands are better")
+            have = f"{len(self.dataset)} item{' is' if len(self.dataset) == 1 else 's are'}"
+            message = f"{self.dataset.source}: {have} too few to compare distributions"
+            raise RaectlError(message, f"{_FEWEST} at least are needed, and thousands are better")
         self.training = self._open_training()
         self.real = _chosen(self.dataset, rng.permutation(self.seed, "evaluation items", len(self.dataset))[:n])
         self.seen = checkpoint.seen(self.real.items)

@@ -104,7 +104,8 @@ class _Run:
         z = self.checkpoint.encode(items).double().cpu().numpy()
         known = np.isfinite(scores)
         if known.sum() < FEWEST:
-            message = f"{int(known.sum())} of {len(z)} strings of the data have a score: too few to learn from"
+            scored = f"{int(known.sum())} of {len(z)} strings of the data have a score"
+            message = f"{scored}: too few to learn from, {FEWEST} are needed"
             hint = f"other --data, or another --objective: {', '.join(registry.names('objective'))}"
             raise RaectlError(message, hint)
         self.low, self.high = z.min(axis=0), z.max(axis=0)

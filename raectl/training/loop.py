@@ -40,7 +40,8 @@ class Loop:
         self.device = torch.device(config.device)
         self.train_rows, self.val_rows = split(len(dataset), config.val_fraction, config.seed)
         if len(self.train_rows) < 2:
-            message = f"{dataset.source}: {len(dataset)} item(s) are too few to train on"
+            items = f"{len(dataset)} item{' is' if len(dataset) == 1 else 's are'}"
+            message = f"{dataset.source}: {items} too few to train on"
             raise RaectlError(message, "two are needed, besides those that --val-fraction holds out")
         model, penalties = build(config, self.modality.item_shape(tuple(dataset.items.shape[1:])))
         # oneDNN and cuDNN are fastest with the channels last, which is also how images are stored.

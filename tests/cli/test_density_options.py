@@ -24,7 +24,7 @@ MISTAKES = [
     ("--covariance round", 2, ["covariance='round' is none of full, tied, diag, spherical"]),
     ("--density vae --covariance full", 2, ["--density vae has no option 'covariance'", "hidden"]),
     ("--density vae --components auto", 2, ["--components auto", "mixture", "vae"]),
-    ("--density vae --components 1000", 1, ["--components 1000 is more than the 54 latents"]),
+    ("--density vae --components 1000", 1, ["1,000 components are more than the 54 latents"]),
     ("--density vae,hidden=0", 2, ["--density vae,hidden=0 is out of range: 1 to 10,000,000"]),
     ("--density flow --components 3", 2, ["--density flow has no option 'components'", "transforms"]),
     ("--density flow,lr=0", 2, ["--density flow,lr=0 is out of range: above 0"]),

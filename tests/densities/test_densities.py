@@ -163,7 +163,7 @@ def test_degenerate_latents_give_finite_results(name, options, z):
         ([["a"]], "numbers"),
         (np.ones((4, 2), dtype=complex), "real"),
         (np.array([[0.0, np.nan], [0.0, 1.0], [np.inf, 0.0]]), "2 of 3 latents are not finite"),
-        (np.array([[1e19, 0.0]]), "1 of 1 latents are not finite"),
+        (np.array([[1e19, 0.0]]), "1 of 1 latents is not finite"),
     ],
 )
 def test_unusable_latents_are_clear_errors(name, options, z, says):

@@ -2,12 +2,14 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from raectl.densities import networks as training
-from raectl.densities.networks import Recipe, fit_network, set_aside
+from raectl.densities.fitting import fit
+from raectl.densities.networks import NetworkDensity, Recipe, fit_network, set_aside
 from raectl.progress import Progress
 
 
@@ -93,3 +95,38 @@ def test_an_epoch_of_few_rows_has_the_least_number_of_steps(n, steps):
     recipe = Recipe(epochs=1, batch_size=4, lr=0.1, patience=5, gain=0.0, least_steps=50)
     fit_network(module, loss, x, x, recipe, 0, Progress())
     assert made == [4] * steps
+
+
+class Drawn(NetworkDensity):
+    """A network that is judged alone."""
+
+    name = "drawn"
+    _draw_block = _to_arrays = _fit = _log_prob = _adopt = None
+
+
+Drawn.__abstractmethods__ = frozenset()
+
+
+def test_the_spread_is_judged_in_each_dimension_too():
+    z = torch.randn(2000, 6, generator=torch.Generator().manual_seed(0))
+    for factors, said in (
+        ([1.0] * 6, None),
+        ([0.85] * 6, None),
+        ([0.4] * 6, "samples are 0.4 times as wide as the latents: the density underfits"),
+        ([0.4, 1.3, 1.0, 1.0, 1.2, 1.0], "more than twice as wide as the latents in 1 of 6 dimensions: the density"),
+    ):
+        density = Drawn()
+        density._judge_spread((z * torch.tensor(factors)).numpy(), z, z.std(dim=0).double())
+        assert density.underfits is (said is not None)
+        assert (said or "") in "".join(density.notices) and len(density.notices) == density.underfits
+    density._judge_spread(z.numpy(), z, z.std(dim=0).double())
+    assert not density.underfits, "of the last fit"
+
+
+def test_a_network_below_a_gaussian_underfits_and_is_not_said_to_overfit(monkeypatch):
+    monkeypatch.setattr(NetworkDensity, "_judge_spread", lambda *_: None)  # which sees nothing here
+    z = np.random.default_rng(0).normal(size=(300, 8))
+    density = fit("vae", z[:20], z[20:] * 3, hidden=8, epochs=1, lr=1e-9, beta=1e-6).density
+    assert density.underfits
+    said = " ".join(density.notices)
+    assert "latents are likelier under a single Gaussian, by" in said and "overfits" not in said

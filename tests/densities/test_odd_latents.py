@@ -6,7 +6,7 @@ import torch
 from support.cli import assert_clear_error
 from support.densities import CASES, every_fitted, fitted
 
-from raectl.checkpoint.densities import fit_latents, read_latents
+from raectl.checkpoint.densities import fit_latents
 from raectl.densities import GMM, Gaussian
 from raectl.densities.fitting import fit
 from raectl.densities.latents.oddities import count_distinct, find_far
@@ -105,6 +105,29 @@ def test_bayesian_mixtures_survive_dependent_dimensions(seed):
     assert float((density.sample(500)[:, [1, 2, 4]] @ torch.tensor([1.0, 1.0, -1.0])).abs().max()) < 0.1
 
 
+@every_fitted
+@pytest.mark.parametrize(
+    ("z", "said"),
+    [
+        (np.zeros((50, 4)), "all 4 latent dimensions are constant: "),
+        (np.full((50, 4), [0.1, 0.2, -1e6, 0.0]), "all 4 latent dimensions are constant: "),
+        (np.full((50, 1), 3.25), "the only latent dimension is constant: "),
+    ],
+)
+def test_latents_that_are_all_the_same_are_said_to_be(name, options, z, said):
+    notices = fitted(name, options, z).notices
+    assert notices[0].startswith(said)
+    assert not any("dimensions are constant (" in notice for notice in notices)
+    assert "only 1 of 50 latents is distinct" in notices[1]
+
+
+def test_equal_images_have_constant_latents(cli, tmp_path):
+    np.save(tmp_path / "equal.npy", np.tile(np.arange(256, dtype=np.uint8).reshape(1, 16, 16), (50, 1, 1)))
+    brief = ("--latent-dim", 4, "--width", 8, "--epochs", 1, "--device", "cpu")
+    cli("train", tmp_path / "equal.npy", "--out", tmp_path / "ckpt", *brief)
+    assert "all 4 latent dimensions are constant" in cli("fit-density", tmp_path / "ckpt").err
+
+
 def test_few_distinct_latents_are_said_and_bound_the_choice():
     z = normal(6, 3)[np.random.default_rng(0).integers(0, 6, 1000)]
     result = fit("gmm", z[:900], z[900:], components="auto")
@@ -153,7 +176,9 @@ def test_a_second_stage_of_few_latents_makes_steps_not_epochs():
     ratio = vae.sample(2000).numpy().std(axis=0) / z.std(axis=0)
     assert 1 / 1.25 < np.sqrt((ratio**2).mean()) < 1.25
     assert vae.notices == []
+    assert not vae.underfits
     brief = SecondStageVAE(hidden=128, epochs=1).fit(z[:200])
+    assert brief.underfits
     assert "the density underfits; try more epochs" in brief.notices[-1]
 
 
@@ -204,14 +229,19 @@ def test_the_advice_fits_the_density():
     assert notice.endswith("try fewer --components or more data")
 
 
-def test_latents_that_are_all_alike_are_counted():
-    density = Gaussian().fit(torch.full((50, 4), 2.0))
-    assert any("all 4 latent dimensions are constant" in notice for notice in density.notices)
+@pytest.mark.parametrize(
+    ("kind", "options"), [("bayesian-gmm", {}), ("gmm", {"components": 10}), ("vae", {"components": 10})]
+)
+def test_too_many_components_are_counted_whether_or_not_they_were_typed(kind, options):
+    z = normal(5, 2)
+    with pytest.raises(RaectlError, match="10 components are more than the 4 latents") as caught:
+        fit(kind, z[:4], z[4:], **options)
+    assert caught.value.hint == "use --components 4 or fewer"
 
 
-def test_an_archive_of_one_array_of_latents_is_taken(tmp_path):
-    z = np.random.default_rng(0).normal(size=(50, 4))
-    np.savez(tmp_path / "a.npz", anything=z)
-    np.savez(tmp_path / "b.npz", z=z, labels=np.arange(50))
-    for name in ("a.npz", "b.npz"):
-        assert (read_latents(tmp_path / name) == z).all()
+@pytest.mark.parametrize("kind", ["gmm", "bayesian-gmm", "kde", "vae"])
+def test_one_latent_is_too_few_to_fit_to(kind):
+    z = normal(2, 2)
+    with pytest.raises(RaectlError, match="1 latent to fit to, too few for a density") as caught:
+        fit(kind, z[:1], z[1:])
+    assert "2 are needed, besides those held out" in str(caught.value.hint)

@@ -196,7 +196,7 @@ def test_degenerate_latents_are_survived(kind, d):
 
 
 def test_more_components_than_latents_is_an_error():
-    with pytest.raises(RaectlError, match="--components 50 is more than the 20 latents") as caught:
+    with pytest.raises(RaectlError, match="50 components are more than the 20 latents") as caught:
         GMM(components=50).fit(np.random.default_rng(0).normal(size=(20, 2)))
     assert caught.value.hint == "use --components 20 or fewer"
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal, Normal
 
-from raectl.densities.second_stage import SecondStageVAE
+from raectl.densities.linear_start import linear_vae
+from raectl.densities.second_stage import SecondStageVAE, _Networks
 from raectl.errors import RaectlError, UsageError
 from raectl.progress import Progress
 from raectl.rng import normals
@@ -179,3 +180,38 @@ def test_the_command_says_at_least(cli, tmp_path):
     cli("sample", tmp_path / "d", "-n", 3, "--density", "vae", "-o", tmp_path / "new.npy")
     exact = cli("fit-density", tmp_path / "d", "--latents", tmp_path / "z.npy", "--density", "gaussian", "--json").json
     assert exact["bound"] is False
+
+
+@pytest.mark.parametrize("d", [1, 2, 6])
+@pytest.mark.parametrize("seed", range(3))
+def test_few_dimensions_are_not_folded(d, seed):
+    """From random weights the bound was -100 to -200 nats for every seed if d = 1, and for half of them if d = 2."""
+    z = np.random.default_rng(seed).normal(7, 3, (500, d))
+    vae = SecondStageVAE(hidden=128, epochs=10, lr=3e-4).fit(z[:450], seed)
+    gaussian = MultivariateNormal(torch.full((d,), 7.0), 9 * torch.eye(d)).log_prob(torch.from_numpy(z[450:]).float())
+    assert float(vae.log_prob(z[450:]).mean()) > float(gaussian.mean()) - 2.0 * d
+    assert np.allclose(vae.sample(2000).std(dim=0), z[:450].std(axis=0), rtol=0.1)
+    assert vae.notices == []
+
+
+def test_the_start_is_the_best_linear_vae():
+    """Its bound is the likelihood of probabilistic principal component analysis where components are orthogonal."""
+    rng, s2 = np.random.default_rng(0), 0.05
+    x = torch.from_numpy(rng.normal(size=(400, 3)) @ rng.normal(size=(3, 3)))
+    x[:, 2] = x[:, 0] - 2 * x[:, 1] + 0.1 * x[:, 2]
+    x -= x.mean(dim=0)
+    encode, log_sigma, decode = linear_vae(x, s2)
+    model = MultivariateNormal(torch.zeros(3).double(), decode @ decode.T + s2 * torch.eye(3))
+    mu, variance = x @ encode.T, (2 * log_sigma).exp()
+    error = (x - mu @ decode.T).square().sum(dim=1) + (decode.square() @ variance).sum()
+    kl = 0.5 * (mu.square() + variance - 1 - variance.log()).sum(dim=1)
+    bound = -0.5 * error / s2 - 1.5 * math.log(2 * math.pi * s2) - kl
+    torch.testing.assert_close(bound, model.log_prob(x))
+    for other in decode + 0.1 * torch.from_numpy(rng.normal(size=(20, 3, 3))):
+        worse = MultivariateNormal(torch.zeros(3).double(), other @ other.T + s2 * torch.eye(3))
+        assert float(worse.log_prob(x).mean()) < float(model.log_prob(x).mean())
+    networks = _Networks(3, 64)
+    networks.start_linear(x, s2, 0)
+    mean, spread = networks.encode(x.float())
+    assert float((mean.detach() - mu).square().mean()) < 0.01
+    torch.testing.assert_close(spread.detach().double(), log_sigma.expand(400, 3))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from support.densities import CASES, OPTIONS, every_fitted, fitted
 
-from raectl.checkpoint.densities import read_latents
+from raectl.checkpoint.latent_files import read_latents
 from raectl.densities.standard_normal import StandardNormal
 
 NETWORKS = ("vae", "flow")

@@ -201,6 +201,21 @@ def test_unknown_options_are_clear_errors(trained, others):
         Evaluation(checkpoint, others, features="pixels", n=3)
 
 
+@pytest.mark.parametrize(("n", "said"), [(1, "1 item is too few"), (6, "6 items are too few"), (11, "11 items are")])
+def test_too_few_items_are_told_how_many_are_needed(cli, trained, tmp_path, n, said):
+    np.save(tmp_path / "few.npy", np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), dtype=np.uint8)[:n])
+    result = cli.run("evaluate", trained.path, "--data", tmp_path / "few.npy", "--features", "pixels")
+    assert_clear_error(result, 1, said, "too few to compare distributions", "hint: 12 at least are needed")
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["training data known", "training data gone"])
+def test_twelve_items_suffice(trained, tmp_path, monkeypatch, known):
+    few = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), dtype=np.uint8)
+    if not known:
+        monkeypatch.setattr(Evaluation, "_open_training", lambda self: None)
+    assert "real" in evaluated(trained.path, few, densities=["gaussian"])
+
+
 def test_memory_grows_with_the_features_only(trained, monkeypatch):
     """The items of a set are made and forgotten a block at a time."""
     largest = 0

@@ -37,7 +37,8 @@ def fit_density(
     latents: Annotated[
         Path | None,
         o.data(
-            "Latents (N, d) of any encoder; CKPT is then a new directory that holds only densities.", metavar="FILE.npy"
+            "Latents (N, d) of any encoder, .npy or .npz; CKPT is then a new directory that holds only densities.",
+            metavar="FILE.npy",
         ),
     ] = None,
     seed: o.Seed = 0,

@@ -55,7 +55,14 @@ def as_latents(z: Any) -> Tensor:
     # `<=` is false for NaN too. In chunks: the comparison makes copies.
     bad = torch.cat([(part.abs() <= LARGEST).all(dim=1).logical_not() for part in chunks(latents, latents.shape[1])])
     if count := int(bad.sum()):
-        are = f"{count} of {len(latents)} latents are not finite (NaN, infinite or beyond {LARGEST:g})"
-        hint = "the encoder may have diverged: look at its log, or remove these rows"
-        raise RaectlError(f"{are}, the first in row {int(bad.int().argmax())}", hint)
+        are = f"{count:,} of {len(latents):,} latents {'is' if count == 1 else 'are'} not finite"
+        where = f"(NaN, infinite or beyond {LARGEST:g}), the first in row {int(bad.int().argmax())}"
+        raise RaectlError(f"{are} {where}", "the encoder may have diverged: look at its log, or remove these rows")
     return latents
+
+
+def check_components(components: int, n: int) -> None:
+    """Raise a `RaectlError` if these are more components than latents; the user need not have typed their number."""
+    if components > n:
+        what = f"{components:,} component{'s are' if components > 1 else ' is'} more than the {n:,} latent"
+        raise RaectlError(f"{what}{'' if n == 1 else 's'}", f"use --components {n} or fewer")

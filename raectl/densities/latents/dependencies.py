@@ -101,10 +101,8 @@ class Dependencies:
         log_prob: Tensor = -0.5 * away.square().sum(dim=1) - constant
         return log_prob
 
-    def notices(self, distinct: int) -> list[str]:
-        """Messages for the user, about latents of which so many are distinct."""
-        if distinct == 1:
-            return [f"all {_count(len(self.source), 'is', 'are')} constant: the encoder tells no items apart"]
+    def notices(self) -> list[str]:
+        """Messages for the user; see `notices` for where all dimensions are constant."""
         notices = []
         constant, (followers, source) = (self.source < 0).nonzero().flatten().tolist(), self._followers()
         if constant:
@@ -125,6 +123,18 @@ class Dependencies:
         dims = torch.arange(len(self.source))
         followers = ((self.source >= 0) & (self.source != dims)).nonzero().flatten()
         return followers, self.source[followers].long()
+
+
+def notices(z: Tensor, dependencies: Dependencies | None) -> list[str]:
+    """Messages for the user about the dimensions of latents (N, d), in which these dependencies were found.
+
+    Where all are constant, the first is fitted for form's sake, and it need not have a dependency.
+    """
+    d = z.shape[1]
+    if len(Standardizer.fit(z).constant) < d:
+        return dependencies.notices() if dependencies else []
+    which = f"all {d} latent dimensions are" if d > 1 else "the only latent dimension is"
+    return [f"{which} constant: samples are all the same; look whether the encoder tells items apart"]
 
 
 def _count(n: int, one: str, many: str) -> str:

@@ -47,9 +47,10 @@ def oddities(z: Tensor, distinct: int) -> list[str]:
     """Messages for the user about latents (N, d) of which so many are distinct: few of them are, or some are far."""
     n, notices = len(z), []
     if distinct <= n // 2:
+        few = f"only {distinct:,} of {n:,} latents {'is' if distinct == 1 else 'are'} distinct"
         notices.append(
-            f"only {distinct:,} of {n:,} latents are distinct: a density of many components repeats them; remove what "
-            "is in the data more than once, or look whether the encoder tells items apart"
+            f"{few}: a density of many components repeats them; remove what is in the data more than once, or look "
+            "whether the encoder tells items apart"
         )
     far = int(find_far(z).sum())
     if far:

@@ -9,9 +9,9 @@ from torch import Tensor
 from raectl.config import Option
 from raectl.densities.base import Arrays, Density
 from raectl.densities.covariance import COVARIANCES, Covariance
+from raectl.densities.latents.checks import check_components
 from raectl.densities.mixtures.em import EMResult
 from raectl.densities.mixtures.parameters import MixtureParameters
-from raectl.errors import RaectlError
 
 COVARIANCE = Option("full", "Of the components; tied is one for all of them.", choices=tuple(COVARIANCES))
 
@@ -43,9 +43,7 @@ class Mixture(Density):
         }
 
     def _check_enough(self, n: int) -> None:
-        if n < self.components:
-            hint = f"use --components {n} or fewer"
-            raise RaectlError(f"--components {self.components} is more than the {n} latents", hint)
+        check_components(self.components, n)
 
     def _remedy(self) -> str:
         """What to try where the latents are too few."""
