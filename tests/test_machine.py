@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from raectl.cli.main import cpu_quota
+from raectl.cores import usable_cores
 
 FAULTS = """
 import resource, sys
@@ -48,16 +48,16 @@ def test_the_library_leaves_the_memory_of_the_process_that_loads_a_checkpoint_al
     [
         ({"cpu.max": "50000 100000\n"}, 1),
         ({"cpu.max": "150000 100000\n"}, 2),
-        ({"cpu.max": "max 100000\n"}, None),
-        ({"cpu.max": "6400000 100000\n"}, None),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu.max": "6400000 100000\n"}, 8),
         ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
-        ({}, None),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ({}, 8),
     ],
 )
 def test_a_containers_quota_of_cores(tmp_path, monkeypatch, files, cores):
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {*range(8)}, raising=False)
     (tmp_path / "cpu").mkdir()
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    assert cpu_quota(tmp_path) == cores
+    assert usable_cores(tmp_path) == cores

@@ -1,15 +1,12 @@
 """The program: its commands, and the one boundary where errors become lines and exit codes."""
 
-import contextlib
 import ctypes
 import functools
 import importlib
 import json
-import math
 import os
 import signal
 import sys
-from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -17,6 +14,7 @@ import typer
 
 from raectl._version import __version__
 from raectl.cli import output
+from raectl.cores import usable_cores
 from raectl.errors import Interrupted, RaectlError
 
 
@@ -84,27 +82,11 @@ def main() -> NoReturn:
     # On a shared machine OpenMP's busy waiting was seen to stretch a step of 12 ms to 170 ms; it is read when torch
     # is loaded, so it is set before any command runs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if quota := cpu_quota(Path("/sys/fs/cgroup")):
-        os.environ.setdefault("OMP_NUM_THREADS", str(quota))
+    if (cores := usable_cores()) < (os.cpu_count() or 1):
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores))
     keep_freed_memory()
     signal.signal(signal.SIGTERM, _terminated)
     sys.exit(_run())
-
-
-def cpu_quota(groups: Path) -> int | None:
-    """Cores that a container's quota of time pays for, rounded up; None if there is none, or it exceeds the machine.
-
-    More threads than that would be stopped for the rest of each period, all of them.
-
-    Arguments:
-        groups: where Linux shows control groups, of version 2 or 1.
-    """
-    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
-        with contextlib.suppress(OSError, ValueError):  # ValueError: "max"
-            quota, period = map(int, " ".join((groups / name).read_text() for name in files).split())
-            cores = math.ceil(quota / period) if period > 0 else 0
-            return cores if 0 < cores < (os.cpu_count() or 1) else None
-    return None
 
 
 @functools.cache

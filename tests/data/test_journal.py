@@ -192,7 +192,7 @@ def test_workers_give_the_same_bytes(tmp_path, cache, decoded, monkeypatch):
     folder = fill(tmp_path / "a", FILES | {"large.png": png(noise(300, 300, 3))})
     expected = whole(cache, folder)
     monkeypatch.setattr("raectl.data.images.workers._MIN_IMAGES", 10)
-    monkeypatch.setattr(parallel, "workers", lambda: 2)
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
     started, tasks = [], []
 
     class Watched(WorkerPool):
@@ -238,7 +238,7 @@ def test_a_worker_that_dies_is_done_without(monkeypatch):
 @linux
 def test_a_worker_leaves_large_pictures_and_has_bounded_work(monkeypatch):
     monkeypatch.setattr("raectl.data.images.workers._MIN_IMAGES", 1)
-    monkeypatch.setattr(workers, "workers", lambda: 2)
+    monkeypatch.setattr(workers, "usable_cores", lambda: 2)
     with WorkerPool() as pool:
         pool.start(1)
         large = pool.submit([png(np.zeros((300, 300, 3), np.uint8))], OPTIONS, same)
@@ -277,7 +277,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 @pytest.mark.parametrize("allowed", [0, 1])
 def test_without_processes_threads_do_the_work(monkeypatch, allowed):
     monkeypatch.setattr("raectl.data.images.workers._MIN_IMAGES", 1)
-    monkeypatch.setattr(workers, "workers", lambda: 4)
+    monkeypatch.setattr(workers, "usable_cores", lambda: 4)
     usual, forked = os.fork, []
 
     def fork():
@@ -335,7 +335,7 @@ def test_what_is_decoded_ahead_changes_nothing(tmp_path, cache, decoded, monkeyp
     folder = fill(tmp_path / "a", files)
     expected = whole(cache, folder)
     monkeypatch.setattr("raectl.data.images.workers._MIN_IMAGES", 10)
-    monkeypatch.setattr(image_files, "workers", lambda: 2)
+    monkeypatch.setattr(image_files, "usable_cores", lambda: 2)
     monkeypatch.setattr(workers.WorkerPool, "submit", _here)
     decoded.clear()
     open_dataset(folder)

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from raectl.cores import usable_cores
 from raectl.data import limits
 from raectl.data.dataset import Dataset
 from raectl.data.images import decode
-from raectl.data.images.parallel import done, in_order, workers
+from raectl.data.images.parallel import done, in_order
 from raectl.data.images.workers import SMALL_BYTES, SMALL_PIXELS, Decoded, WorkerPool
 from raectl.data.journal import Block
 from raectl.data.options import DataOptions
@@ -126,7 +127,7 @@ def open_image_files(files: ImageFiles, options: DataOptions, background: str, p
 
 
 def _tasks(items: Sequence[T]) -> list[Sequence[T]]:
-    step = max(1, min(_PER_TASK, len(items) // (4 * workers())))
+    step = max(1, min(_PER_TASK, len(items) // (4 * usable_cores())))
     return [items[start : start + step] for start in range(0, len(items), step)]
 
 
@@ -264,7 +265,7 @@ def _read(files: ImageFiles, name: str) -> bytes:
 def _scan_all(files: ImageFiles, pool: WorkerPool, prefetch: _Prefetch) -> Iterator[_Scan]:
     """Scan all files, task by task; small files are decoded ahead as long as there is a guess."""
     # Several threads that read and hash small files slow each other down.
-    count = workers() if sum(map(files.size, files.names)) > _SMALL * len(files.names) else 1
+    count = usable_cores() if sum(map(files.size, files.names)) > _SMALL * len(files.names) else 1
     with ThreadPoolExecutor(count) as threads:
 
         def submit(names: Sequence[str]) -> Future[_Scan]:
@@ -321,7 +322,7 @@ def _decode_all(
     files: ImageFiles, headers: Sequence[_Header], options: DataOptions, pool: WorkerPool, prefetch: _Prefetch
 ) -> Iterator[Block]:
     """Decode all images, task by task: prefetched ones are taken, small ones go to the pool, others to threads."""
-    with ThreadPoolExecutor(workers()) as threads:
+    with ThreadPoolExecutor(usable_cores()) as threads:
 
         def submit(part: Sequence[_Header]) -> Future[Block]:
             names = tuple(header.name for header in part)

@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -10,6 +11,9 @@ from PIL import Image
 from raectl.data import limits
 from raectl.data.images.wide import UPRIGHT, Wide
 from raectl.data.values import FLOATS, INTEGERS
+
+if TYPE_CHECKING:
+    import tifffile
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _DEPTH, _CHANNELS_OF_PNG = 24, {0: 1, 2: 3, 4: 2, 6: 4}  # where a PNG says its bits; channels by its type of colour
@@ -47,52 +51,44 @@ def of_tiff(data: bytes, *, with_bytes: bool = False) -> Wide | None:
     """
     import tifffile
 
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page = file.pages.first
-        assert isinstance(page, tifffile.TiffPage)
-        samples, dtype, photometric = page.samplesperpixel, page.dtype, page.photometric
-        alpha = [extra for extra in page.extrasamples if extra in _ALPHA]
-        if page.is_reduced:
-            raise ValueError("its first page is a reduced image")
-        if page.imagedepth > 1:
-            raise ValueError(f"a volume of {page.imagedepth:,} slices")
-        if dtype is None or dtype.kind not in "biuf":
-            raise ValueError(f"values of {page.bitspersample} bits that are no real numbers")
-        plain = photometric in (
-            tifffile.PHOTOMETRIC.MINISBLACK,
-            tifffile.PHOTOMETRIC.MINISWHITE,
-            tifffile.PHOTOMETRIC.RGB,
-        )
-        if samples > 4:
-            raise ValueError(f"{samples} channels are more than colours and alpha")
-        if samples in (2, 4) and not alpha and plain:
-            raise ValueError(f"{samples} channels, and nothing says that the last one is alpha")
-        if (dtype.kind == "b" or dtype == np.uint8) and not with_bytes:
-            return None
-        if not plain:
-            name = getattr(photometric, "name", photometric)
-            raise ValueError(f"{page.bitspersample} bits of {name}, which are read of 8 bits only")
-        orientation = page.tags.get(_ORIENTATION)
-        return Wide(
-            lambda: _of_page(data),
-            (page.imagewidth, page.imagelength),
-            samples,
-            FLOATS if dtype.kind == "f" else INTEGERS,
-            page.bitspersample if page.bitspersample % 8 else None,
-            white_is_zero=photometric == tifffile.PHOTOMETRIC.MINISWHITE,
-            premultiplied=_PREMULTIPLIED in alpha,
-            orientation=orientation.value if orientation else UPRIGHT,
-            frames=len(file.pages),
-        )
+    file = tifffile.TiffFile(io.BytesIO(data))  # open until the page has been read
+    page = file.pages.first
+    assert isinstance(page, tifffile.TiffPage)
+    samples, dtype, photometric = page.samplesperpixel, page.dtype, page.photometric
+    alpha = [extra for extra in page.extrasamples if extra in _ALPHA]
+    if page.is_reduced:
+        raise ValueError("its first page is a reduced image")
+    if page.imagedepth > 1:
+        raise ValueError(f"a volume of {page.imagedepth:,} slices")
+    if dtype is None or dtype.kind not in "biuf":
+        raise ValueError(f"values of {page.bitspersample} bits that are no real numbers")
+    plain = photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
+    if samples > 4:
+        raise ValueError(f"{samples} channels are more than colours and alpha")
+    if samples in (2, 4) and not alpha and plain:
+        raise ValueError(f"{samples} channels, and nothing says that the last one is alpha")
+    if (dtype.kind == "b" or dtype == np.uint8) and not with_bytes:
+        return None
+    if not plain:
+        name = getattr(photometric, "name", photometric)
+        raise ValueError(f"{page.bitspersample} bits of {name}, which are read of 8 bits only")
+    orientation = page.tags.get(_ORIENTATION)
+    return Wide(
+        lambda: _of_page(page),
+        (page.imagewidth, page.imagelength),
+        samples,
+        FLOATS if dtype.kind == "f" else INTEGERS,
+        page.bitspersample if page.bitspersample % 8 else None,
+        white_is_zero=photometric == tifffile.PHOTOMETRIC.MINISWHITE,
+        premultiplied=_PREMULTIPLIED in alpha,
+        orientation=orientation.value if orientation else UPRIGHT,
+        frames=len(file.pages),
+    )
 
 
-def _of_page(data: bytes) -> np.ndarray:
-    import tifffile
-
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page = file.pages.first
-        values: np.ndarray = page.asarray()
-        return np.moveaxis(values, 0, -1) if page.axes.startswith("S") else values
+def _of_page(page: "tifffile.TiffPage") -> np.ndarray:
+    values: np.ndarray = page.asarray()
+    return np.moveaxis(values, 0, -1) if page.axes.startswith("S") else values
 
 
 def png_bits(data: bytes) -> int:

@@ -5,15 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from joblib import cpu_count
+from raectl.cores import usable_cores
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-def workers() -> int:
-    """Number of cores that this process may use: its CPU affinity, or a container's quota if that is less."""
-    return int(cpu_count())
 
 
 def done(result: R) -> Future[R]:
@@ -26,13 +21,13 @@ def done(result: R) -> Future[R]:
 def in_order(submit: Callable[[T], Future[R]], tasks: Iterable[T]) -> Iterator[R]:
     """The result of each task, in the tasks' order.
 
-    At most 2 x `workers()` futures wait at a time. (`Executor.map` would hold all results of a slow consumer.)
+    At most 2 x `usable_cores()` futures wait at a time. (`Executor.map` would hold all results of a slow consumer.)
     """
     waiting: deque[Future[R]] = deque()
     try:
         for task in tasks:
             waiting.append(submit(task))
-            while waiting and (waiting[0].done() or len(waiting) > 2 * workers()):
+            while waiting and (waiting[0].done() or len(waiting) > 2 * usable_cores()):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -43,5 +38,5 @@ def in_order(submit: Callable[[T], Future[R]], tasks: Iterable[T]) -> Iterator[R
 
 def in_threads(function: Callable[[T], R], tasks: Sequence[T], threads: int | None = None) -> Iterator[R]:
     """`in_order` in threads, for work that releases the GIL, as Pillow's and hashlib's does."""
-    with ThreadPoolExecutor(threads or workers()) as pool:
+    with ThreadPoolExecutor(threads or usable_cores()) as pool:
         yield from in_order(lambda task: pool.submit(function, task), tasks)

@@ -17,8 +17,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from raectl.cores import usable_cores
 from raectl.data.images import decode
-from raectl.data.images.parallel import done, workers
+from raectl.data.images.parallel import done
 from raectl.data.options import DataOptions
 
 _MIN_IMAGES = 2000  # with fewer images, no workers are started
@@ -54,7 +55,7 @@ class WorkerPool:
         """Start the workers if there are enough images, and the system lets us; to be called before other threads."""
         if count < _MIN_IMAGES or sys.platform != "linux" or multiprocessing.current_process().daemon:
             return
-        self._count = max(1, workers() - 1)
+        self._count = max(1, usable_cores() - 1)
         before = {*multiprocessing.active_children()}
         # No signal may reach a worker before it ignores Ctrl-C; `_prepare` takes them again.
         former = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
