@@ -26,10 +26,7 @@ BYTES, INTEGERS, FLOATS = "bytes", "integers", "floats"
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"(?:(?P<kind>{BYTES}|{INTEGERS}|{FLOATS}) )?(?P<low>{_NUMBER}):(?P<high>{_NUMBER})")
 _USUAL = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))  # ranges of floats
-_BEYOND, _MOST_BEYOND = (
-    0.15,
-    0.25,
-)  # of a usual range's width that most and all values may lie beyond it, after resizing
+_BEYOND, _MOST_BEYOND = 0.15, 0.25  # of a usual range's width that most, and all, may lie beyond it, after resizing
 _LEAST = 32.0  # a greatest value below which floats are not taken for 0 to 255
 _TAIL, _SAMPLED = 0.02, 4096  # share of an image's values left out at either end; values of it that are looked at
 _FILLED = 0.25  # of a range, below which it is said that nearly all values lie in a part of it
@@ -147,7 +144,8 @@ def extremes(parts: Iterable[np.ndarray], kind: str, bits: int | None = None) ->
 def _most(images: np.ndarray) -> tuple[float, float]:
     """Between which nearly all sampled values of each of n images lie, (n, ...)."""
     rows = images.reshape(len(images), -1)
-    rows = rows[:, :: max(1, rows.shape[1] // _SAMPLED)]
+    if rows.shape[1] > _SAMPLED:  # at random: regular steps would meet one channel, or some columns, only
+        rows = rows[:, np.random.default_rng(0).integers(0, rows.shape[1], _SAMPLED)]
     tail = int(_TAIL * rows.shape[1])
     last = rows.shape[1] - 1 - tail
     rows = np.partition(rows, (tail, last), axis=1)
@@ -231,7 +229,7 @@ def _note(kind: str, values: Extremes, chosen: Range, is_given: bool) -> str:
     filled = (greatest - least) / (chosen.high - chosen.low)
     if 0 < filled < _FILLED:
         shown = f"{held}: {chosen.low:g} to {chosen.high:g} became 0 to 255, of which nearly all fill {filled:.1%}"
-        return f"{shown}; --range {_outward(least, greatest)} spreads them"
+        return f"{shown}; --range {_outward(least, greatest)} spreads these and clips the rest"
     usual = (kind == FLOATS and chosen == (0, 1)) or (kind == INTEGERS and chosen in ((0, 255), (0, 65535)))
     if usual and not clipped:
         return ""

@@ -78,6 +78,13 @@ def test_a_hot_pixel_or_a_dim_source_is_said() -> None:
     assert "nearly all fill 1.9%" in decide({FLOATS: extremes([dim], FLOATS)}, None, has_bytes=False)[1][0]
 
 
+def test_every_channel_and_column_decides_the_range() -> None:
+    values = np.zeros((1, 256, 256, 3))
+    values[..., 2] = np.random.default_rng(0).uniform(-1.5, 1.5, values.shape[:3])  # beyond -1 to 1 in blue alone
+    assert extremes([values], FLOATS).most is not None
+    assert Range.of(FLOATS, extremes([values], FLOATS)) == (values.min(), values.max())
+
+
 def test_the_range_does_not_depend_on_how_images_come() -> None:
     images = [deep(1, 4095, seed) for seed in range(4)]
     one_by_one = [extremes([image[None]], INTEGERS) for image in images]
