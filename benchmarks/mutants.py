@@ -58,7 +58,7 @@ SUITES = {  # the first that fits counts
     "raectl/checkpoint/densities.py": (*DIRECTORIES, "cli/test_density_options"),
     "raectl/checkpoint/directory.py": (*DIRECTORIES, "storage/test_lock", "data/test_journal"),
     "raectl/checkpoint/*.py": (*DIRECTORIES, "data/test_journal", "test_contracts"),
-    "raectl/storage/strict_json.py": DIRECTORIES,
+    "raectl/storage/records.py": DIRECTORIES,
 }
 
 

@@ -70,9 +70,12 @@ class Scenario:
         if not any((place / "ckpt").exists() for place in (self.home, self._start)):
             return 0
         done(Forked(self.home).run(["info", "ckpt", "--json"]))
-        log, state = (self.home / "ckpt" / "log.jsonl", read_arrays(self.home / "ckpt" / "training.safetensors")[1])
+        log, state = (
+            self.home / "ckpt" / "log.jsonl",
+            read_arrays(self.home / "ckpt" / "training.safetensors", Any)[1],
+        )
         logged = len(Directory(self.home / "ckpt").read_log()) if log.exists() else 0
-        return max(0, logged - json.loads(state["position"])["epoch"])
+        return max(0, logged - state["epoch"])
 
     def outcome(self) -> dict[str, bytes]:
         """What the command leaves: names and numbers."""
@@ -105,8 +108,8 @@ def same(a: Path, b: Path) -> bool:
 
 
 def numbers(path: Path) -> bytes:
-    arrays, metadata = read_arrays(path)
-    return repr(sorted(metadata.items())).encode() + b"".join(arrays[name].tobytes() for name in sorted(arrays))
+    arrays, metadata = read_arrays(path, Any)
+    return repr(metadata).encode() + b"".join(arrays[name].tobytes() for name in sorted(arrays))
 
 
 class New(Scenario):
@@ -197,7 +200,7 @@ class Sharpening(Scenario):
         steps = [line["step"] for line in ckpt.read_sharpening_log()]
         saved = 0
         if ckpt.sharpening.exists():
-            saved = json.loads(read_arrays(ckpt.sharpening)[1]["sharpening"])["position"]["step"]
+            saved = read_arrays(ckpt.sharpening, Any)[1]["position"]["step"]
         return sum(step > saved for step in steps)
 
     def outcome(self) -> dict[str, bytes]:
@@ -215,7 +218,7 @@ class SharpeningAnew(Sharpening):
 
     def go_on(self) -> list[tuple[Any, ...]]:
         path = self.home / "ckpt" / "sharpening.safetensors"
-        options = json.loads(read_arrays(path)[1]["sharpening"])["options"]
+        options = read_arrays(path, Any)[1]["options"]
         return [("sharpen", "ckpt", "--resume") if options["seed"] == 1 else self.command]
 
 

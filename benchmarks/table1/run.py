@@ -93,7 +93,7 @@ def make(row: Row, name: str, train: str, path: Path, scale: str, seed: int) -> 
         settings = HERE / f"{scale}-{name}.toml"
         changes = ("--config", settings) if settings.exists() else ()
         raectl("train", "--preset", f"{family}/{row.preset}", *changes, "--data", train, "--seed", seed, "--out", path)
-    elif len(state.read_log()) < state.read_config()[0].epochs:
+    elif len(state.read_log()) < state.read_config().resolved.epochs:
         raectl("train", "--resume", "--out", path)
     encoder = load(path, "cpu", "plain").encoder
     present = {entry.kind for entry in fitted.list_fitted(state) if entry.encoder == encoder}

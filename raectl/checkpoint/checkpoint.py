@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,16 +11,13 @@ from torch import Tensor
 
 from raectl import rng
 from raectl._version import __version__
-from raectl.checkpoint import sharpened
+from raectl.checkpoint.contents import Contents
 from raectl.checkpoint.densities import find, list_fitted, save
 from raectl.checkpoint.densities import load as load_density
 from raectl.checkpoint.directory import Directory, encoder_digest
 from raectl.checkpoint.items import Seen, recognise
 from raectl.checkpoint.latents import cached_latents
-from raectl.checkpoint.shapes import ModelShapes
-from raectl.checkpoint.sharpened import PLAIN, SHARP, Sharpened
-from raectl.checkpoint.summary import DataSummary
-from raectl.config import Config
+from raectl.checkpoint.sharpened import PLAIN, SHARP, Sharpened, check_decoder
 from raectl.data import Dataset, open_dataset, split
 from raectl.data.dataset import fingerprint
 from raectl.densities import Density
@@ -35,21 +32,22 @@ from raectl.model.table import Model
 from raectl.model.weights import load_module
 from raectl.progress import Progress
 from raectl.registry import resolve
+from raectl.storage.arrays import Arrays
 from raectl.storage.lock import Lock
 
 BLOCK = 64  # rows that the networks run on at a time; see `padded_blocks`
 _DRAWN = 16 * BLOCK  # latents drawn at a time
 MODE = "mode"  # random stream of the draws from a decoder's distributions
 MOST_DRAWS = 10_000
+N = TypeVar("N", bound=torch.nn.Module)
 
 
 class Checkpoint:
-    """A checkpoint directory, opened. Networks run in float32, whatever the training's precision was.
+    """A trained autoencoder. Networks run in float32, whatever the training's precision was.
 
     Arguments:
-        path: the directory.
+        contents: of its directory.
         device: where the networks run; `auto` takes the best at hand.
-        decoder: `plain`, or `sharp` for the sharpened one, which makes the items where there is one and None is given.
 
     Attributes:
         decoders: decoders by name, in evaluation mode: (B, d) => (B, *item_shape).
@@ -58,10 +56,6 @@ class Checkpoint:
         weights: SHA-256 of the weights for use.
         encoder: SHA-256 of what latents come from, see `encoder_digest`.
 
-    Raises:
-        UsageError: the decoder is unknown, or there is no sharpened one.
-        RaectlError: the directory is none, damaged, or was written by a newer version.
-
     Example:
         >>> checkpoint = raectl.load("ckpt")                             # doctest: +SKIP
         >>> fit = checkpoint.fit_density("gmm", components=10)           # doctest: +SKIP
@@ -69,43 +63,26 @@ class Checkpoint:
         >>> checkpoint.write(x, "samples.png")                           # doctest: +SKIP
     """
 
-    def __init__(self, path: str | Path, device: str = "auto", decoder: str | None = None) -> None:
-        sharpened.check_decoder(decoder)
-        self.directory = Directory(Path(path))
+    def __init__(self, contents: Contents, device: str = "auto") -> None:
+        self.directory, self.item_shape = contents.directory, contents.item_shape
+        self.config, self.data = contents.record.resolved, contents.record.data
+        self.epoch, self.weights = contents.epoch, contents.weights
+        self.encoder = encoder_digest(contents.arrays)
         self.device = torch.device(resolve_device(device))
-        read = self.directory.read_consistently(lambda: self._read(decoder))
-        self.config: Config = read[0]
-        self.data: DataSummary = read[1]
-        self.item_shape, (arrays, self.epoch, self.weights), sharp = read[2:]
-        self.encoder = encoder_digest(arrays)
         self.modality = modality_of(self.data.modality, self.data.options)
-        self._model, _ = build(self.config, self.item_shape)
-        load_module(self._model, arrays, str(self.directory.model))
         self.training_data: Dataset | None = None  # if it is at hand, as after training in this process
-        self._model.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._model = self._ready(build(self.config, self.item_shape)[0], contents.arrays)
         self.decoders: dict[str, torch.nn.Module] = {PLAIN: self._model.decoder}
         self.sharpened: Sharpened | None = None
         self.sharp_weights: str | None = None
-        if sharp is not None:
-            sharp_arrays, self.sharpened, self.sharp_weights = sharp
-            network = build_sharp_decoder(self.config, self.item_shape)
-            load_module(network, sharp_arrays, str(self.directory.sharp_decoder))
-            if not network.levels.are_valid():
-                raise RaectlError(f"{self.directory.sharp_decoder} is damaged: its levels are out of range")
-            network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self.decoders[SHARP] = network
-        elif decoder == SHARP:
-            message = f"{path} has no sharpened decoder of these weights"
-            raise UsageError(message, command("raectl", "sharpen", path))
-        self.decoder_name = PLAIN if sharp is None else SHARP
+        if contents.sharp is not None:
+            arrays, self.sharpened, self.sharp_weights = contents.sharp
+            self.decoders[SHARP] = self._ready(build_sharp_decoder(self.config, self.item_shape), arrays)
+        self.decoder_name = [*self.decoders][-1]
 
-    def _read(self, decoder: str | None) -> tuple[Any, ...]:
-        config, data, record = self.directory.read_config()
-        layout = ModelShapes.of(self.directory, config, data)
-        layout.require_weights()
-        weights = self.directory.read_weights(record)
-        sharp = None if decoder == PLAIN else sharpened.read(self.directory, weights[2])
-        return config, data, layout.item_shape, weights, sharp
+    def _ready(self, network: N, arrays: Arrays) -> N:
+        load_module(network, arrays)
+        return network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def __repr__(self) -> str:
         return f"Checkpoint({str(self.directory.path)!r}, model={self.config.model!r}, epoch={self.epoch})"
@@ -395,5 +372,20 @@ class Checkpoint:
 
 
 def load(path: str | Path, device: str = "auto", decoder: str | None = None) -> Checkpoint:
-    """Open a checkpoint directory; see `Checkpoint`."""
-    return Checkpoint(path, device, decoder)
+    """Open a checkpoint directory.
+
+    Arguments:
+        path: the directory.
+        device: where the networks run; `auto` takes the best at hand.
+        decoder: `plain`, or `sharp` for the sharpened one, which makes the items where there is one and None is given.
+
+    Raises:
+        UsageError: the decoder is unknown, or there is no sharpened one.
+        RaectlError: the directory is none, damaged, or was written by a newer version.
+    """
+    check_decoder(decoder)
+    contents = Contents.read(Directory(Path(path)), decoder)
+    if decoder == SHARP and contents.sharp is None:
+        message = f"{path} has no sharpened decoder of these weights"
+        raise UsageError(message, command("raectl", "sharpen", path))
+    return Checkpoint(contents, device)

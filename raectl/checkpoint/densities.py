@@ -3,12 +3,11 @@
 import contextlib
 import math
 import re
-import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any
+from types import NoneType
+from typing import Any, TypedDict
 
 from raectl import registry
 from raectl.checkpoint.directory import Directory, visible
@@ -18,14 +17,19 @@ from raectl.densities import Density
 from raectl.densities.fitting import Fit, fit
 from raectl.errors import RaectlError, UsageError, command
 from raectl.progress import Progress
-from raectl.storage import strict_json
-from raectl.storage.arrays import dump_arrays, file_digest, read_arrays, read_shapes
+from raectl.storage.arrays import dump_arrays, file_digest, read_arrays
 from raectl.storage.atomic import atomic_directory, describing_os_errors, recover_all, remove_temporaries, write_json
 from raectl.storage.lock import Lock
+from raectl.storage.records import convert, read_record, to_json
 
 _HELD_OUT = 0.1  # share of latents from a file by which a density is judged
 _ROWS = ("real", "reconstruction", "interpolation", "prior")  # of evaluations, and of `sample`
 _NAME = re.compile(r"[a-z0-9._-]+")
+
+
+class _Fit(TypedDict):
+    train: float | None
+    held_out: float | None
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,12 @@ class FittedDensity:
     encoder: str | None
     latents: str
     arrays: str
-    nats_per_dimension: dict[str, float | None]
+    nats_per_dimension: _Fit
     stats: dict[str, Any]
-    bound: bool = False
+    bound: bool
+
+    def __post_init__(self) -> None:
+        registry.check("density", self.kind)
 
 
 def check_name(name: str) -> str:
@@ -96,26 +103,13 @@ def _next_order(directory: Directory) -> int:
 
 def _read(path: Path) -> FittedDensity:
     hint = f"fit the density again, or remove it: {command('rm', '-r', path)}"
-    try:
-        record = strict_json.read_json(path / "density.json")
-    except RaectlError as error:
-        raise RaectlError(error.message, error.hint or hint) from error
-    if isinstance(record, dict) and "report" in record:
+    values = read_record(path / "density.json", dict[str, Any], hint)
+    if "report" in values:
         raise RaectlError(f"{path} was written by raectl 0.1, which this version does not open", hint)
     try:
-        density = FittedDensity(name=path.name, **record)
-        for name, expected in typing.get_type_hints(FittedDensity).items():
-            kinds = typing.get_args(expected) if isinstance(expected, UnionType) else (expected,)
-            if type(getattr(density, name)) not in [typing.get_origin(kind) or kind for kind in kinds]:
-                raise TypeError(f"{name} has another type")
-        for value in (density.nats_per_dimension["train"], density.nats_per_dimension["held_out"]):
-            if type(value) not in (float, int, NoneType):
-                raise TypeError("nats_per_dimension has another type")
-        registry.check("density", density.kind)
-    except (TypeError, KeyError, RaectlError) as error:
-        trouble = error.message if isinstance(error, RaectlError) else error
-        raise RaectlError(f"{path / 'density.json'} is damaged: {trouble}", hint) from error
-    return density
+        return convert({**values, "name": path.name}, FittedDensity)
+    except ValueError as error:
+        raise RaectlError(f"{path / 'density.json'} is damaged: {error}", hint) from error
 
 
 def find(directory: Directory, wanted: str | None) -> FittedDensity | None:
@@ -156,10 +150,9 @@ def load(directory: Directory, entry: FittedDensity, encoder: str | None) -> Den
     if entry.encoder != encoder:
         raise RaectlError(f"the density {entry.name} of {directory.path} was fitted to other weights", again)
     path = directory.densities / entry.name / "density.safetensors"
-    read_shapes(path)  # a file that claims to be huge is not read through
+    arrays, _ = read_arrays(path, NoneType, hint=again)
     if file_digest(path) != entry.arrays:
         raise RaectlError(f"{path} is damaged: its digest differs from the one in density.json", again)
-    arrays, _ = read_arrays(path)
     try:
         density: Density = registry.resolve("density", entry.kind).from_arrays(arrays, **entry.options)
     except RaectlError as error:
@@ -183,7 +176,7 @@ def save(directory: Directory, fit: Fit, name: str | None = None, encoder: str |
     order = _next_order(directory)
     with atomic_directory(directory.densities / name) as temporary:
         arrays = temporary / "density.safetensors"
-        dump_arrays(arrays, density.to_arrays(), {"kind": fit.kind})
+        dump_arrays(arrays, density.to_arrays())
         entry = FittedDensity(
             name=name,
             kind=fit.kind,
@@ -197,7 +190,7 @@ def save(directory: Directory, fit: Fit, name: str | None = None, encoder: str |
             stats=_finite({**density.stats, "notices": density.notices}),
             bound=density.log_prob_is_bound,
         )
-        record = asdict(entry)
+        record = to_json(entry)
         del record["name"]  # the directory's, which may be renamed
         write_json(temporary / "density.json", record)
     return entry

@@ -18,10 +18,12 @@ import contextlib
 import json
 import os
 import platform
+import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 
@@ -29,18 +31,96 @@ from raectl._version import __version__
 from raectl.checkpoint.summary import DataSummary
 from raectl.config import Config
 from raectl.errors import RaectlError, command
-from raectl.storage import atomic, lock, strict_json
-from raectl.storage.arrays import content_digest, dump_arrays, file_digest, read_arrays, read_shapes
+from raectl.storage import atomic, lock
+from raectl.storage.arrays import Arrays, Layout, content_digest, dump_arrays, file_digest, read_arrays
+from raectl.storage.records import RESTORE, Count, convert, read_lines, read_record, to_json
 
 SCHEMA = 2
 SHARPENING = "sharpening"  # the second phase's name in log.jsonl
 T = TypeVar("T")
-_EPOCH_DIGITS = 9
 _ATTEMPTS = 20  # at reading what a running `train` may be replacing; it does so once an epoch
-_LOGGED = {"epoch", "train", "validation", "seconds"}  # fields of every line of log.jsonl that are read again
-_MEASURED = {"metric", "value", "of"}  # fields of every line of metrics.jsonl
 _OF_DENSITY = ("density.json", "density.safetensors")
 _OF_OPTIMIZATION = ("state.safetensors", "trace.jsonl", "best.txt", "plot.png")
+
+
+class _Terms(TypedDict):
+    loss: float
+
+
+class _EpochLine(TypedDict):
+    """The fields of an epoch's line of log.jsonl that are read again."""
+
+    epoch: int
+    train: _Terms
+    validation: _Terms | None
+    seconds: float
+
+
+class _SharpeningLine(TypedDict):
+    """Those of a line of the second phase."""
+
+    phase: typing.Literal["sharpening"]
+    step: int
+
+
+class _MetricLine(TypedDict):
+    """The fields of every line of metrics.jsonl."""
+
+    metric: str
+    value: float | None
+    of: str
+
+
+@dataclass(frozen=True)
+class _Weights:
+    sha256: str
+    replaces: str | None
+
+
+@dataclass(frozen=True)
+class _Environment:
+    python: str
+    torch: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    """The record of model.safetensors."""
+
+    epoch: Count
+
+
+@dataclass(frozen=True)
+class ConfigRecord:
+    """config.json.
+
+    Arguments:
+        schema, raectl: versions of the file's form, and of the program that wrote it.
+        config: a `Config`.
+        data: what the model was trained on.
+        weights: SHA-256 of the weights for use, and of those that they replace.
+        environment: versions of Python and PyTorch, and the number of threads.
+    """
+
+    schema: int
+    raectl: str
+    config: dict[str, Any]
+    data: DataSummary
+    weights: _Weights
+    environment: _Environment
+
+    def __post_init__(self) -> None:
+        config = self.resolved
+        if None in (config.latent_dim, config.arch, config.beta, config.batch_size):
+            raise ValueError("an option without a value")
+        if config.grammar != self.data.options.grammar:
+            raise ValueError("the grammar of the configuration is not that of the data")
+
+    @cached_property
+    def resolved(self) -> Config:
+        """The configuration."""
+        return Config.from_dict(self.config)
 
 
 class _Entry:
@@ -78,10 +158,10 @@ class Directory:
         if self.is_densities_only() and any(visible(self.densities)):
             return True
         try:
-            record = strict_json.read_json(self.config)
+            record = read_record(self.config, dict[str, Any])
         except RaectlError:
             return False
-        return isinstance(record, dict) and {"schema", "raectl", "config", "data", "weights"} <= set(record)
+        return {"schema", "raectl", "config", "data", "weights"} <= set(record)
 
     def is_densities_only(self) -> bool:
         """Whether this is a directory made for latents of another encoder: it holds densities and no model."""
@@ -133,8 +213,8 @@ class Directory:
                 states.append((path.stat().st_ino, path.stat().st_mtime_ns))
         return states
 
-    def read_config(self) -> tuple[Config, DataSummary, dict[str, Any]]:
-        """The configuration, the data's summary, and the whole of config.json.
+    def read_config(self) -> ConfigRecord:
+        """config.json.
 
         Raises:
             RaectlError: this is no checkpoint directory, or config.json is not one that this version wrote.
@@ -147,8 +227,8 @@ class Directory:
             raise RaectlError(
                 f"{self.path} is no checkpoint directory: it has no config.json", "raectl train --out DIR makes one"
             )
-        record = strict_json.read_json(self.config)
-        schema = record.get("schema") if isinstance(record, dict) else None
+        values = read_record(self.config, dict[str, Any])
+        schema = values.get("schema")
         if schema == 1:
             raise RaectlError(
                 f"{self.path} was written by raectl 0.1, which this version does not open: train it again"
@@ -158,81 +238,46 @@ class Directory:
             hint = "a newer raectl wrote it: update raectl" if newer else "it was not written by raectl"
             raise RaectlError(f"{self.config} has schema version {schema!r}, not {SCHEMA}", hint)
         try:
-            if "->" not in (record["config"].get("grammar") or "->"):  # a name or a path may only be typed
-                raise ValueError("the grammar is no text of one")
-            config = Config.from_dict(record["config"])
-            if None in (config.latent_dim, config.arch, config.beta, config.batch_size):
-                raise ValueError("an option without a value")
-            data = DataSummary.from_dict(record["data"])
-            if config.grammar != data.options.grammar:
-                raise ValueError("the grammar of the configuration is not that of the data")
-            return config, data, record
-        except (KeyError, TypeError, ValueError, AttributeError, RaectlError) as error:
-            why = getattr(error, "message", error)  # its hint is about typing, not about a file
-            raise RaectlError(f"{self.config} is damaged: {why}", "restore it from a copy") from error
+            return convert(values, ConfigRecord)
+        except ValueError as error:
+            raise RaectlError(f"{self.config} is damaged: {error}", RESTORE) from error
 
-    def write_config(self, config: Config, data: DataSummary, weights: dict[str, Any], threads: int) -> None:
-        """Write config.json; `weights` is {"sha256": of the weights, "replaces": of those they replace or None}."""
+    def publish(self, config: Config, data: DataSummary, arrays: Arrays, epoch: int, threads: int) -> None:
+        """Write config.json and the weights for use, such that the directory is whole in between as well."""
         import torch
 
-        record = {
-            "schema": SCHEMA,
-            "raectl": __version__,
-            "config": config.to_dict(),
-            "data": asdict(data),
-            "weights": weights,
-            "environment": {"python": platform.python_version(), "torch": torch.__version__, "threads": threads},
-        }
-        atomic.write_json(self.config, record)
-
-    def publish(
-        self, config: Config, data: DataSummary, arrays: Mapping[str, np.ndarray], epoch: int, threads: int
-    ) -> None:
-        """Write config.json and the weights for use, such that the directory is whole in between as well."""
         former = file_digest(self.model) if self.model.exists() else None
+        environment = _Environment(platform.python_version(), str(torch.__version__), threads)
         with atomic.atomic_file(self.model) as temporary:
-            dump_arrays(temporary, arrays, {"epoch": str(epoch)})
-            weights = {"sha256": file_digest(temporary), "replaces": former}
-            self.write_config(config, data, weights, threads)
+            dump_arrays(temporary, arrays, _Epoch(epoch))
+            weights = _Weights(file_digest(temporary), former)
+            record = ConfigRecord(SCHEMA, __version__, config.to_dict(), data, weights, environment)
+            self.write_config(record)
 
-    def read_digest(self, record: Mapping[str, Any]) -> str:
-        """The SHA-256 of the weights for use.
+    def write_config(self, record: ConfigRecord) -> None:
+        """Write config.json."""
+        atomic.write_json(self.config, to_json(record))
 
-        Raises:
-            RaectlError: they are missing, or not the ones that config.json belongs to.
-        """
-        read_shapes(self.model)  # a file that claims to be huge is not read through
-        digest = file_digest(self.model)
-        weights = record.get("weights")
-        if not isinstance(weights, dict) or digest not in (weights.get("sha256"), weights.get("replaces")):
-            raise RaectlError(
-                f"{self.model} is not the file that {self.config.name} belongs to: their digests differ",
-                "restore both from a copy",
-            )
-        return digest
-
-    def read_weights(self, record: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], int, str]:
+    def read_weights(self, record: ConfigRecord, layout: Layout | None = None) -> tuple[Arrays, int, str]:
         """The weights for use, the epoch they are of, and their SHA-256.
 
         Raises:
             RaectlError: they are missing, damaged, or not the ones that config.json belongs to.
         """
-        digest = self.read_digest(record)
-        arrays, metadata = read_arrays(self.model)
-        epoch = metadata.get("epoch", "")
-        if not epoch.isdecimal() or len(epoch) > _EPOCH_DIGITS:
-            raise RaectlError(
-                f"{self.model} is damaged: it does not say of which epoch it is", "restore it from a copy"
-            )
-        return arrays, int(epoch), digest
+        arrays, weights = read_arrays(self.model, _Epoch, layout)
+        digest = file_digest(self.model)
+        if digest not in (record.weights.sha256, record.weights.replaces):
+            message = f"{self.model} is not the file that {self.config.name} belongs to: their digests differ"
+            raise RaectlError(message, "restore both from a copy")
+        return arrays, weights.epoch, digest
 
     def read_log(self) -> list[dict[str, Any]]:
         """The epochs' lines; what a killed process left unfinished, or anything else that is none, is dropped."""
-        return [line for line in strict_json.json_lines(self.log) if _is_epoch(line)]
+        return list(read_lines(self.log, _EpochLine))
 
     def read_sharpening_log(self) -> list[dict[str, Any]]:
         """The lines of the second phase of training; anything else is dropped."""
-        return [line for line in strict_json.json_lines(self.log) if _is_of_sharpening(line)]
+        return list(read_lines(self.log, _SharpeningLine))
 
     def cut_log(self, epochs: int | None = None, steps: int | None = None) -> None:
         """Keep the lines of the first `epochs` epochs and `steps` steps of the second phase, None for all."""
@@ -264,7 +309,7 @@ class Directory:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, anything else dropped."""
-        return [line for line in strict_json.json_lines(self.metrics) if _is_measured(line)]
+        return list(read_lines(self.metrics, _MetricLine))
 
 
 def _append(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -301,31 +346,9 @@ def _leads_into(home: Path, link: Path) -> bool:
         return False
 
 
-def _is_measured(line: Any) -> bool:
-    """Whether a line of metrics.jsonl is a measured number's."""
-    if not isinstance(line, dict) or not set(line) >= _MEASURED:
-        return False
-    return isinstance(line["metric"], str) and isinstance(line["of"], str)
-
-
-def _is_epoch(line: Any) -> bool:
-    """Whether a line of log.jsonl has the fields that raectl reads back, each of its type."""
-    if not isinstance(line, dict) or not set(line) >= _LOGGED or type(line["epoch"]) is not int:
-        return False
-    terms = [line["train"], *([] if line["validation"] is None else [line["validation"]])]
-    return all(isinstance(t, dict) and isinstance(t.get("loss"), int | float) for t in terms) and isinstance(
-        line["seconds"], int | float
-    )
-
-
-def _is_of_sharpening(line: Any) -> bool:
-    """Whether a line of log.jsonl is of the second phase of training."""
-    return isinstance(line, dict) and line.get("phase") == SHARPENING and type(line.get("step")) is int
-
-
 def encoder_digest(arrays: Mapping[str, np.ndarray]) -> str:
     """SHA-256 of what latents come from, among a model's arrays: encoder and code, parameters and buffers."""
-    return content_digest({name: a for name, a in arrays.items() if name.startswith(("encoder.", "code."))}, {})
+    return content_digest({name: a for name, a in arrays.items() if name.startswith(("encoder.", "code."))})
 
 
 def visible(path: Path) -> set[Path]:

@@ -7,6 +7,7 @@ are recognised by it one by one, whatever their names and their order.
 import hashlib
 from collections import Counter
 from pathlib import Path
+from types import NoneType
 from typing import NamedTuple
 
 import numpy as np
@@ -15,13 +16,14 @@ from raectl.config import Config
 from raectl.data import Dataset, split
 from raectl.errors import RaectlError
 from raectl.storage.arrays import read_arrays, write_arrays
+from raectl.storage.records import RESTORE
 
 _BLOCK = 2**21  # bytes digested at a time, 8 bytes of memory each
 
 
 def write_items(path: Path, dataset: Dataset) -> None:
     """Write the digests of a data set's items, and of their names if it has any."""
-    write_arrays(path, {"contents": _contents(dataset.items), "names": _names(dataset.names)}, {})
+    write_arrays(path, {"contents": _contents(dataset.items), "names": _names(dataset.names)})
 
 
 def difference(path: Path, dataset: Dataset) -> str:
@@ -32,8 +34,7 @@ def difference(path: Path, dataset: Dataset) -> str:
     Raises:
         RaectlError: the file is missing or damaged.
     """
-    arrays, _ = read_arrays(path)
-    old, new = (arrays["contents"], arrays["names"]), (_contents(dataset.items), _names(dataset.names))
+    old, new = _read(path), (_contents(dataset.items), _names(dataset.names))
     changed = 0
     if len(old[1]) and len(new[1]):
         before, now = (dict(zip(names.tolist(), contents.tolist(), strict=True)) for contents, names in (old, new))
@@ -83,15 +84,26 @@ def recognise(path: Path, items: np.ndarray, config: Config) -> Seen | None:
         config: says which of the digests' items were held out. An item that is in both parts was trained on.
     """
     try:
-        contents = read_arrays(path)[0].get("contents", np.empty(0))
+        contents, _ = _read(path)
     except RaectlError:
-        return None
-    if contents.dtype != np.uint64 or contents.ndim != 1 or not len(contents):
         return None
     trained_on, held_out = (contents[rows] for rows in split(len(contents), config.val_fraction, config.seed))
     found = _contents(items)
     trained = np.isin(found, trained_on)
     return Seen(len(found), int(trained.sum()), int((np.isin(found, held_out) & ~trained).sum()))
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The digests of contents and of names, (N,) uint64 each, or none of names."""
+    arrays, _ = read_arrays(path, NoneType, lambda _: {"contents": None, "names": None})
+    contents, names = arrays["contents"], arrays["names"]
+    if (
+        {contents.dtype, names.dtype} != {np.dtype(np.uint64)}
+        or contents.ndim != 1
+        or len(names) not in (0, len(contents))
+    ):
+        raise RaectlError(f"{path} holds no digests of items", RESTORE)
+    return contents, names
 
 
 def _contents(items: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from raectl.checkpoint.directory import Directory
 from raectl.errors import RaectlError
-from raectl.storage.arrays import read_arrays, read_shapes, write_arrays
+from raectl.storage.arrays import read_arrays, write_arrays
 from raectl.storage.atomic import remove_temporaries
 
 
@@ -25,10 +25,9 @@ def cached_latents(
     key = {"encoder": encoder, "data": data}
     path = directory.latents / f"{encoder[:16]}-{data[:16]}.safetensors"
     try:
-        if read_shapes(path) == {"z": shape}:
-            arrays, metadata = read_arrays(path)
-            if metadata == key and arrays["z"].dtype == np.float32:
-                return arrays["z"]
+        arrays, found = read_arrays(path, dict[str, str], lambda _: {"z": (shape, "float32")})
+        if found == key:
+            return arrays["z"]
     except RaectlError:
         pass  # not there yet, or damaged: encoded again
     z = np.empty(shape, np.float32)

@@ -1,12 +1,12 @@
 """What a checkpoint remembers of its data."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 
 from raectl import registry
 from raectl.data import IN_MEMORY, DataOptions, Dataset, limits
@@ -31,7 +31,7 @@ class DataSummary:
     source: str
     modality: str
     fingerprint: str
-    n: int
+    n: Annotated[int, Meta(ge=1)]
     shape: tuple[int, ...]
     options: DataOptions
 
@@ -41,32 +41,15 @@ class DataSummary:
         shape = tuple(dataset.items.shape[1:])
         return cls(dataset.source, dataset.modality, dataset.fingerprint, len(dataset), shape, dataset.options)
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "DataSummary":
-        """From JSON.
-
-        Raises:
-            KeyError, TypeError, ValueError: a field is missing, unknown or of another type.
-        """
-        if set(values) != set(cls.__dataclass_fields__):
-            raise ValueError(f"data must have exactly the fields {', '.join(cls.__dataclass_fields__)}")
-        kinds = {"source": str, "modality": str, "fingerprint": str, "n": int, "shape": list, "options": dict}
-        for name, kind in kinds.items():
-            if type(values[name]) is not kind:
-                raise TypeError(f"data.{name} is no {kind.__name__}")
-        if b"\0" in os.fsencode(values["source"]):  # which raises a ValueError if no file can have that name
+    def __post_init__(self) -> None:
+        if b"\0" in os.fsencode(self.source):  # which raises a ValueError if no file can have that name
             raise ValueError("data.source is no name of a file")
-        if values["n"] < 1:
-            raise ValueError(f"data.n {values['n']} is out of range")
-        shape = tuple(values["shape"])
-        if not all(type(side) is int and side > 0 for side in shape) or np.prod(shape, dtype=float) > _MAX_VALUES:
-            raise ValueError(f"data.shape {shape} is out of range")
-        registry.check("modality", values["modality"])
-        options = DataOptions(**values["options"])
-        limits.check(options)
-        if "->" not in (options.grammar or "->"):  # a name or a path may only be typed
+        if not all(side > 0 for side in self.shape) or np.prod(self.shape, dtype=float) > _MAX_VALUES:
+            raise ValueError(f"data.shape {self.shape} is out of range")
+        registry.check("modality", self.modality)
+        limits.check(self.options)
+        if "->" not in (self.options.grammar or "->"):  # a name or a path may only be typed
             raise ValueError("the grammar is no text of one")
-        return cls(**{**values, "shape": shape, "options": options})
 
     def recorded(self) -> str:
         """The source, to be opened again.

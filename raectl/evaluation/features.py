@@ -80,14 +80,14 @@ def cached_features(
     identity = {
         "extractor": extractor.key,
         "data": key,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a kind of text that no JSON encoder knows
         "device": extractor.device.type,
         "items": str(len(items)),
     }
     path = cache_directory() / "features" / f"{digest(identity)}.safetensors"
     try:
-        arrays, metadata = read_arrays(path)
-        if metadata == identity:
+        arrays, found = read_arrays(path, dict[str, str], lambda _: {"features": None})
+        if found == identity:
             return arrays["features"]
     except RaectlError:
         pass  # not there yet, or damaged

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from raectl.checkpoint import densities as fitted
-from raectl.checkpoint.checkpoint import BLOCK, Checkpoint
+from raectl.checkpoint.checkpoint import BLOCK, Checkpoint, load
 from raectl.checkpoint.directory import Directory
 from raectl.errors import RaectlError, UsageError, command
 from raectl.progress import Progress
@@ -69,7 +69,7 @@ def write_samples(
         _tell_choice(directory, density, progress)
         _write_latents(out, fitted.load(directory, entry, None).sample(n, seed).numpy())
         return entry.name, None
-    checkpoint = Checkpoint(path, device, decoder)
+    checkpoint = load(path, device, decoder)
     found = fitted.find(directory, density)
     _tell_choice(directory, density, progress)
     name = found.name if found else _PRIOR

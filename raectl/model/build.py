@@ -69,12 +69,6 @@ def build_sharp_decoder(config: Config, item_shape: tuple[int, ...]) -> SharpDec
     return SharpDecoder(build_decoder(config, item_shape), item_shape[0])
 
 
-def outline(config: Config, item_shape: tuple[int, ...]) -> Autoencoder:
-    """The model on the meta device: shapes without memory for the weights."""
-    with torch.device("meta"):
-        return build(config, item_shape)[0]
-
-
 def build_loss(config: Config, modality: Modality, penalties: Penalties) -> Loss:
     """The loss of a resolved configuration."""
     row: Model = registry.resolve("model", config.model)

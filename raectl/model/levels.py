@@ -41,11 +41,6 @@ class Levels(nn.Module):
         x = torch.minimum(x, 2 * (x - black)).clamp_min(0)
         return 1 - torch.minimum(1 - x, 2 * (white - x)).clamp_min(0)
 
-    def are_valid(self) -> bool:
-        """Whether 0 <= black < white <= 1 in every channel."""
-        black, white = self.points.unbind(dim=1)
-        return bool(((black >= 0) & (black < white) & (white <= 1)).all())
-
     def fit(self, decoded: np.ndarray, real: np.ndarray) -> None:
         """Choose the points by decoded images and the real ones that they stand for: 2 x (N, H, W, C) uint8.
 
@@ -62,6 +57,12 @@ class Levels(nn.Module):
             black = _reach(ours, theirs[0])
             white = _LEVELS - 1 - _reach(ours[::-1], theirs[-1])
             self.points[channel] = torch.tensor([black, white]) / (_LEVELS - 1)
+
+
+def are_valid(points: np.ndarray) -> bool:
+    """Whether points (C, 2) have 0 <= black < white <= 1 in every channel."""
+    black, white = points.T
+    return bool(((black >= 0) & (black < white) & (white <= 1)).all())
 
 
 def _reach(shares: np.ndarray, share: float) -> int:

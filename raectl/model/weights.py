@@ -1,14 +1,14 @@
-"""A module's parameters and buffers as named arrays."""
+"""A module's parameters and buffers, and an optimizer's moments, as named arrays."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raectl.errors import RaectlError
+from raectl.storage.arrays import Arrays, Spec
 
-Arrays = dict[str, np.ndarray]
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def to_array(tensor: Tensor) -> np.ndarray:
@@ -21,30 +21,47 @@ def module_arrays(module: nn.Module) -> Arrays:
     return {name: to_array(tensor) for name, tensor in module.state_dict().items()}
 
 
-def require_shapes(module: nn.Module, shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
-    """Raise a `RaectlError` unless a module's parameters and buffers have these names and shapes."""
-    own = module.state_dict()
-    if set(own) != set(shapes):
-        names = ", ".join(sorted(set(own) ^ set(shapes))[:3])
-        raise RaectlError(f"{where} does not hold this model's weights: {names} missing or too many")
-    for name, tensor in own.items():
-        if tuple(tensor.shape) != shapes[name]:
-            raise RaectlError(
-                f"{where} does not hold this model's weights: {name} is {shapes[name]}, not {tuple(tensor.shape)}"
-            )
+def module_layout(module: nn.Module) -> dict[str, Spec]:
+    """Shape and type of each of `module_arrays`."""
+    return {name: _spec(tensor) for name, tensor in module.state_dict().items()}
 
 
-def load_module(module: nn.Module, arrays: Mapping[str, np.ndarray], where: str) -> None:
-    """Copy arrays into a module's parameters and buffers.
+def _spec(tensor: Tensor) -> Spec:
+    return tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
 
-    Raises:
-        RaectlError: names, shapes or types are not the module's, or a value is not finite.
-    """
-    require_shapes(module, {name: array.shape for name, array in arrays.items()}, where)
+
+def load_module(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
+    """Copy arrays of the module's layout into its parameters and buffers."""
     for name, tensor in module.state_dict().items():
-        array, dtype = arrays[name], str(tensor.dtype).removeprefix("torch.")
-        if array.dtype != dtype:
-            raise RaectlError(f"{where} does not hold this model's weights: {name} is {array.dtype}, not {dtype}")
-        if not np.isfinite(array).all():
-            raise RaectlError(f"{where}: {name} has values that are not finite")
-        tensor.copy_(torch.from_numpy(array))
+        tensor.copy_(torch.from_numpy(arrays[name]))
+
+
+def adam_arrays(optimizer: torch.optim.Optimizer) -> Arrays:
+    """Adam's moments and step counts, by the parameter's position."""
+    return {
+        f"{index}/{name}": to_array(value)
+        for index, moments in optimizer.state_dict()["state"].items()
+        for name, value in moments.items()
+    }
+
+
+def adam_layout(parameters: Iterable[Tensor], present: Collection[str]) -> dict[str, Spec]:
+    """Shape and type of each of `adam_arrays`, for the parameters that have moments: before its first step none has."""
+    layout: dict[str, Spec] = {}
+    for index, parameter in enumerate(parameters):
+        if f"{index}/step" in present:
+            layout |= {f"{index}/step": ((), "float32")}
+            layout |= {f"{index}/{name}": (tuple(parameter.shape), "float32") for name in _MOMENTS}
+    return layout
+
+
+def load_adam(optimizer: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]) -> None:
+    """The inverse of `adam_arrays`; moments take their parameter's memory format, which the fused step needs."""
+    for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
+        if f"{index}/step" in arrays:
+            state = optimizer.state[parameter]
+            state["step"] = torch.from_numpy(arrays[f"{index}/step"].copy()).to(
+                parameter.device if optimizer.defaults["fused"] else "cpu"
+            )
+            for name in _MOMENTS:
+                state[name] = torch.empty_like(parameter).copy_(torch.from_numpy(arrays[f"{index}/{name}"]))

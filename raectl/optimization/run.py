@@ -32,8 +32,10 @@ from raectl.progress import Progress
 from raectl.storage.arrays import read_arrays, write_arrays
 from raectl.storage.atomic import describing_os_errors, remove_temporaries
 from raectl.storage.lock import Lock
+from raectl.storage.records import parse
 
 _HELD_OUT = 10  # one latent in so many is held out, to evaluate the surrogate
+_ANEW = "begin again: --overwrite"
 _NEEDED = ("botorch", "gpytorch", "matplotlib")
 
 
@@ -127,12 +129,9 @@ class _Run:
         self.checkpoint.directory.require_own()
         if not self.state.exists():
             return
-        try:
-            arrays, metadata = read_arrays(self.state)
-        except RaectlError as error:
-            raise RaectlError(error.message, "begin again: --overwrite") from error
-        if metadata != self.identity:
-            changed = [name for name in self.identity if metadata.get(name) != self.identity[name]]
+        arrays, begun = read_arrays(self.state, dict[str, str], hint=_ANEW)
+        if begun != self.identity:
+            changed = [name for name in self.identity if begun.get(name) != self.identity[name]]
             message = f"{self.result.path} was begun with other {', '.join(changed)}"
             raise UsageError(message, "begin again: --overwrite; or keep it and choose another --seed")
         self._read_state(arrays)
@@ -152,16 +151,14 @@ class _Run:
     def _read_state(self, arrays: dict[str, np.ndarray]) -> None:
         try:
             z, scores, text = arrays["z"], arrays["scores"], arrays["strings"]
-            strings = json.loads(text.tobytes())
+            strings = parse(text.tobytes(), list[str])
             n, d = len(scores), self.result.z.shape[1]
             if z.shape != (n, d) or scores.shape != (n,) or len(strings) != n or n % self.settings.batch:
                 raise ValueError("sizes differ")
-            if type(strings) is not list or not all(isinstance(t, str) for t in strings):
-                raise ValueError("strings are expected")
             if {scores.dtype, z.dtype} != {np.dtype(np.float64)} or np.isinf(scores).any() or not np.isfinite(z).all():
                 raise ValueError("finite numbers are expected")
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
-            raise RaectlError(f"{self.state} is damaged: {error}", "begin again: --overwrite") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise RaectlError(f"{self.state} is damaged: {error}", _ANEW) from error
         self.result.z, self.result.strings, self.result.scores = z, strings, scores
 
     def go(self) -> None:

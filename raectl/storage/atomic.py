@@ -21,12 +21,13 @@ from raectl.storage import lock
 
 TEMPORARY = ".tmp-"
 _OLD, _NEW = f"{TEMPORARY}old-", f"{TEMPORARY}new-"
+_IS_POSIX = os.name == "posix"  # Windows neither opens directories nor renames open files
 _EXCHANGE = 1.0  # seconds that a living process may take between its two renames
 
 
 def _flush(path: Path) -> None:
     """Flush a file, or a directory's entries, to the disk."""
-    if path.is_file() or os.name == "posix":
+    if path.is_file() or _IS_POSIX:
         handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)  # Windows flushes writable files only
         try:
             os.fsync(handle)
@@ -145,21 +146,21 @@ def _new_file(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=path.suffix, dir=path.parent)
         temporary = Path(name)
         lock.try_lock(handle)
-    if not lock.AVAILABLE:
-        os.close(handle)  # Windows cannot rename an open file
+    if not _IS_POSIX:
+        os.close(handle)
     try:
         yield temporary
     finally:
         # Unless it was renamed: another process may have made one of this name since.
-        if not lock.AVAILABLE or lock.is_same(temporary, handle):
+        if not _IS_POSIX or lock.is_same(temporary, handle):
             temporary.unlink(missing_ok=True)
-        if lock.AVAILABLE:
+        if _IS_POSIX:
             os.close(handle)
 
 
 def _claim(temporary: Path) -> int | None:
     """Open, lock and empty a temporary file; None if a living process has locked it or it is not a plain file."""
-    if not lock.AVAILABLE:
+    if not _IS_POSIX:
         return None
     try:
         handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -197,7 +198,7 @@ def _new_directory(path: Path) -> Iterator[Path]:
 def _try_locked(path: Path) -> Iterator[bool | None]:
     """Try to lock a file or directory while the block runs; yields whether it is locked, None if that is unknown."""
     handle = None
-    if lock.AVAILABLE:
+    if _IS_POSIX:
         with contextlib.suppress(OSError):
             handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
     if handle is None:

@@ -1,9 +1,9 @@
-"""File locks (flock), which the system releases when the process ends, so that a directory has one writer at a time.
+"""File locks, which the system releases when the process ends, so that a directory has one writer at a time.
 
     ckpt/.raectl.lock     locked by `train` and `fit-density` while they work; names the process
     .tmp-new-NAME         locked while it is being written; without a lock, it was left by a killed process
 
-Where the system has no such locks (Windows, some network file systems), nothing is locked.
+Where the system has no such locks (some network file systems), nothing is locked.
 """
 
 import contextlib
@@ -17,28 +17,19 @@ from pathlib import Path
 
 from raectl.errors import RaectlError
 
-try:
-    from fcntl import LOCK_EX, LOCK_NB, flock
-except ImportError:  # Windows
-    AVAILABLE = False
-else:
-    AVAILABLE = True
-
 NAME = ".raectl.lock"
 _MAX_OWNER = 4096  # bytes read of a lock file
+_START = 1  # of the text in it: Windows lets nobody read the first byte, which is what it locks
 
 
 def try_lock(handle: int) -> bool | None:
     """Lock an open file or directory without waiting. True if locked, False if another has it, None if unsupported."""
-    if not AVAILABLE:
-        return None
+    from filelock import lock_descriptor  # a twentieth of a second, which a command that only reads need not wait
+
     try:
-        flock(handle, LOCK_EX | LOCK_NB)
-    except BlockingIOError:
-        return False
+        return lock_descriptor(handle, blocking=False)
     except OSError:
         return None
-    return True
 
 
 def is_same(path: Path, handle: int) -> bool:
@@ -120,13 +111,15 @@ def _write_owner(handle: int) -> None:
     since = datetime.now().astimezone().isoformat(" ", "seconds")
     record = {"process": os.getpid(), "host": socket.gethostname(), "since": since}
     with contextlib.suppress(OSError):  # the disk is full; the lock works without the text
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(record).encode(), 0)
+        os.ftruncate(handle, _START)
+        os.lseek(handle, _START, os.SEEK_SET)
+        os.write(handle, json.dumps(record).encode())
 
 
 def _owner(handle: int) -> str:
     try:
-        record = json.loads(os.pread(handle, _MAX_OWNER, 0))
+        os.lseek(handle, _START, os.SEEK_SET)
+        record = json.loads(os.read(handle, _MAX_OWNER))
         return f"process {record['process']} on {record['host']}, since {record['since']}"
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "another process"

@@ -20,8 +20,8 @@ from raectl.errors import RaectlError
 from raectl.modalities.base import modality_of
 from raectl.model.build import build, build_loss
 from raectl.model.plateau import Plateau
-from raectl.model.weights import load_module, module_arrays
-from raectl.training.state import Position, TrainingState, adam_arrays, load_adam
+from raectl.model.weights import adam_arrays, load_adam, load_module, module_arrays
+from raectl.training.state import Position, TrainingState
 
 
 class Loop:
@@ -181,18 +181,9 @@ class Loop:
             sums=self.sums.cpu().double().numpy(),
         )
 
-    def restore(self, state: TrainingState, where: str) -> None:
-        """The inverse of `state`; `where` names the file that it came from, for errors.
-
-        Raises:
-            RaectlError: it is not of this model and loss.
-        """
-        if state.sums.shape != tuple(self.sums.shape):
-            raise RaectlError(f"{where} is not of this loss", "restore it from a copy")
-        if state.position.batch > self.batches:
-            raise RaectlError(f"{where} is damaged: an epoch has {self.batches} batches", "restore it from a copy")
-        load_module(self.model, state.best, where)
-        load_module(self.model, state.last, where)
+    def restore(self, state: TrainingState) -> None:
+        """The inverse of `state`."""
+        load_module(self.model, state.last)
         load_adam(self.optimizer, state.adam)
         self.position, self.best = state.position, state.best
         self._set_rate()

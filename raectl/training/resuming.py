@@ -4,15 +4,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from raectl import grammars
+from raectl.checkpoint.contents import outline
 from raectl.checkpoint.directory import Directory
-from raectl.checkpoint.shapes import ModelShapes
 from raectl.config import Config, Reconstruction, as_typed, text_of
 from raectl.device import has_bf16, resolve_device
 from raectl.errors import UsageError
 from raectl.modalities.base import modality_of
+from raectl.model.build import build, build_loss
 from raectl.model.reconstructions import fill_in, for_modality
 from raectl.model.resolve import check_sharpen, resolve_regularizers
-from raectl.training.state import TrainingState
+from raectl.storage.arrays import read_header
+from raectl.training.state import Position, TrainingState
 
 _MAY_CHANGE = ("epochs", "device", "sharpen", "max_bad", "strict")
 
@@ -27,13 +29,16 @@ def resumed(directory: Directory, given: dict[str, Any]) -> Config:
         RaectlError: the stored configuration and the training state do not belong together.
         UsageError: another option contradicts the stored one, or the hardware lacks the stored device or precision.
     """
-    config, data, _ = directory.read_config()
-    TrainingState.require(directory.training, ModelShapes.of(directory, config, data).outline)
+    record = directory.read_config()
+    config, data = record.resolved, record.data
+    item_shape, (model, penalties) = outline(directory, record, build)
+    modality = modality_of(data.modality, data.options)
+    terms = build_loss(config, modality, penalties).terms
+    read_header(directory.training, Position, TrainingState.layout_of(model, len(terms)))
     if given.get("grammar") is not None:
         given = {**given, "grammar": grammars.canonical(given["grammar"])}
     wanted = Config.from_dict({**config.to_dict(), **given})
-    modality = modality_of(data.modality, data.options)
-    data_dim = modality.data_dim(modality.item_shape(data.shape))
+    data_dim = modality.data_dim(item_shape)
     assert config.latent_dim is not None, "stored configurations are resolved"
     stored = config.replace(
         reg=resolve_regularizers(config.reg, data_dim, config.latent_dim),

@@ -2,7 +2,6 @@
 
 import errno
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from raectl.storage.atomic import (
     write_text,
 )
 from raectl.storage.lock import Lock
+from raectl.storage.records import RESTORE
 from raectl.training import model_card
 from raectl.training.loop import Loop
 from raectl.training.loss_curve import write_loss_curve
@@ -120,7 +120,7 @@ def _open(
     if recorded is None:
         return open_dataset("digits" if source is None else source, data_options(config), progress)
     try:
-        return open_dataset(recorded.read_config()[1].recorded(), data_options(config), progress)
+        return open_dataset(recorded.read_config().data.recorded(), data_options(config), progress)
     except RaectlError as error:
         again = command("raectl", "train", "--resume", "--out", recorded.path, "--data", "SOURCE")
         raise RaectlError(
@@ -184,26 +184,35 @@ class Run:
         Raises:
             RaectlError: it is damaged, or the data are not those of the run.
         """
-        stored, summary, record = self.directory.read_config()
+        record = self.directory.read_config()
+        summary = record.data
         if summary.fingerprint != self.summary.fingerprint:
             raise self._other_data(summary)
         remove_temporaries_of(self.directory.path.resolve())
         for path in (self.directory.path, self.directory.samples):
             remove_temporaries(path)
-        self.loop.restore(TrainingState.read(self.directory.training), str(self.directory.training))
+        layout = TrainingState.layout_of(self.loop.model, len(self.loop.loss.terms))
+        state = TrainingState.read(self.directory.training, layout)
+        if state.position.batch > self.loop.batches:
+            raise RaectlError(
+                f"{self.directory.training} is damaged: an epoch has {self.loop.batches} batches", RESTORE
+            )
+        self.loop.restore(state)
         position = self.loop.position
         self.directory.cut_log(position.epoch)
-        self._note_threads(record)
-        if self.directory.read_weights(record)[1] != position.best_epoch or stored.sharpen != self.config.sharpen:
+        self._note_threads(record.environment.threads)
+        if (
+            self.directory.read_weights(record)[1] != position.best_epoch
+            or record.resolved.sharpen != self.config.sharpen
+        ):
             self.save()  # killed after the state was written and before the weights for use were; or asked for more
         if position.epoch >= self.config.epochs and not self.config.sharpen:
             self.progress.note(f"{self.directory.path} has its {position.epoch} epochs; --epochs N asks for more")
 
-    def _note_threads(self, record: Mapping[str, Any]) -> None:
+    def _note_threads(self, before: int) -> None:
         """Say if the CPU works with another number of threads than before: sums are rounded in another order."""
-        environment, now = record.get("environment"), torch.get_num_threads()
-        before = environment.get("threads") if isinstance(environment, dict) else None
-        if self.loop.device.type == "cpu" and isinstance(before, int) and before != now:
+        now = torch.get_num_threads()
+        if self.loop.device.type == "cpu" and before != now:
             self.progress.note(
                 f"{self.directory.path} was trained with {before} threads, now there are {now}: sums are rounded in "
                 f"another order, and the weights will differ a little; OMP_NUM_THREADS={before} keeps them to the bit"

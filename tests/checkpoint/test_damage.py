@@ -12,7 +12,7 @@ from support.cli import Cli, assert_clear_error, tree
 import raectl
 from raectl.checkpoint.directory import Directory
 from raectl.errors import RaectlError
-from raectl.storage import strict_json
+from raectl.storage import records
 from raectl.storage.arrays import file_digest, read_arrays, write_arrays
 
 USES = {  # file: the command that reads it
@@ -57,7 +57,7 @@ def test_a_missing_file_is_named(cli: Cli, trained: Any, tmp_path: Path, file: s
 
 
 def test_values_that_are_not_finite_are_refused(trained: Any) -> None:
-    arrays, metadata = read_arrays(trained.path / "model.safetensors")
+    arrays, metadata = read_arrays(trained.path / "model.safetensors", Any)
     name = next(name for name in arrays if arrays[name].ndim > 1)
     arrays[name].flat[0] = np.nan
     refit(trained.path, arrays, metadata)
@@ -67,7 +67,7 @@ def test_values_that_are_not_finite_are_refused(trained: Any) -> None:
 
 @pytest.mark.parametrize("change", ["shape", "dtype", "missing", "extra"])
 def test_weights_of_another_model_are_refused(trained: Any, change: str) -> None:
-    arrays, metadata = read_arrays(trained.path / "model.safetensors")
+    arrays, metadata = read_arrays(trained.path / "model.safetensors", Any)
     name = next(name for name in arrays if arrays[name].ndim > 1)
     if change == "shape":
         arrays[name] = arrays[name][:-1]
@@ -78,7 +78,7 @@ def test_weights_of_another_model_are_refused(trained: Any, change: str) -> None
     else:
         arrays["something.else"] = np.zeros(3, np.float32)
     refit(trained.path, arrays, metadata)
-    with pytest.raises(RaectlError, match="does not hold this model's weights"):
+    with pytest.raises(RaectlError, match="holds other arrays than it should"):
         raectl.load(trained.path)
 
 
@@ -91,10 +91,10 @@ def refit(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -
 EDITS: dict[str, tuple[Any, str]] = {
     "no model field": (lambda r: r.pop("config"), "damaged"),
     "no data": (lambda r: r.pop("data"), "damaged"),
-    "no weights": (lambda r: r.pop("weights"), "digests differ"),
+    "no weights": (lambda r: r.pop("weights"), "missing required field `weights`"),
     "unknown option": (lambda r: r["config"].update(colour=3), "colour"),
-    "unknown data field": (lambda r: r["data"].update(colour=3), "exactly the fields"),
-    "missing data field": (lambda r: r["data"].pop("shape"), "exactly the fields"),
+    "unknown data field": (lambda r: r["data"].update(colour=3), "'colour' is unknown"),
+    "missing data field": (lambda r: r["data"].pop("shape"), "missing required field `shape`"),
     "unknown data option": (lambda r: r["data"]["options"].update(colour=3), "damaged"),
     "newer": (lambda r: r.update(schema=3), "update raectl"),
     "of 0.1": (lambda r: r.update(schema=1), "raectl 0.1, which this version does not open: train it again"),
@@ -108,14 +108,14 @@ EDITS: dict[str, tuple[Any, str]] = {
     "huge shape": (lambda r: r["data"].update(shape=[10**6, 10**6, 3]), "out of range"),
     "one row more than the largest": (lambda r: r["data"].update(shape=[513, 512, 3]), "out of range"),
     "no rows": (lambda r: r["data"].update(shape=[0, 16, 3]), "out of range"),
-    "odd shape": (lambda r: r["data"].update(shape=[16, "16", 3]), "out of range"),
+    "odd shape": (lambda r: r["data"].update(shape=[16, "16", 3]), "got `str` - at `$.data.shape[1]`"),
     "two axes": (lambda r: r["data"].update(shape=[16, 16]), ""),
     "other channels": (lambda r: r["data"].update(shape=[16, 16, 1]), ""),
     "unresolved latent_dim": (lambda r: r["config"].update(latent_dim=None), ""),
     "unresolved batch_size": (lambda r: r["config"].update(batch_size=None), "an option without a value"),
     "another grammar": (lambda r: r["config"].update(grammar="S -> 'x'"), "not that of the data"),
     "unresolved arch": (lambda r: r["config"].update(arch=None), ""),
-    "other width": (lambda r: r["config"].update(width=3), "does not hold this model's weights"),
+    "other width": (lambda r: r["config"].update(width=3), "holds other arrays than it should"),
     "other weights": (lambda r: r["weights"].update(sha256="0" * 64), "digests differ"),
     "unknown regularizer option": (lambda r: r["config"]["reg"]["tikhonov"].update(depth=3), ""),
 }  # fmt: skip
@@ -146,10 +146,10 @@ def test_a_configuration_is_never_read_without_bound(trained: Any) -> None:
 
 
 def test_integers_of_64_bits_are_read_and_longer_ones_are_not() -> None:
-    assert strict_json.parse_json(f"[{2**64 - 1}, {-(2**63)}]") == [2**64 - 1, -(2**63)]
+    assert records.parse(f"[{2**64 - 1}, {-(2**63)}]", Any) == [2**64 - 1, -(2**63)]
     for text in (str(2**64), f"-{2**64}", "9" * 5000):
         with pytest.raises(ValueError, match="too large a number"):
-            strict_json.parse_json(text)
+            records.parse(text, Any)
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -86,7 +86,8 @@ def test_a_kill_at_any_rename_leaves_a_whole_directory(
 def test_a_kill_between_the_two_files_of_a_publication(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = Directory(trained.path)
     before = raectl.load(trained.path, "cpu")
-    config, summary, record = directory.read_config()
+    record = directory.read_config()
+    config, summary = record.resolved, record.data
     arrays, _, digest = directory.read_weights(record)
     arrays = {name: array + np.float32(1) if array.dtype == np.float32 else array for name, array in arrays.items()}
     usual = Directory.write_config

@@ -140,7 +140,7 @@ def test_resuming_on_another_device(cli: Cli, trained: Any, monkeypatch: pytest.
     assert json.loads(config.read_text())["config"]["device"] == "cpu", "and it stays there"
     config.write_text(config.read_text().replace('"device": "cpu"', '"device": "cuda"'))
     cli("train", "--resume", "--out", trained.path, "--epochs", 4, "--device", "auto")
-    assert raectl.load(trained.path, "cpu").directory.read_config()[0].device != "cuda"
+    assert raectl.load(trained.path, "cpu").directory.read_config().resolved.device != "cuda"
 
 
 def test_resuming_with_another_number_of_threads_is_said(cli: Cli, trained: Any) -> None:

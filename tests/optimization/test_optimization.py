@@ -4,6 +4,7 @@ import json
 import shutil
 import warnings
 from dataclasses import replace
+from typing import Any
 
 import gpytorch
 import numpy as np
@@ -263,7 +264,7 @@ def test_other_options_or_weights_do_not_go_on(cli: Cli, copied):
 def test_a_state_that_makes_no_sense_is_refused(copied, change):
     checkpoint, settings = raectl.load(copied), Settings("expressions", **{**SMALL, "rounds": 1})
     state = optimize(checkpoint, settings).path / "state.safetensors"
-    arrays, metadata = read_arrays(state)
+    arrays, metadata = read_arrays(state, Any)
     write_arrays(state, {**arrays, **change}, metadata)
     with pytest.raises(RaectlError, match=r"is damaged: .*begin again: --overwrite"):
         optimize(checkpoint, settings)

@@ -163,8 +163,8 @@ def log_terms(checkpoint: Path) -> list[dict[str, Any]]:
 
 def assert_same_run(a: Path, b: Path) -> None:
     """Two directories stand at the same instant, bit for bit: weights, best weights, moments, position, log."""
-    ours, our_metadata = read_arrays(a / "training.safetensors")
-    theirs, their_metadata = read_arrays(b / "training.safetensors")
+    ours, our_metadata = read_arrays(a / "training.safetensors", Any)
+    theirs, their_metadata = read_arrays(b / "training.safetensors", Any)
     assert our_metadata == their_metadata
     assert list(ours) == list(theirs)
     assert {name.partition(".")[0] for name in ours} == {"last", "best", "adam", "epoch"}

@@ -63,7 +63,7 @@ def put_digests_right(path: Path) -> None:
         digest = file_digest(entry / "density.safetensors")
         edit(entry / "density.json", lambda r, digest=digest: r.update(arrays=digest))
         with contextlib.suppress(RaectlError):  # weights that cannot be read have no encoder
-            encoder = encoder_digest(read_arrays(path / WEIGHTS)[0])
+            encoder = encoder_digest(read_arrays(path / WEIGHTS, Any)[0])
             edit(entry / "density.json", lambda r, encoder=encoder: r.update(encoder=encoder))
 
 
@@ -71,7 +71,7 @@ def arrays(name: str, change: Callable[[dict[str, np.ndarray]], Any]) -> Callabl
     """A file of arrays with others in it, and digests that are right."""
 
     def build(path: Path) -> None:
-        held, metadata = read_arrays(path / name)
+        held, metadata = read_arrays(path / name, Any)
         held = {key: array.copy() for key, array in held.items()}
         change(held)
         write_arrays(path / name, held, metadata)
@@ -80,9 +80,9 @@ def arrays(name: str, change: Callable[[dict[str, np.ndarray]], Any]) -> Callabl
     return build
 
 
-def metadata(name: str, change: Callable[[dict[str, str]], Any]) -> Callable[[Path], None]:
+def metadata(name: str, change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
     def build(path: Path) -> None:
-        held, said = read_arrays(path / name)
+        held, said = read_arrays(path / name, Any)
         change(said)
         write_arrays(path / name, held, said)
         put_digests_right(path)
@@ -92,7 +92,7 @@ def metadata(name: str, change: Callable[[dict[str, str]], Any]) -> Callable[[Pa
 
 def position(**changes: Any) -> Callable[[Path], None]:
     def change(said: dict[str, str]) -> None:
-        said["position"] = json.dumps({**json.loads(said["position"]), **changes})
+        said.update(changes)
 
     return metadata(STATE, change)
 
@@ -293,7 +293,7 @@ kind("a state at a negative epoch", {RESUME}, position(epoch=-1))
 kind("a state at an epoch that is text", {RESUME}, position(epoch="1"))
 kind("a state with an unknown field", {RESUME}, position(colour=3))
 kind("a state with no rate", {RESUME}, position(lr=0.0))
-kind("a state without a position", {RESUME}, metadata(STATE, lambda said: said.pop("position")))
+kind("a state without an epoch", {RESUME}, metadata(STATE, lambda said: said.pop("epoch")))
 
 # -- densities ---------------------------------------------------------------------------------------------------------
 
@@ -352,7 +352,7 @@ for _name, _lines in LOGS.items():
 def _false_latents(path: Path, shape: tuple[int, ...] = (3, 4)) -> None:
     """Codes kept under the right key, of no use to these data."""
     data = json.loads((path / "config.json").read_text())["data"]["fingerprint"]
-    key = {"encoder": encoder_digest(read_arrays(path / WEIGHTS)[0]), "data": data}
+    key = {"encoder": encoder_digest(read_arrays(path / WEIGHTS, Any)[0]), "data": data}
     name = f"{key['encoder'][:16]}-{key['data'][:16]}.safetensors"
     write_arrays(path / "latents" / name, {"z": np.zeros(shape, np.float32)}, key)
 
@@ -368,4 +368,4 @@ def _second_name(path: Path) -> None:
 
 kind("an interrupted write that is a second name of another file", set(), _second_name)
 kind("weights with metadata of others", ALL, lambda p: ((p / WEIGHTS).write_bytes(
-    save(read_arrays(p / WEIGHTS)[0], {"raectl": "[]"})), put_digests_right(p)))  # fmt: skip
+    save(read_arrays(p / WEIGHTS, Any)[0], {"raectl": "[]"})), put_digests_right(p)))  # fmt: skip

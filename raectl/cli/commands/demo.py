@@ -69,10 +69,11 @@ def _is_former_demo(out: Path, config: Any) -> bool:
     from raectl.errors import RaectlError
 
     try:
-        stored, data, _ = Directory(out).read_config()
+        record = Directory(out).read_config()
     except RaectlError:
         return False
+    stored = record.resolved
     same = all(
         getattr(stored, name) == getattr(config, name) for name in ("model", "width", "image_size", "fit", "epochs")
     )
-    return same and data.source == _SOURCE and set(stored.reg) == set(config.reg)
+    return same and record.data.source == _SOURCE and set(stored.reg) == set(config.reg)

@@ -17,21 +17,22 @@ def _read(directory: Any) -> tuple[Any, ...]:
     from raectl.checkpoint import sharpened
     from raectl.checkpoint.directory import encoder_digest
 
-    config, data, record = directory.read_config()
+    record = directory.read_config()
     arrays, _, digest = directory.read_weights(record)
     sharp = sharpened.read(directory, digest)
-    return config, data, record, digest, encoder_digest(arrays), sharp and sharp[1]
+    return record, digest, encoder_digest(arrays), sharp and sharp[1]
 
 
 def _under_way(directory: Any, digest: str) -> str:
     """What is to be said of a second phase that has left no decoder, or not yet."""
     from raectl.errors import command
-    from raectl.training.sharpening.state import SharpeningState
+    from raectl.storage.arrays import read_header
+    from raectl.training.sharpening.state import HINT, SharpeningState
 
-    state = SharpeningState.read(directory.sharpening) if directory.sharpening.exists() else None
+    state = read_header(directory.sharpening, SharpeningState, hint=HINT) if directory.sharpening.exists() else None
     if state is None or state.weights != digest:
         return ""
-    if not state.position.is_done(state.options):
+    if not state.is_done:
         on = command("raectl", "sharpen", directory.path, "--resume")
         return f"; being sharpened, step {state.position.step:,} of {state.options.steps:,} ({on})"
     return "" if state.position.kept else f"; sharpening kept nothing: {state.position.ended}"
@@ -59,6 +60,7 @@ def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False)
     from raectl.checkpoint.directory import Directory
     from raectl.cli.output import emit, emit_table, number
     from raectl.storage.atomic import recover
+    from raectl.storage.records import to_json
 
     directory = Directory(ckpt)
     recover(directory.path)
@@ -68,12 +70,13 @@ def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False)
     encoder = None
     if directory.config.exists() or not densities:
         read = directory.read_consistently(lambda: _read(directory))
-        config, data, record, digest, encoder, sharp = read
+        record, digest, encoder, sharp = read
+        config, data = record.resolved, record.data
         log = directory.read_log()
         best = next((line for line in reversed(log) if line.get("best") is True), None)
         term = f", reconstruction {config.reconstruction['name']}" if config.reconstruction else ""
         weighted = [f"{k} {v['weight']:g}" if "weight" in v else k for k, v in config.reg.items()]
-        values |= {**record, "weights_sha256": digest, "epochs_done": len(log), "best": best}
+        values |= {**to_json(record), "weights_sha256": digest, "epochs_done": len(log), "best": best}
         values["sharpened"] = asdict(sharp) if sharp else None
         rows |= {
             "model": (f"{config.model}, beta {config.beta:g}" if config.beta is not None else config.model) + term,

@@ -115,7 +115,7 @@ def _dry_run(config: Any, source: str | None, out: Path, *, resume: bool) -> Non
     from raectl.training.run import data_options
 
     if resume:
-        summary = Directory(out).read_config()[1]
+        summary = Directory(out).read_config().data
     else:
         check(config)
         with TerminalProgress() as progress:

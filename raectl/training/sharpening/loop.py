@@ -14,6 +14,8 @@ evaluation mode, so that a sample is decoded alike in training and after it. The
 
 import functools
 import math
+from collections.abc import Collection
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,14 +30,23 @@ from raectl.densities.mixtures.gmm import GMM
 from raectl.errors import RaectlError, command
 from raectl.model.build import build_decoder, build_sharp_decoder, constraints
 from raectl.model.levels import SharpDecoder
-from raectl.model.weights import load_module, module_arrays, to_array
+from raectl.model.weights import (
+    adam_arrays,
+    adam_layout,
+    load_adam,
+    load_module,
+    module_arrays,
+    module_layout,
+    to_array,
+)
+from raectl.storage.arrays import Spec, grouped, joined, read_arrays, write_arrays
 from raectl.training.sharpening.adversarial import mean, pairing, squared_gradient
 from raectl.training.sharpening.critic import Critic, augmented
 from raectl.training.sharpening.options import Options
 from raectl.training.sharpening.state import HINT, Position, SharpeningState
-from raectl.training.state import adam_arrays, load_adam, require_adam
 
 TERMS = ("critic", "gap", "squared_gradient", "error")  # means over a step's batch
+_GROUPS = ("last", "average", "kept", "critic", "decoder-adam", "critic-adam", "mixture", "sums")
 _COMPONENTS, _LATENTS_EACH = 10, 10  # Gaussians, and latents for each of them at least
 _NOISE = 0.1  # of reconstructions' latents, in standard deviations
 _GAMMA = 0.1  # of the critic's gradient penalty at 32 pixels
@@ -65,7 +76,7 @@ class SharpeningLoop:
         self.latents, self.held_out_latents = latents[self.rows], latents[self.held_out_rows]
         self.scale = torch.from_numpy(self.latents.std(axis=0)).to(self.device)
         self.decoder = build_decoder(checkpoint.config, checkpoint.item_shape)
-        load_module(self.decoder, module_arrays(checkpoint.decoders[PLAIN]), "the checkpoint")
+        load_module(self.decoder, module_arrays(checkpoint.decoders[PLAIN]))
         self.decoder.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         _keep_power_iterating(self.decoder)
         channels, height, width = checkpoint.item_shape
@@ -208,7 +219,7 @@ class SharpeningLoop:
     def averaged(self) -> SharpDecoder:
         """A decoder with the averaged weights, in evaluation mode; its constraints hold, its levels are fitted."""
         sharp = self._sharp_decoder()
-        load_module(sharp.decoder, module_arrays(self.decoder), "the decoder")
+        load_module(sharp.decoder, module_arrays(self.decoder))
         for name, value in sharp.decoder.named_parameters():
             value.copy_(self.average[name])
         for constraint in constraints(self.checkpoint.config):
@@ -226,17 +237,22 @@ class SharpeningLoop:
     def kept_decoder(self) -> SharpDecoder:
         """The decoder that is kept, in evaluation mode."""
         sharp = self._sharp_decoder()
-        load_module(sharp, self.kept, "the decoder")
+        load_module(sharp, self.kept)
         return sharp
+
+    @property
+    def state(self) -> SharpeningState:
+        """Where the phase is."""
+        return SharpeningState(self.options, self.position, self.checkpoint.weights)
 
     @property
     def is_done(self) -> bool:
         """Whether no step is left."""
-        return self.position.is_done(self.options)
+        return self.state.is_done
 
-    def state(self) -> SharpeningState:
-        """A copy of everything that decides how the phase goes on."""
-        arrays = {
+    def write(self, path: Path) -> None:
+        """Write everything that decides how the phase goes on as one file, in one rename."""
+        groups = {
             "last": module_arrays(self.decoder),
             "average": {name: to_array(value) for name, value in self.average.items()},
             "kept": self.kept,
@@ -246,43 +262,50 @@ class SharpeningLoop:
             "mixture": self.mixture.to_arrays(),
             "sums": {"sums": self.sums.cpu().double().numpy()},
         }
-        return SharpeningState(self.options, self.position, self.checkpoint.weights, arrays)
+        write_arrays(path, joined(groups), self.state)
 
-    def restore(self, state: SharpeningState, where: str) -> None:
-        """The inverse of `state`; `where` names the file that it came from, for errors.
+    def _layout(self, names: Collection[str]) -> dict[str, Spec | None]:
+        present = grouped(dict.fromkeys(names), _GROUPS)
+        decoder = module_layout(self.decoder)
+        return joined(
+            {
+                "last": decoder,
+                "average": {name: decoder[name] for name in self.average},
+                "kept": module_layout(self._sharp_decoder()),
+                "critic": module_layout(self.critic),
+                "decoder-adam": adam_layout(self.decoder.parameters(), present["decoder-adam"]),
+                "critic-adam": adam_layout(self.critic.parameters(), present["critic-adam"]),
+                "mixture": present["mixture"],  # which checks them itself
+                "sums": {"sums": ((len(self.sums),), "float64")},
+            }
+        )
+
+    def restore(self, path: Path) -> None:
+        """The inverse of `write`.
 
         Raises:
-            RaectlError: it is not of this model.
+            RaectlError: the file is damaged, or not of this model.
         """
-        arrays = state.arrays
+        arrays, state = read_arrays(path, SharpeningState, self._layout, HINT)
+        groups = grouped(arrays, _GROUPS)
         try:
-            load_module(self._sharp_decoder(), arrays["kept"], where)
-            load_module(self.decoder, arrays["last"], where)
-            load_module(self.critic, arrays["critic"], where)
-            require_adam(self.optimizer, arrays["decoder-adam"])
-            require_adam(self.critic_optimizer, arrays["critic-adam"])
-            load_adam(self.optimizer, arrays["decoder-adam"])
-            load_adam(self.critic_optimizer, arrays["critic-adam"])
-            for name, value in self.average.items():
-                _fill(value, arrays["average"][name], np.float32)
-            _fill(self.sums, arrays["sums"]["sums"], np.float64)
-            self.mixture = GMM.from_arrays(arrays["mixture"], **self.mixture.settings)
-            if self.mixture.dim != self.latents.shape[1]:
-                raise ValueError(f"its mixture has {self.mixture.dim} dimensions")
-        except (KeyError, ValueError, RaectlError) as error:
-            raise RaectlError(f"{where} is not of this model: {getattr(error, 'message', error)}", HINT) from error
-        self.kept, self.position = arrays["kept"], state.position
+            self.mixture = GMM.from_arrays(groups["mixture"], **self.mixture.settings)
+        except RaectlError as error:
+            raise RaectlError(f"{path} is damaged: {error.message}", HINT) from error
+        if self.mixture.dim != self.latents.shape[1]:
+            raise RaectlError(f"{path} is damaged: its mixture has {self.mixture.dim} dimensions", HINT)
+        load_module(self.decoder, groups["last"])
+        load_module(self.critic, groups["critic"])
+        load_adam(self.optimizer, groups["decoder-adam"])
+        load_adam(self.critic_optimizer, groups["critic-adam"])
+        for name, value in self.average.items():
+            value.copy_(torch.from_numpy(groups["average"][name]))
+        self.sums.copy_(torch.from_numpy(groups["sums"]["sums"]))
+        self.kept, self.position = groups["kept"], state.position
 
     def _sharp_decoder(self) -> SharpDecoder:
         sharp = build_sharp_decoder(self.checkpoint.config, self.checkpoint.item_shape).eval()
         return sharp.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-
-def _fill(tensor: Tensor, array: np.ndarray, dtype: type[np.floating]) -> None:
-    """Copy an array into a tensor, or raise a `ValueError` unless it has its shape and this type."""
-    if array.shape != tuple(tensor.shape) or array.dtype != dtype:
-        raise ValueError(f"{array.dtype} {array.shape} where {dtype.__name__} {tuple(tensor.shape)} was expected")
-    tensor.copy_(torch.from_numpy(array))
 
 
 def _keep_power_iterating(decoder: nn.Module) -> None:

@@ -17,12 +17,13 @@ from raectl.data import Dataset
 from raectl.device import flushing_denormals, has_bf16
 from raectl.errors import Interrupted, RaectlError, UsageError, command
 from raectl.progress import Progress
+from raectl.storage.arrays import read_header
 from raectl.storage.atomic import describing_os_errors, recover, remove_temporaries, staying
 from raectl.storage.lock import Lock
 from raectl.training.sharpening.guards import HeldOut, adapt, end
 from raectl.training.sharpening.loop import SharpeningLoop
 from raectl.training.sharpening.options import FILTERS, LEAST_STEPS, MOST_FILTERS, Options
-from raectl.training.sharpening.state import SharpeningState
+from raectl.training.sharpening.state import HINT, SharpeningState
 from raectl.training.signals import Signals
 
 _REPORT_SECONDS = 0.5  # between updates of the progress bar
@@ -78,7 +79,7 @@ def sharpen(
     given = {"steps": steps, "weight": weight, "seed": seed}
     recover(Path(path))
     with Lock(Path(path), progress.note) as lock, flushing_denormals():
-        checkpoint = Checkpoint(path, device, PLAIN)
+        checkpoint = load(path, device, PLAIN)
         lock.acquire()
         check_sharpenable(checkpoint)
         if checkpoint.config.precision == "bf16" and not has_bf16(checkpoint.device.type):
@@ -141,15 +142,15 @@ def resolve_options(
 
 
 def _begun(checkpoint: Checkpoint) -> SharpeningState | None:
-    """The state of a second phase of the present weights, if there is one."""
+    """Where a second phase of the present weights is, if there is one."""
     path = checkpoint.directory.sharpening
-    state = SharpeningState.read(path) if path.exists() else None
+    state = read_header(path, SharpeningState, hint=HINT) if path.exists() else None
     return state if state and state.weights == checkpoint.weights else None
 
 
 def _is_begun(directory: Directory, state: SharpeningState) -> UsageError:
     anew = command("raectl", "sharpen", directory.path, "--overwrite")
-    is_done = state.position.is_done(state.options)
+    is_done = state.is_done
     if is_done and not state.position.kept:
         return UsageError(
             f"sharpening {directory.path} kept nothing: {state.position.ended}", f"{anew} with a smaller --weight"
@@ -208,11 +209,11 @@ class Sharpening:
             self.progress.note(f"sharpening the decoder: {self.options.steps:,} steps against a critic")
             loop.begin()
         else:
-            loop.restore(begun, str(self.directory.sharpening))
+            loop.restore(self.directory.sharpening)
             for path in (self.directory.path, self.directory.samples):
                 remove_temporaries(path)
         if begun is None:
-            loop.state().write(self.directory.sharpening)
+            loop.write(self.directory.sharpening)
         self.directory.cut_log(steps=loop.position.step if begun else -1)
         self.held_out = HeldOut(loop)
         first = loop.position.step
@@ -239,7 +240,7 @@ class Sharpening:
     def save(self) -> None:
         """Write the state, in one rename."""
         with staying(self.directory.path):
-            self.loop.state().write(self.directory.sharpening)
+            self.loop.write(self.directory.sharpening)
         self.saved = time.monotonic()
 
     def _look(self) -> None:

@@ -37,7 +37,7 @@ def others(path: Path) -> dict[str, bytes]:
 
 def assert_same_sharpening(a: Path, b: Path) -> None:
     for name in OF_SHARPENING:
-        ours, theirs = read_arrays(a / name), read_arrays(b / name)
+        ours, theirs = read_arrays(a / name, Any), read_arrays(b / name, Any)
         assert ours[1] == theirs[1], name
         odd = [key for key in ours[0] if ours[0][key].tobytes() != theirs[0][key].tobytes()]
         assert not odd and len(ours[0]) == len(theirs[0]), (name, odd[:5])

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 import raectl
-from raectl.checkpoint.checkpoint import Checkpoint
 from raectl.checkpoint.sharpened import PLAIN
 from raectl.model.weights import module_arrays
 from raectl.training.sharpening import loop as loops
@@ -24,7 +23,7 @@ def loop(original: Any) -> SharpeningLoop:
 
 
 def begun(path: Path, steps: int = 40, **options: Any) -> SharpeningLoop:
-    checkpoint = Checkpoint(path, "cpu", PLAIN)
+    checkpoint = raectl.load(path, "cpu", PLAIN)
     loop = SharpeningLoop(checkpoint, checkpoint.open_data(), Options(steps=steps, **options))
     loop.begin()
     return loop
