@@ -128,6 +128,15 @@ def resolve(
     return resolved, notes
 
 
+_REMEDIES = {  # a part of the reason why all items of a source are bad
+    "encrypted": "unpack it, which asks for the password: unzip ARCHIVE -d FOLDER",
+    "Git LFS pointer": "fetch the images that they stand for: git lfs pull",
+    "web page": "the download brought pages instead of images: download them again",
+    "an empty file": "the copy or the download was cut short: make it again",
+    "channels": "keep one or three of them: tifffile.imwrite('rgb.tif', tifffile.imread('x.tif')[..., :3])",
+}
+
+
 class BadItemsError(RaectlError):
     """Too many items are bad.
 
@@ -179,7 +188,7 @@ def tolerate(
     if too_many(len(bad), total, options):
         if len(bad) == total:
             summary = f"none of the {total} {what} in {shown(where)} could be read"
-            raise BadItemsError(summary, named, f"is {shown(where)} the right SOURCE?", bad, total)
+            raise BadItemsError(summary, named, _remedy(bad, where), bad, total)
         least = "at least " if so_far and len(bad) < total else ""
         summary = f"{least}{len(bad)} of {total} {what} in {shown(where)} could not be read"
         allowed = "none is allowed" if options.strict else f"up to {NAMED} are skipped, or {100 * options.max_bad:g} %"
@@ -187,6 +196,14 @@ def tolerate(
         raise BadItemsError(summary, named, f"repair or remove them: {allowed} (--max-bad); {listed}", bad, total)
     was = "was" if len(bad) == 1 else "were"
     return (f"{len(bad)} of {total} {what} could not be read and {was} skipped: {named}",)
+
+
+def _remedy(bad: Sequence[Bad], where: str) -> str:
+    """What to do where every item is bad: by the reason, if it is one for all."""
+    for part, remedy in _REMEDIES.items():
+        if all(part in reason for _, reason in bad):
+            return remedy
+    return f"is {shown(where)} the right SOURCE?"
 
 
 def _string_options(options: DataOptions) -> Iterator[str]:

@@ -319,3 +319,45 @@ def test_a_broken_image_does_not_decide_the_size_of_all(tmp_path):
         assert note.startswith("1 of 13 images could not be read and was skipped: broken.png")
     fill(folder, {"broken.png": whole})
     assert open_dataset(folder).items.shape == (13, 64, 64, 3), "a whole one of another size does count"
+
+
+@pytest.mark.parametrize(("code", "dtype"), [(9, "i1"), (11, ">i2"), (12, ">i4"), (13, ">f4"), (14, ">f8")])
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_idx_of_any_type_is_what_the_same_array_is(tmp_path, code, dtype, channels):
+    images = np.random.default_rng(0).integers(-100, 100, (7, 12, 12, *channels)).astype(dtype)
+    header = bytes([0, 0, code, images.ndim]) + b"".join(side.to_bytes(4, "big") for side in images.shape)
+    np.save(tmp_path / "x.npy", images.astype(images.dtype.newbyteorder("=")))
+    expected = open_dataset(tmp_path / "x.npy")
+    name = f"a-idx{images.ndim}-{ {9: 'byte', 11: 'short', 12: 'int', 13: 'float', 14: 'double'}[code] }"
+    for end, pack in (("", bytes), (".gz", gzip.compress)):
+        (tmp_path / f"{name}{end}").write_bytes(pack(header + images.tobytes()))
+        (tmp_path / f"other{end}").write_bytes(pack(header + images.tobytes()))
+        for file in (f"{name}{end}", f"other{end}"):
+            dataset = open_dataset(tmp_path / file)
+            assert np.array_equal(dataset.items, expected.items)
+            assert dataset.options.range == expected.options.range
+
+
+@pytest.mark.parametrize(
+    ("content", "why", "remedy"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer", "git lfs pull"),
+        (b"\n<!DOCTYPE html><html>404</html>", "a web page", "download them again"),
+        (b"", "an empty file", "cut short"),
+        (b"no image", "no image of a known format", "the right SOURCE?"),
+    ],
+)
+def test_a_source_in_which_all_is_bad_says_what_to_do_about_that(tmp_path, content, why, remedy):
+    folder = fill(tmp_path / "f", {f"{i}.png": content for i in range(3)})
+    with pytest.raises(RaectlError, match=why) as error:
+        open_dataset(folder)
+    assert remedy in error.value.hint
+
+
+def test_an_archive_with_a_password_says_how_to_unpack_it(tmp_path):
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+        archive.writestr("a.png", b"")
+        archive.filelist[0].flag_bits |= 1  # what a password sets
+    with pytest.raises(RaectlError, match="encrypted") as error:
+        open_dataset(tmp_path / "p.zip")
+    assert "unzip ARCHIVE" in error.value.hint

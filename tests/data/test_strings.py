@@ -71,6 +71,14 @@ def test_opened_again_with_what_was_resolved_they_are_the_same(dataset):
 # -- text files ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_as_on_any_system(write, end):
+    path = write(end.join(["x", "1+x", "x+\u00a0", "sin(x)"]).encode())
+    dataset = open_dataset(path, OPTIONS)
+    assert strings(dataset) == ["x", "1+x", "sin(x)"]
+    assert "line 3" in dataset.notes[0]
+
+
 def test_lines_of_a_file(write):
     path = write("\ufeffx\r\n1+x\nsin(x*x)".encode())
     dataset = open_dataset(path, OPTIONS)

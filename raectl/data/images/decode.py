@@ -46,12 +46,20 @@ def _formats() -> tuple[str, ...]:
 
 def reason(error: Exception) -> str:
     """Why an image is bad, in a few words on one line."""
-    if isinstance(error, UnidentifiedImageError):
-        return "no image of a known format"
     if isinstance(error, Image.DecompressionBombError):
         return "too many pixels"
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _unknown(data: bytes) -> str:
+    """What a file is that no decoder knows."""
+    begins: dict[str, bytes | tuple[bytes, ...]] = {
+        "a Git LFS pointer, no image": b"version https://git-lfs",
+        "a web page, no image": (b"<!doctype", b"<!DOCTYPE", b"<html", b"<HTML"),
+    }
+    found = [what for what, first in begins.items() if data.lstrip().startswith(first)]
+    return found[0] if found else "no image of a known format" if data else "an empty file"
 
 
 def open_picture(data: bytes) -> Image.Image | Wide:
@@ -63,6 +71,8 @@ def open_picture(data: bytes) -> Image.Image | Wide:
     try:
         # Pillow takes signed bytes for others, and a TIFF of other types for no image.
         picture = _tiff(data) if is_tiff(data) else of_pnm(data) or _opened(data)
+    except UnidentifiedImageError as error:
+        raise BadImageError(_unknown(data)) from error
     except Exception as error:  # decoders raise nearly anything on a hostile file
         raise BadImageError(reason(error)) from error
     form = (picture.format or "") if isinstance(picture, Image.Image) else ""

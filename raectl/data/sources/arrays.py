@@ -27,12 +27,12 @@ class Array(Source):
 
     def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
         path = limits.absolute(spec)
-        images = _channels_last(_load(path), str(path))
+        images = channels_last(_load(path), str(path))
         return open_image_array(ImageArray(images, str(path), file=path), options, self.background, progress)
 
     def open_array(self, array: np.ndarray, options: DataOptions, progress: Progress) -> Dataset:
         """A dataset of an array in memory."""
-        images = _channels_last(array, IN_MEMORY)
+        images = channels_last(array, IN_MEMORY)
         return open_image_array(ImageArray(images, IN_MEMORY), options, self.background, progress)
 
 
@@ -61,8 +61,12 @@ def _load(path: Path) -> np.ndarray:
         raise RaectlError(f"cannot read {where}: {error}", "it is damaged, or not an array file") from error
 
 
-def _channels_last(array: np.ndarray, source: str) -> np.ndarray:
-    """A view of shape (N, H, W, C)."""
+def channels_last(array: np.ndarray, source: str) -> np.ndarray:
+    """A view of shape (N, H, W, C) of an array of images.
+
+    Raises:
+        RaectlError: it has another shape.
+    """
     if array.ndim == 3 and array.shape[2] not in (3, 4):  # (H, W, 3 | 4) is a single colour image
         return array[..., None]
     if array.ndim == 4 and array.shape[3] in _CHANNELS:

@@ -3,6 +3,7 @@
 import gzip
 import io
 import math
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -14,15 +15,26 @@ from raectl.data.base import Source
 from raectl.data.dataset import Dataset
 from raectl.data.images.array import ImageArray, open_image_array
 from raectl.data.options import DataOptions
+from raectl.data.sources.arrays import channels_last
 from raectl.errors import RaectlError
 from raectl.progress import Progress
 
-_MAGIC = {1: b"\x00\x00\x08\x01", 3: b"\x00\x00\x08\x03"}  # bytes, in 1 dimension (labels) or 3 (images)
+# The magic number is 0, 0, the type and the number of dimensions.
+_TYPES = {
+    8: ("ubyte", "u1"),
+    9: ("byte", "i1"),
+    11: ("short", ">i2"),
+    12: ("int", ">i4"),
+    13: ("float", ">f4"),
+    14: ("double", ">f8"),
+}
+_LABELS, _IMAGES = (1,), (3, 4)  # dimensions: (count,); (count, rows, columns) or (count, rows, columns, channels)
+_NAME = re.compile(rf"idx([134])-({'|'.join(name for name, _ in _TYPES.values())})(\.gz)?$")
 _LARGEST_RATIO = 1032  # the largest compression ratio of deflate
 
 
 class IDX(Source):
-    """Images, (count, rows, columns) uint8 after a header, with labels if their file lies in the same folder."""
+    """Images, (count, rows, columns[, channels]) after a header, with labels if their file lies in the same folder."""
 
     background = "black"
 
@@ -31,22 +43,30 @@ class IDX(Source):
         if Path(spec).is_dir():
             return bool(_images_in(Path(spec)))
         path = Path(spec)
-        return path.is_file() and (_is_idx_name(path.name) or _magic(path) in _MAGIC.values())
+        return path.is_file() and (_dimensions(path.name) > 0 or _kind(_magic(path)) is not None)
 
     def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
         path = limits.absolute(spec)
         source = str(path)
         if path.is_dir():
             path = _training_images(path)
-        images = _read(path, 3)[..., None]
+        images = channels_last(_read(path, _IMAGES), source)
         labels = _labels(path, len(images))
         classes = tuple(str(label) for label in range(int(labels.max()) + 1)) if labels is not None else ()
         return open_image_array(ImageArray(images, source, path, labels, classes), options, self.background, progress)
 
 
-def _is_idx_name(name: str, dimensions: str = "13") -> bool:
-    name = name.removesuffix(".gz")
-    return any(name.endswith(f"idx{d}-ubyte") for d in dimensions)
+def _dimensions(name: str) -> int:
+    """The number of dimensions that a file's name says; 0 if it is no name of an IDX file."""
+    found = _NAME.search(name)
+    return int(found[1]) if found else 0
+
+
+def _kind(magic: bytes) -> tuple[np.dtype, int] | None:
+    """The type of the values and the number of dimensions; None if these are not the first bytes of an IDX file."""
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _TYPES or magic[3] not in (*_LABELS, *_IMAGES):
+        return None
+    return np.dtype(_TYPES[magic[2]][1]), magic[3]
 
 
 def _magic(path: Path) -> bytes:
@@ -64,7 +84,9 @@ def _opened(path: Path) -> gzip.GzipFile | io.BufferedReader:
 def _images_in(folder: Path) -> list[Path]:
     try:
         names = {
-            path.name for path in folder.iterdir() if _is_idx_name(path.name, "3") and not limits.is_litter(path.name)
+            path.name
+            for path in folder.iterdir()
+            if _dimensions(path.name) in _IMAGES and not limits.is_litter(path.name)
         }
     except OSError:
         return []  # the folder source reports the error
@@ -83,40 +105,43 @@ def _training_images(folder: Path) -> Path:
 def _labels(images: Path, count: int) -> np.ndarray | None:
     """(N,) labels from the file beside a file of images, named after it; None if there is no such file."""
     stem = images.name.removesuffix(".gz")
-    name = stem.replace("images", "labels").replace("idx3", "idx1")
+    name = re.sub(r"idx[34]-\w+$", "idx1-ubyte", stem.replace("images", "labels"))
     for path in (images.with_name(name), images.with_name(f"{name}.gz")):
         if name != stem and path.is_file():
-            labels = _read(path, 1).astype(np.int64)
+            labels = _read(path, _LABELS).astype(np.int64)
             if len(labels) != count:
                 message = f"{limits.shown(str(path))} holds {len(labels)} labels for {count} images"
                 raise RaectlError(message, "the two files do not belong together")
+            if labels.min() < 0:
+                raise RaectlError(f"{limits.shown(str(path))} holds a label below 0", "number the classes from 0")
             return labels
     return None
 
 
-def _read(path: Path, dimensions: int) -> np.ndarray:
+def _read(path: Path, dimensions: tuple[int, ...]) -> np.ndarray:
     """The array in an IDX file; memory-mapped if it is not compressed.
 
     Raises:
         RaectlError: it is not an IDX file, or its length does not match its header, which is checked before allocation.
     """
     where = limits.shown(str(path))
-    header_size = 4 + 4 * dimensions
     try:
         with _opened(path) as file:
-            header = file.read(header_size)
-            if len(header) < header_size or header[:4] != _MAGIC[dimensions]:
-                what = "images" if dimensions == 3 else "labels"
+            kind = _kind(file.read(4))
+            if kind is None or kind[1] not in dimensions:
+                what = "images" if dimensions == _IMAGES else "labels"
                 raise RaectlError(f"{where} is not an IDX file of {what}", "its first bytes are not those of one")
-            shape = struct.unpack(f">{dimensions}I", header[4:])
-            expected, size = math.prod(shape), path.stat().st_size
+            dtype, number = kind
+            sides = file.read(4 * number)
+            shape = struct.unpack(f">{number}I", sides) if len(sides) == 4 * number else (0,)
+            start, expected, size = 4 + len(sides), math.prod(shape) * dtype.itemsize, path.stat().st_size
             if isinstance(file, gzip.GzipFile):
                 limits.refuse_bomb(path, expected if expected <= size * _LARGEST_RATIO else 0)
                 data = file.read(expected + 1) if expected <= size * _LARGEST_RATIO else b""
-                if len(data) == expected:
-                    return np.frombuffer(data, np.uint8).reshape(shape)
-            elif size == header_size + expected and expected:
-                return np.memmap(path, np.uint8, "r", header_size, shape)
+                if len(data) == expected and expected:
+                    return np.frombuffer(data, dtype).reshape(shape)
+            elif size == start + expected and expected:
+                return np.memmap(path, dtype, "r", start, shape)
     except (OSError, EOFError, zlib.error) as error:
         raise RaectlError(f"cannot read {where}: {error}", "the file is cut short or damaged") from error
     says = f"its header says {shape}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TextIO
 
 from raectl.data import limits
 from raectl.data.base import Source
@@ -15,6 +15,7 @@ from raectl.progress import Progress
 from raectl.storage.arrays import file_digest
 from raectl.storage.cache import digest, file_state
 
+_MARK = "\u00ef\u00bb\u00bf"  # of UTF-8
 _LARGEST = 4 * LONGEST + 2  # bytes of a line that are read: a character has at most four in UTF-8
 
 
@@ -22,7 +23,7 @@ class Text(Source):
     """A UTF-8 `.txt` file with one string a line. An empty line is the empty string, which most grammars reject."""
 
     suffix: ClassVar[str] = ".txt"
-    version: ClassVar[str] = "txt, 3"  # part of the cache key, changed when a file gives other strings or messages
+    version: ClassVar[str] = "txt, 4"  # part of the cache key, changed when a file gives other strings or messages
     grammar: ClassVar[str | None] = None  # name of the default grammar
     first: ClassVar[bool] = False  # whether only the first word of a line counts, and blank lines do not
 
@@ -46,7 +47,7 @@ class Smi(Text):
     """A `.smi`, a molecule a line: its SMILES, then optionally a space or a tab and a name, which is ignored."""
 
     suffix = ".smi"
-    version = "smi, 4"
+    version = "smi, 5"
     grammar = "smiles"
     first = True
 
@@ -54,13 +55,13 @@ class Smi(Text):
 def _read(path: Path, first: bool = False) -> Iterator[Line | None]:
     """The string of each line, or with `first` its first word, None for a blank line; in bounded memory."""
     try:
-        with open(path, "rb") as file:
-            mark = b"\xef\xbb\xbf"
-            if file.read(len(mark)) != mark:
+        # Latin-1 has a character for each byte; lines may end as on Windows, Unix, or the old Macintosh.
+        with open(path, encoding="latin-1", newline=None) as file:
+            if file.read(len(_MARK)) != _MARK:
                 file.seek(0)
-            while part := file.readline(_LARGEST):
+            while part := _part(file):
                 line = part.lstrip() if first else part
-                while not part.endswith(b"\n") and (part := file.readline(_LARGEST)):
+                while not part.endswith(b"\n") and (part := _part(file)):
                     line = (line + part)[:_LARGEST]
                     line = line.lstrip() if first else line
                 words = line.split(None, 1) if first else [line]
@@ -69,8 +70,13 @@ def _read(path: Path, first: bool = False) -> Iterator[Line | None]:
         raise RaectlError(f"cannot read {limits.shown(str(path))}: {error.strerror or error}") from error
 
 
+def _part(file: TextIO) -> bytes:
+    """The next line, or a part of one that is too long."""
+    return file.readline(_LARGEST).encode("latin-1")
+
+
 def _text(line: bytes) -> Line:
-    line = line.removesuffix(b"\n").removesuffix(b"\r")
+    line = line.removesuffix(b"\n")
     if len(line) > 4 * LONGEST:
         return "", f"longer than {LONGEST:,} characters"
     try:
