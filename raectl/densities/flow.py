@@ -35,7 +35,6 @@ _MASK_SEED = 3
 _LAST = 4  # index of the last layer of a coupling's network
 _PATIENCE, _GAIN, _HALVINGS, _CLIP, _AVERAGE = 5, 2e-4, 1, 1.0, 0.995  # see `Recipe`
 _STEPS = 6000
-_JUDGED = 4 * BLOCK  # samples whose spread is compared with the latents'
 
 
 class Flow(NetworkDensity):
@@ -72,16 +71,9 @@ class Flow(NetworkDensity):
     batch_size = Option(256, "Latents a step.", low=1, high=1_000_000)
     lr = Option(1e-3, "Adam's learning rate.", above=0)
 
-    def _to_arrays(self) -> dict[str, np.ndarray]:
-        d = self._d
-        return {
-            "mean": self._mean.numpy().reshape(d).copy(),
-            "factor": self._factor.numpy().copy(),
-            "base.weights": self._base.weights.numpy().copy(),
-            "base.means": self._base.means.numpy().copy(),
-            "base.covariances": self._base.covariances.numpy().copy(),
-            **weights(self._couplings),
-        }
+    def _to_arrays(self) -> dict[str, Tensor]:
+        base = {f"base.{name}": getattr(self._base, name) for name in ("weights", "means", "covariances")}
+        return {"mean": self._mean, "factor": self._factor, **base, **weights(self._couplings)}
 
     def _build(self, d: int, seed: int) -> nn.ModuleList:
         """Couplings, initially the identity."""
@@ -137,7 +129,7 @@ class Flow(NetworkDensity):
         self.notices = standardizer.notices(n, d, "try --density gaussian or more data")
         self._block = None
         self._couplings.double()
-        self._judge_spread(self._draw(seed, 0, _JUDGED), z, standardizer.scale)
+        self._judge_spread(self._draw(seed, 0, 4 * BLOCK), z, standardizer.scale)
 
     def _whiten(self, z: Tensor) -> Tensor:
         x: Tensor = torch.linalg.solve_triangular(self._factor, (z.double() - self._mean).T, upper=False).T
@@ -192,6 +184,5 @@ class Flow(NetworkDensity):
             arrays.refuse("weights are missing or too many")
         self._couplings = self._build(d, 0)
         adopt_weights(arrays, self._couplings)
-        arrays.finish()
         self._couplings.double()
         return d

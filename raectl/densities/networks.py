@@ -21,7 +21,6 @@ from raectl.densities.latents.oddities import find_far
 from raectl.device import padded_blocks
 from raectl.errors import RaectlError
 from raectl.model.plateau import Plateau, Schedule
-from raectl.model.weights import to_array
 from raectl.progress import Progress
 from raectl.rng import permutation, torch_generator
 
@@ -209,16 +208,6 @@ class _Trainer:
                 self._progress.step(epoch, batch + 1, batches, {"loss": total / (batch + 1)}, rate, left)
         return total / batches
 
-    @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """The module's weights are the averages inside."""
-        own = [weight.data for weight in self._weights]
-        for weight, average in zip(self._weights, self._averages, strict=True):
-            weight.data = average
-        yield
-        for weight, data in zip(self._weights, own, strict=True):
-            weight.data = data
-
     def mean_loss(self, x: Tensor) -> float:
         """The mean loss over rows, with the same random numbers at every call."""
         generator = torch_generator(self._seed, "density held out", 0)
@@ -227,8 +216,12 @@ class _Trainer:
 
     def validate(self, epoch: int, held_out: Tensor) -> None:
         """Compute the held-out loss, keep the weights if they are the best so far, and update the learning rate."""
-        with self._averaged():
-            self.latest = self.mean_loss(held_out)
+        own = [weight.data for weight in self._weights]
+        for weight, average in zip(self._weights, self._averages, strict=True):
+            weight.data = average
+        self.latest = self.mean_loss(held_out)
+        for weight, data in zip(self._weights, own, strict=True):
+            weight.data = data
         if not math.isfinite(self.latest):
             raise RaectlError(
                 f"the fit diverged in epoch {epoch}: its loss is not finite", "a smaller lr: --density NAME,lr=..."
@@ -242,9 +235,9 @@ class _Trainer:
                 group["lr"] = self._schedule.lr
 
 
-def weights(module: nn.Module) -> dict[str, np.ndarray]:
-    """Copies of a module's parameters by name, as float32 arrays."""
-    return {name: to_array(parameter.float()) for name, parameter in module.named_parameters()}
+def weights(module: nn.Module) -> dict[str, Tensor]:
+    """A module's parameters by name, float32."""
+    return {name: parameter.float() for name, parameter in module.named_parameters()}
 
 
 def adopt_weights(arrays: Arrays, module: nn.Module) -> None:

@@ -109,13 +109,13 @@ def _print(fit: Any, name: str, ckpt: Path, out: str, *, as_json: bool) -> None:
         "options": fit.density.settings,
         "seed": fit.seed,
         "nats_per_dimension": {"train": fit.train, "held_out": fit.held_out},
-        "bound": fit.is_bound,
+        "bound": fit.density.log_prob_is_bound,
         "n": {"train": fit.n_train, "held_out": fit.n_held_out},
         "stats": stats,
         "notices": fit.density.notices,
         "tried": fit.tried,
     }
-    least = "at least " if fit.is_bound else ""
+    least = "at least " if fit.density.log_prob_is_bound else ""
     unseen = "-" if fit.held_out is None else f"{least}{number(fit.held_out)}"
     rows = {
         "density": name,

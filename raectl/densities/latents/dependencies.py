@@ -10,9 +10,7 @@ Their density is a narrow normal one around this value, so that latents which de
 
 import math
 from dataclasses import dataclass
-from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,27 +55,12 @@ class Dependencies:
         slope = signs * scale / scale[source.clamp_min(0)]
         return cls(source.double(), standardizer.centre, slope, _NARROW * scale)
 
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Self:
-        """From arrays of `to_arrays`, of equal length.
-
-        Raises:
-            ValueError: they describe no dependencies.
-        """
-        source, slope, narrow = arrays["source"], arrays["slope"], arrays["narrow"]
-        dims = np.arange(len(source))
-        known = np.isin(source, [-1, *dims])
-        free = source == dims
-        follows_free = known & ((source < 0) | free[np.where(known, source, 0).astype(int).clip(0)])
-        if not (follows_free.all() and free.any() and not free.all() and (narrow > 0).all()):
-            raise ValueError("they describe no dependencies between dimensions")
-        if (slope[source < 0] != 0).any():
-            raise ValueError("a constant dimension has a slope")
-        return cls(**{name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
-
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        """Copies of the four tensors by name."""
-        return {name: getattr(self, name).numpy().copy() for name in self.__dataclass_fields__}
+    def are_valid(self) -> bool:
+        """Whether dependent dimensions, of which there are some, follow free ones, and constant ones have no slope."""
+        free = self.free.double()
+        follows = torch.isin(self.source, torch.cat([free, torch.tensor([-1.0])]))
+        some = 0 < len(free) < len(self.source)
+        return some and bool(follows.all() and (self.narrow > 0).all() and not self.slope[self.source < 0].any())
 
     @property
     def free(self) -> Tensor:

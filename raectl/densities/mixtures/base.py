@@ -10,6 +10,7 @@ from raectl.config import Option
 from raectl.densities.base import Arrays, Density
 from raectl.densities.covariance import COVARIANCES, Covariance
 from raectl.densities.latents.checks import check_components
+from raectl.densities.latents.standardizer import Standardizer
 from raectl.densities.mixtures.em import EMResult
 from raectl.densities.mixtures.parameters import MixtureParameters
 
@@ -34,16 +35,20 @@ class Mixture(Density):
     def _kind(self) -> Covariance:
         return COVARIANCES[self.settings.get("covariance", COVARIANCE.default)]
 
-    def _to_arrays(self) -> dict[str, np.ndarray]:
-        shape = self._kind.file_shape(self.components, self._d)
-        return {
-            "weights": self._mixture.weights.numpy().copy(),
-            "means": self._mixture.means.numpy().copy(),
-            "covariances": self._mixture.covariances.numpy().reshape(shape).copy(),
-        }
+    def _to_arrays(self) -> dict[str, Tensor]:
+        mixture = self._mixture
+        covariances = mixture.covariances.reshape(self._kind.file_shape(*mixture.means.shape))
+        return {"weights": mixture.weights, "means": mixture.means, "covariances": covariances}
 
-    def _check_enough(self, n: int) -> None:
-        check_components(self.components, n)
+    def _standardizer(self, z: Tensor) -> Standardizer:
+        """That of latents (N, d), with one scale for all dimensions if covariances are spherical, to keep them so.
+
+        Raises:
+            RaectlError: these are fewer latents than components.
+        """
+        check_components(self.components, len(z))
+        standardizer = Standardizer.fit_near(z)
+        return standardizer.isotropic() if self.settings.get("covariance") == "spherical" else standardizer
 
     def _remedy(self) -> str:
         """What to try where the latents are too few."""
@@ -77,6 +82,5 @@ class Mixture(Density):
         k = self.components
         weights, means = arrays.take("weights", (k,)), arrays.take("means", (k, None))
         covariances = arrays.take("covariances", self._kind.file_shape(k, means.shape[1]))
-        arrays.finish()
         self._mixture = MixtureParameters.adopt(arrays, self._kind, weights, means, covariances)
         return int(means.shape[1])

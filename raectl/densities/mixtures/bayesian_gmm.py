@@ -9,7 +9,6 @@ from torch import Tensor
 
 from raectl.config import Option
 from raectl.densities.latents.oddities import find_far
-from raectl.densities.latents.standardizer import Standardizer
 from raectl.densities.mixtures.base import COVARIANCE, Mixture
 from raectl.densities.mixtures.parameters import MixtureParameters
 from raectl.errors import RaectlError
@@ -39,12 +38,9 @@ class BayesianGMM(Mixture):
     covariance = COVARIANCE
 
     def _fit(self, z: Tensor, seed: int) -> None:
-        self._check_enough(len(z))
+        units = self._standardizer(z)
         if len(z) == 1:
             raise RaectlError("a Bayesian mixture needs two latents at least", "--density gmm --components 1")
-        standardizer = Standardizer.fit_near(z)
-        # Spherical covariances stay spherical only if all dimensions are scaled alike.
-        units = standardizer.isotropic() if self.covariance == "spherical" else standardizer
         x = (z.double() - units.centre) / units.scale
         fitted, ridge = self._fit_raising_ridge(x.numpy(), x[~find_far(z)].numpy(), seed)
         means = units.centre + torch.from_numpy(fitted.means_) * units.scale
@@ -59,7 +55,7 @@ class BayesianGMM(Mixture):
             "components_in_use": in_use,
         }
         directions = in_use * (z.shape[1] if self.covariance == "full" else 1)
-        self.notices = standardizer.notices(len(z), directions, self._remedy())
+        self.notices = units.notices(len(z), directions, self._remedy())
         if ridge > self.reg_covar:
             self.notices.append(
                 f"components are singular: reg_covar was raised to {ridge:g}; try fewer --components or --density gmm"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from raectl.densities.base import LOG_2PI, Arrays
-from raectl.densities.covariance import Covariance, SingularError
+from raectl.densities.covariance import Covariance, Matrices, SingularError
 from raectl.rng import to_normal, uniforms
 
 
@@ -46,7 +46,7 @@ class MixtureParameters:
         """
         if not (weights >= 0).all() or abs(weights.sum() - 1) > 1e-6:
             arrays.refuse("the weights are not positive numbers that sum to 1")
-        if covariances.shape[-2:] == (means.shape[1],) * 2 and len(kind.stored_shape(*means.shape)) == 3:
+        if isinstance(kind, Matrices):
             asymmetry = np.abs(covariances - covariances.swapaxes(-1, -2)).max()
             if asymmetry > 1e-9 * np.abs(covariances).max():
                 arrays.refuse("a covariance is not symmetric")

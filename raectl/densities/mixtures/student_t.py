@@ -66,13 +66,12 @@ class StudentT(Mixture):
     name = "student-t"
     chooses_components = True
 
-    def _to_arrays(self) -> dict[str, np.ndarray]:
-        return super()._to_arrays() | {"freedom": self._freedom.numpy().copy()}
+    def _to_arrays(self) -> dict[str, Tensor]:
+        return super()._to_arrays() | {"freedom": self._freedom}
 
     def _fit(self, z: Tensor, seed: int) -> None:
         (n, d), k = z.shape, self.components
-        self._check_enough(n)
-        standardizer = Standardizer.fit_near(z)
+        standardizer = self._standardizer(z)
         options: dict[str, Any] = {"seed": seed, "max_iter": self.max_iter, "tol": self.tol}
         start = fit_mixture(z, standardizer, self._kind, k, **options, ridge=self.reg_covar).state
         state = _State(start, torch.full((k,), 30.0, dtype=torch.float64))
