@@ -118,7 +118,7 @@ class Evaluation:
         checkpoint.check_draws(draws)
         self.progress = progress or Progress()
         self._records = True
-        self.checkpoint, self.seed, self.n = checkpoint, rng.check_seed(seed), n
+        self.checkpoint, self.seed = checkpoint, rng.check_seed(seed)
         self.spaces = feature_spaces(checkpoint, features, weights)
         self.extractor = self.spaces[0].extractor
         self.dataset = checkpoint.open_data(source, self.progress, max_bad)
@@ -210,14 +210,15 @@ class Evaluation:
         self.progress.note(f"measuring {REAL}")
         if self.training_sample is not None:
             features = [self._features(space, self.training_sample) for space in self.spaces]
-            return self._result([reference.alone() for reference in references], features, None, began)
+            alone = [reference.alone() for reference in references]
+            return self._result(alone, features, Column(REAL, len(self.training_sample)), began)
         halves = np.array_split(rng.permutation(self.seed, "evaluation halves", len(self.real)), 2)
         self.progress.note(f"{REAL}: one half of {self.dataset.source} against the other, so at half the n")
         first, second = ([reference.features[half] for reference in references] for half in halves)
-        return self._result([Reference(features) for features in first], second, None, began)
+        return self._result([Reference(features) for features in first], second, Column(REAL, len(halves[1])), began)
 
     def _result(
-        self, references: Sequence[Reference], features: Sequence[torch.Tensor], column: Column | None, began: float
+        self, references: Sequence[Reference], features: Sequence[torch.Tensor], column: Column, began: float
     ) -> Measurement:
         """The numbers of a set, given the real items' and its own features in each space."""
         measured: dict[str, Measured] = {}
@@ -227,43 +228,38 @@ class Evaluation:
             measured |= found
             if space is not self.spaces[0]:
                 extractors |= dict.fromkeys(found, space.extractor.key)
-        if column and column.errors:
-            measured |= {name: Measured(mean, None) for name, mean in column.errors().items()}
-        n, n_real = len(features[0]), len(references[0].features)
-        return self._recorded(column.name if column else REAL, measured, n, n_real, began, column, extractors)
+        if column.errors:
+            measured |= {name: Measured(mean) for name, mean in column.errors().items()}
+        return self._recorded(column, measured, len(references[0].features), began, extractors)
 
     def _baseline(self) -> Measurement:
         """The errors of the mean image, beside which those of reconstructions are to be read."""
         began = time.monotonic()
-        mean = baseline(self.checkpoint, self.real.items, self.training)
+        mean, n = baseline(self.checkpoint, self.real.items, self.training), len(self.real)
         self.progress.note(f"measuring {mean.name}, of {mean.of}")
-        errors = mean.errors(self.checkpoint, self.real.items)
-        measured = {name: Measured(value) for name, value in errors.items()}
-        return self._recorded(mean.name, measured, len(self.real), len(self.real), began)
+        measured = {name: Measured(value) for name, value in mean.errors.items()}
+        return self._recorded(Column(mean.name, n), measured, n, began)
 
     def _recorded(
         self,
-        name: str,
+        column: Column,
         measured: dict[str, Measured],
-        n: int,
         n_real: int,
         began: float,
-        column: Column | None = None,
         extractors: Mapping[str, str] = MappingProxyType({}),
     ) -> Measurement:
         """The numbers of a set with their protocol, which are also appended to the directory's."""
-        density, decoder = (column.density, column.decoder) if column else (None, None)
         protocol = {
-            "n": n,
+            "n": column.n,
             "n_real": n_real,
             "seed": self.seed,
-            "kind": column.kind if column else None,
-            "draws": column.draws if column else None,
+            "kind": column.kind,
+            "draws": column.draws,
             "extractor": self.extractor.key,
             "seconds": round(time.monotonic() - began, 3),
-            **self.checkpoint.protocol(self.dataset, decoder, self.seen),
+            **self.checkpoint.protocol(self.dataset, column.decoder, self.seen),
         }
-        result = Measurement(name, density, measured, protocol, extractors, decoder)
+        result = Measurement(column.name, column.density, measured, protocol, extractors, column.decoder)
         self._records = self._records and self.checkpoint.record(result.records, self.progress)
         return result
 

@@ -18,27 +18,25 @@ _BATCH = 256  # items; a multiple of every extractor's block
 def extract(
     extractor: Extractor, batches: Iterable[np.ndarray], total: int, progress: Progress | None = None
 ) -> np.ndarray:
-    """The features of items that come a batch at a time; memory is that of the features and of one batch.
-
-    Arguments:
-        extractor: what computes them.
-        batches: each (B, ...), as the extractor takes them, of any B.
-        total: N, the number of items in all batches.
-        progress: receives progress.
-
-    Returns:
-        (N, D) float32.
-
-    Raises:
-        ValueError: the batches hold more or fewer items than `total`.
-    """
+    """`extract_all` by one extractor: (N, D) float32."""
     return extract_all([extractor], batches, total, progress)[0]
 
 
 def extract_all(
     extractors: Sequence[Extractor], batches: Iterable[np.ndarray], total: int, progress: Progress | None = None
 ) -> list[np.ndarray]:
-    """The features by several extractors, from one pass over the batches; see `extract`."""
+    """The features of items that come a batch at a time; memory is that of the features and of one batch.
+
+    Arguments:
+        batches: each (B, ...), as the extractors take them, of any B.
+        total: N, the number of items in all batches.
+
+    Returns:
+        (N, D) float32 for each extractor.
+
+    Raises:
+        ValueError: the batches hold more or fewer items than `total`.
+    """
     progress = progress or Progress()
     rows = [np.empty((0, extractor.dim or 0), np.float32) for extractor in extractors]
     done = 0
@@ -67,10 +65,8 @@ def cached_features(
     A damaged entry is computed anew, and where nothing can be written, the features are computed each time.
 
     Arguments:
-        extractor: what computes them.
         items: (N, *stored) uint8, possibly memory-mapped.
         key: identity of `items`, such as the data's fingerprint and which rows were taken.
-        progress: receives progress.
         show: turns a batch of them into what the extractor takes.
 
     Returns:

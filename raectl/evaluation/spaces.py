@@ -1,6 +1,5 @@
 """What is measured in which features: those that the user chose, and those of the modality's further measures."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,44 +40,25 @@ def feature_spaces(checkpoint: Checkpoint, features: str | None, weights: Path |
         UsageError: the extractor is unknown, or one of other items.
         RaectlError: it is not installed, or its weights cannot be read.
     """
-    judge = _extractor(checkpoint, features, weights)
-    further = dict(checkpoint.modality.always_measured)
-    judged = FeatureSpace(judge, _distinct((*judge.set_metrics, *further.pop(judge.name, ()))))
+    modality = checkpoint.modality
+    known = modality.extractors
+    name = known[0] if features is None and known else features
+    if name is None or check("extractor", name) not in known:
+        raise UsageError(
+            f"there are no features {features or 'at all'} of {checkpoint.data.modality}",
+            f"known: {', '.join(known) or 'none'}",
+        )
+    try:
+        judge: Extractor = resolve("extractor", name)(weights=weights, device=checkpoint.device)
+    except UsageError:
+        raise
+    except RaectlError as error:  # where the first is not installed, the last needs nothing
+        other = f"   (or: --features {known[-1]})" if features is None else ""
+        raise RaectlError(error.message, error.hint and error.hint + other) from error
+    further = dict(modality.always_measured)
+    judged = FeatureSpace(judge, tuple(dict.fromkeys((*judge.set_metrics, *further.pop(judge.name, ())))))
     others = [
         FeatureSpace(resolve("extractor", name)(device=checkpoint.device), set_metrics)
         for name, set_metrics in further.items()
     ]
     return [judged, *others]
-
-
-def _distinct(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))
-
-
-def _extractor(checkpoint: Checkpoint, features: str | None, weights: Path | None) -> Extractor:
-    """That which was asked for, or else the items' first; where it is not installed, the last needs nothing."""
-    kind: type[Extractor] = resolve("extractor", _suitable(checkpoint, features))
-    try:
-        return kind(weights=weights, device=checkpoint.device)
-    except UsageError:
-        raise
-    except RaectlError as error:
-        other = f"   (or: --features {checkpoint.modality.extractors[-1]})" if features is None else ""
-        raise RaectlError(error.message, error.hint and error.hint + other) from error
-
-
-def _suitable(checkpoint: Checkpoint, features: str | None) -> str:
-    """The name of an extractor of the checkpoint's items.
-
-    Raises:
-        UsageError: it is unknown, or one of other items.
-    """
-    known = checkpoint.modality.extractors
-    if features is None and known:
-        return known[0]
-    if features is None or check("extractor", features) not in known:
-        raise UsageError(
-            f"there are no features {features or 'at all'} of {checkpoint.data.modality}",
-            f"known: {', '.join(known) or 'none'}",
-        )
-    return features

@@ -45,7 +45,14 @@ def spherical(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     return torch.where(torch.sin(w) > 1e-6, z, linear(a, b, t).double()).to(a.dtype)
 
 
-KINDS: dict[str, Path] = {"linear": linear, "spherical": spherical}
+_KINDS: dict[str, Path] = {"linear": linear, "spherical": spherical}
+
+
+def path_of(kind: str) -> Path:
+    """`linear` or `spherical`; else a `UsageError`."""
+    if kind not in _KINDS:
+        raise UsageError(f"--kind {kind!r} is none of {', '.join(_KINDS)}")
+    return _KINDS[kind]
 
 
 def random_pairs(n: int, pairs: int, seed: int) -> np.ndarray:
@@ -92,10 +99,9 @@ def interpolate(checkpoint: Checkpoint, items: np.ndarray, pairs: np.ndarray, st
     Raises:
         UsageError: the kind is unknown.
     """
-    if kind not in KINDS:
-        raise UsageError(f"--kind {kind!r} is none of {', '.join(KINDS)}")
+    path = path_of(kind)
     codes = checkpoint.encode(items[pairs.reshape(-1)]).cpu()
-    z = KINDS[kind](codes[0::2], codes[1::2], torch.linspace(0, 1, steps))
+    z = path(codes[0::2], codes[1::2], torch.linspace(0, 1, steps))
     blocks = checkpoint.decode_blocks(z.flatten(0, 1))
     decoded = np.concatenate([checkpoint.modality.to_items(block) for block in blocks])
     return decoded.reshape(len(pairs), steps, *decoded.shape[1:])

@@ -31,15 +31,13 @@ class Reconstructed:
 
     Arguments:
         errors: means of the modality's metrics by decoder, the plain one first, then the one that made the items.
-        baseline: the mean item.
-        baseline_errors: the same means, were every item reconstructed as that.
+        baseline: the same means, were every item reconstructed as the mean item.
         written: number of items written.
         seen: how many of the items were trained on; None if that is not known.
     """
 
     errors: dict[str, dict[str, float]]
     baseline: Baseline
-    baseline_errors: dict[str, float]
     written: int
     seen: Seen | None
 
@@ -67,9 +65,7 @@ def reconstruct_source(
     names = [dataset.names[row] for row in rows.tolist()] if dataset.names else []
     checkpoint.modality.writer.write_pairs(out, np.array(dataset.items[rows]), reconstructions, names)
     mean = baseline(checkpoint, dataset.items, _training(checkpoint, dataset))
-    found = Reconstructed(
-        errors, mean, mean.errors(checkpoint, dataset.items), len(rows), checkpoint.seen(dataset.items)
-    )
+    found = Reconstructed(errors, mean, len(rows), checkpoint.seen(dataset.items))
     _record(checkpoint, dataset, found, progress)
     return found
 
@@ -110,7 +106,7 @@ def _training(checkpoint: Checkpoint, dataset: Dataset) -> Dataset | None:
 
 def _record(checkpoint: Checkpoint, dataset: Dataset, found: Reconstructed, progress: Progress) -> None:
     sets = [("reconstruction", decoder, errors) for decoder, errors in found.errors.items()]
-    for of, decoder, errors in [*sets, (found.baseline.name, None, found.baseline_errors)]:
+    for of, decoder, errors in [*sets, (found.baseline.name, None, found.baseline.errors)]:
         protocol = {"of": of, "n": len(dataset), **checkpoint.protocol(dataset, decoder, found.seen)}
         lines = [{"metric": k, "value": v, **direction_and_unit(k), **protocol} for k, v in errors.items()]
         checkpoint.record(lines, progress)

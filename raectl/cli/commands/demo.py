@@ -47,7 +47,7 @@ def demo(
         write_samples(out, samples, 64, seed=seed)
         say("  " + command("raectl", "reconstruct", out, "--data", _SOURCE, "-o", pairs))
         found = reconstruct_source(checkpoint, checkpoint.open_data(), pairs, None, progress)
-    means, mean_image = found.errors["plain"], found.baseline_errors["mse"]
+    means, mean_image = found.errors["plain"], found.baseline.errors["mse"]
     made = {"checkpoint": str(out), "samples": str(samples), "reconstructions": str(pairs)}
     emit(
         {**made, "nats_per_dimension": {"train": fit.train, "held_out": fit.held_out}, **means},

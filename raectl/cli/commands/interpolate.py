@@ -30,12 +30,10 @@ def interpolate(
     from raectl.checkpoint.checkpoint import load
     from raectl.cli.output import emit
     from raectl.cli.terminal import TerminalProgress
-    from raectl.errors import UsageError
     from raectl.generation import interpolation
     from raectl.storage.atomic import require_outside
 
-    if kind not in interpolation.KINDS:
-        raise UsageError(f"--kind {kind!r} is none of {', '.join(interpolation.KINDS)}")
+    interpolation.path_of(kind)
     checkpoint = load(ckpt, device, decoder)
     checkpoint.modality.writer.check_out(out)
     with TerminalProgress() as progress:
