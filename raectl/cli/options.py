@@ -60,12 +60,9 @@ def flag(name: str, shown: str | bool | None = None, of: type = Config, **more: 
 
 
 def flags(kind: type, after: str) -> Callable[[_Command], _Command]:
-    """Give a command an option for each that the record `kind` declares for the command line.
+    """Give a command an option for each that the record `kind` declares for the command line, after one of its own.
 
     Their values arrive as keyword arguments, None where an option is not typed.
-
-    Arguments:
-        after: the parameter of the command that they follow.
     """
 
     def with_flags(command: _Command) -> _Command:

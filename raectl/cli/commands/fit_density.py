@@ -5,7 +5,9 @@ from typing import Annotated, Any
 
 from raectl import registry
 from raectl.cli import options as o
+from raectl.cli.output import emit, emit_table, number, say
 from raectl.config import FORM, parse
+from raectl.errors import UsageError, command
 
 
 def fit_density(
@@ -54,7 +56,6 @@ def fit_density(
     from raectl.checkpoint import densities as fitted
     from raectl.cli.terminal import TerminalProgress
     from raectl.densities import fitting
-    from raectl.errors import UsageError
 
     if name is not None:
         fitted.check_name(name)
@@ -84,8 +85,6 @@ def fit_density(
 
 
 def _components(text: str | None) -> int | str | None:
-    from raectl.errors import UsageError
-
     if text is None or text == "auto":
         return text
     if not text.isdecimal() or int(text) < 1:
@@ -94,9 +93,6 @@ def _components(text: str | None) -> int | str | None:
 
 
 def _print(fit: Any, name: str, ckpt: Path, out: str, *, as_json: bool) -> None:
-    from raectl.cli.output import emit, emit_table, number, say
-    from raectl.errors import command
-
     stats = fit.density.stats
     if fit.tried and not as_json:
         tried = [

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from raectl.cli import options as o
+from raectl.cli.output import emit, number, say
 
 
 def reconstruct(
@@ -45,7 +46,6 @@ def reconstruct(
 
 def _show(found: Any, checkpoint: Any, dataset: Any, out: Path, *, as_json: bool) -> None:
     """The errors of each decoder, beside those of the mean item, and how many of the items are no new ones."""
-    from raectl.cli.output import emit, number, say
 
     plain, *others = found.errors.values()  # the plain decoder's are the scores of faithfulness
     made_by, mean = checkpoint.decoder_name, found.baseline.name
