@@ -74,8 +74,9 @@ class Measured(NamedTuple):
 class Reference:
     """Features of real items, with a cache of statistics of them.
 
-    A set metric is a registered function `(reference, features) -> {name: Measured}`. Statistics of the real features
-    alone are cached by `once`.
+    A set metric is a registered function `(reference, features) -> {name: Measured}`, where `features`, (M, D), are
+    those of the set. It raises a `RaectlError` for a set of fewer than 2 items, or what more it needs, another D, or
+    values that are not finite. Statistics of the real features alone are cached by `once`.
 
     Arguments:
         features: (N, D), N at least 2; float32 or float64, others are converted to float32.
