@@ -16,9 +16,6 @@ class Molecules(Strings):
 
     A SMILES is valid if RDKit can parse it: closed rings, possible valences, aromatic atoms with a Kekulé structure.
     All SMILES of a molecule have the same identity.
-
-    Raises:
-        RaectlError: RDKit is not installed.
     """
 
     name = "molecules"
@@ -48,11 +45,7 @@ class Molecules(Strings):
 
 
 class ScoredMolecules(Molecules):
-    """Features (valid, identity, identity, penalized logP), the score of an invalid string being 0.
-
-    Raises:
-        RaectlError: RDKit or networkx is not installed.
-    """
+    """Features (valid, identity, identity, penalized logP), the score of an invalid string being 0."""
 
     name = "penalized-logp"
     dim = 4
