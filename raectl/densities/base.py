@@ -70,9 +70,6 @@ class Density(Component, ABC):
     def fit(self, z: Any, seed: int = 0, progress: Progress | None = None) -> Self:
         """Fit to latents z: (N, d), anything `torch.as_tensor` takes; the same data and seed give the same fit.
 
-        Arguments:
-            progress: receives the progress of a long fit.
-
         Raises:
             RaectlError: the latents are invalid (see `as_latents`), or fewer than the density needs.
         """

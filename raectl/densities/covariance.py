@@ -113,7 +113,7 @@ class Matrices:
 
 
 @dataclass(frozen=True)
-class Diagonals:
+class _Diagonals:
     """Diagonal covariances, or multiples of the identity where they are shared; methods as of `Matrices`."""
 
     shared: bool
@@ -166,10 +166,10 @@ class Diagonals:
         return z
 
 
-Covariance = Matrices | Diagonals
+Covariance = Matrices | _Diagonals
 COVARIANCES: dict[str, Covariance] = {
     "full": Matrices(False),
     "tied": Matrices(True),
-    "diag": Diagonals(False),
-    "spherical": Diagonals(True),
+    "diag": _Diagonals(False),
+    "spherical": _Diagonals(True),
 }

@@ -25,27 +25,17 @@ _UNDERFITTED = 5.0  # the same, of a single Gaussian's log-likelihood and a netw
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted density and its log-likelihoods.
-
-    Arguments:
-        kind: registry name.
-        density: the fitted density.
-        seed: of the fit.
-        latents: SHA-256 of the training latents.
-        train: mean log-likelihood of the training latents, in nats per dimension, or a lower bound on it.
-        held_out: the same for the held-out latents; None if there are none.
-        n_train, n_held_out: numbers of latents.
-        tried: with `components="auto"`, the table of `choose_components`.
-    """
+    """A fitted density and its log-likelihoods."""
 
     kind: str
     density: Density
     seed: int
-    latents: str
-    train: float
-    held_out: float | None
+    latents: str  # SHA-256 of the training latents
+    train: float  # mean log-likelihood of the training latents, in nats per dimension, or a lower bound on it
+    held_out: float | None  # the same for the held-out latents; None if there are none
     n_train: int
     n_held_out: int
+    # With `components="auto"`, the table of `choose_components`.
     tried: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -76,11 +66,8 @@ def fit(
     """Fit a registered density to latents (N, d).
 
     Arguments:
-        kind: registry name.
         train: (N, d) latents to fit to.
         held_out: (M, d) latents to evaluate on; M may be 0, except with `components="auto"`.
-        seed: of the fit.
-        progress: receives the fit's progress.
         options: of the density; `components="auto"` chooses the number by held-out log-likelihood, which is the
             default of densities with `chooses_components` if M > 0.
 
@@ -118,7 +105,6 @@ def _judge(kind: str, density: Density, train: np.ndarray, score: float, held_ou
     """Add a notice if a density underfits, or else if it overfits.
 
     Arguments:
-        kind: its registry name.
         density: fitted to `train`: (N, d).
         score, held_out: mean log-likelihood of the training and the held-out latents, in nats per dimension.
         chosen: whether its number of components was.

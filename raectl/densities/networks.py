@@ -35,29 +35,18 @@ Loss = Callable[[Tensor, torch.Generator], Tensor]  # (B, d) float32 and random 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Hyperparameters of a network's training.
+    """Hyperparameters of a network's training."""
 
-    Arguments:
-        epochs: at most this many.
-        batch_size: latents per step; an incomplete last batch is dropped, unless it is the only one.
-        least_steps: in an epoch, which passes over few latents several times for it.
-        lr: Adam's initial learning rate.
-        patience: the rate is halved after so many epochs without an improvement of the held-out loss by `gain`.
-        gain: in the units of the loss.
-        halvings: training ends when the rate would be halved once more than this; None for never.
-        clip: maximum Euclidean norm of the gradient over all weights.
-        average: decay of the exponential moving average of the weights, which is evaluated and kept; 0 for none.
-    """
-
-    epochs: int
-    batch_size: int
-    lr: float
-    patience: int
-    gain: float
-    halvings: int | None = None
-    clip: float = math.inf
+    epochs: int  # at most this many
+    batch_size: int  # latents per step; an incomplete last batch is dropped, unless it is the only one
+    lr: float  # Adam's initial learning rate
+    patience: int  # the rate is halved after so many epochs without an improvement of the held-out loss by `gain`
+    gain: float  # in the units of the loss
+    halvings: int | None = None  # training ends when the rate would be halved once more than this; None for never
+    clip: float = math.inf  # maximum Euclidean norm of the gradient over all weights
+    # Decay of the exponential moving average of the weights, which is evaluated and kept; 0 for none.
     average: float = 0.0
-    least_steps: int = 1
+    least_steps: int = 1  # in an epoch, which passes over few latents several times for it
 
 
 class NetworkDensity(Density):

@@ -46,36 +46,25 @@ class Recoding(Protocol):
 
 @dataclass(frozen=True)
 class Column:
-    """One set of items to be measured.
+    """One set of items to be measured."""
 
-    Arguments:
-        name: as in tables and records.
-        n: number of items.
-        density: name of the fitted density they come from or through, or None.
-        batches: makes the items, (B, *stored) uint8, a batch at a time; none if they are not made here.
-        draws: how often each was decoded, see `Checkpoint.modes`; None for once.
-        errors: means of the modality's metrics of reconstructions, known once all batches are made; None for others.
-        decoder: which one made the items, if not the one that makes the others.
-        is_generated: whether the items are samples of a density, and not made from the real ones.
-        kind: of interpolation, None for others.
-    """
-
-    name: str
+    name: str  # as in tables and records
     n: int
-    density: str | None = None
+    density: str | None = None  # name of the fitted density they come from or through, or None
+    # Makes the items, (B, *stored) uint8, a batch at a time; none if they are not made here.
     batches: Callable[[], Iterator[np.ndarray]] = lambda: iter(())
-    draws: int | None = None
+    draws: int | None = None  # how often each was decoded, see `Checkpoint.modes`; None for once
+    # Means of the modality's metrics of reconstructions, known once all batches are made; None for others.
     errors: Callable[[], dict[str, float]] | None = None
-    is_generated: bool = False
-    decoder: str | None = None
-    kind: str | None = None
+    is_generated: bool = False  # whether the items are samples of a density, and not made from the real ones
+    decoder: str | None = None  # which one made the items, if not the one that makes the others
+    kind: str | None = None  # of interpolation, None for others
 
 
 def columns(
     checkpoint: Checkpoint,
     real: np.ndarray,
     training: Dataset | None,
-    *,
     densities: Sequence[str] = (),
     kind: str = "spherical",
     seed: int = 0,
@@ -85,13 +74,9 @@ def columns(
     """Everything that can be measured of a checkpoint, as many items of each as there are real ones.
 
     Arguments:
-        checkpoint: the model.
         real: (N, *stored) uint8, to be reconstructed and interpolated.
         training: the data it was trained on, to whose latents a Gaussian is fitted for `N`; None if they are gone.
-        densities: names of fitted densities; by default all that belong to these weights.
-        kind: of interpolation, `linear` or `spherical` (the paper's).
-        seed: of samples and pairs.
-        draws: decode each sample so many times, and keep the most frequent valid item; None for once.
+        densities, kind, seed, draws: as for `Evaluation`.
         progress: is told what is left out, and why.
 
     Raises:

@@ -24,8 +24,7 @@ from raectl.checkpoint.checkpoint import Checkpoint
 from raectl.data import Dataset, split
 from raectl.errors import RaectlError, UsageError
 from raectl.evaluation.columns import Column, columns
-from raectl.evaluation.features import cached_features, extract_all
-from raectl.evaluation.spaces import FeatureSpace, feature_spaces
+from raectl.evaluation.features import FeatureSpace, cached_features, extract_all, feature_spaces
 from raectl.generation.baseline import baseline
 from raectl.metrics.reference import Measured, Reference, direction_and_unit
 from raectl.progress import Progress
@@ -37,24 +36,17 @@ _FEWEST = 12  # items, whatever the features: without training data one half is 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One column of Table 1, measured.
+    """One column of Table 1, measured."""
 
-    Arguments:
-        of: the column's name, see `raectl.evaluation.columns`; `real` for other real items.
-        density: name of the fitted density it rests on, or None.
-        measured: {metric: value and standard error}.
-        protocol: how it was measured: numbers of items, and of those that were trained on, data, features, seed, kind
-            of interpolation, draws, weights, version, seconds.
-        decoder: which one made the items, if not the one that makes the others.
-        extractors: {metric: key of its extractor}, for metrics in other features than the protocol's.
-    """
-
-    of: str
-    density: str | None
-    measured: dict[str, Measured]
+    of: str  # the column's name, see `raectl.evaluation.columns`; `real` for other real items
+    density: str | None  # name of the fitted density it rests on, or None
+    measured: dict[str, Measured]  # {metric: value and standard error}
+    # How it was measured: numbers of items, and of those that were trained on, data, features, seed, kind of
+    # interpolation, draws, weights, version, seconds.
     protocol: dict[str, Any]
+    # {metric: key of its extractor}, for metrics in other features than the protocol's.
     extractors: Mapping[str, str] = field(default_factory=dict)
-    decoder: str | None = None
+    decoder: str | None = None  # which one made the items, if not the one that makes the others
 
     @property
     def label(self) -> str:
@@ -76,18 +68,16 @@ class Evaluation:
     """Measures a checkpoint against real items.
 
     Arguments:
-        checkpoint: the model.
         source: real items that it has not seen, as `Checkpoint.open_data` takes them.
         n: at most this many real items, chosen by the seed where there are more, and as many samples, reconstructions
             and interpolations.
         features: registry name of the extractor to judge by; None for the modality's own.
         weights: file of the extractor's weights, for one that does not come with any.
         densities: names of fitted densities; by default all that were fitted to the checkpoint's present weights.
-        kind: of interpolation, `linear` or `spherical`.
+        kind: of interpolation, `linear` or `spherical` (the paper's).
         seed: of samples, pairs and choices.
         draws: decode each sample so many times, at random, and keep the most frequent valid item; None for once.
         max_bad: share of the real items that may be bad and are skipped.
-        progress: receives progress and warnings.
 
     Raises:
         UsageError: an option is wrong.
@@ -130,16 +120,7 @@ class Evaluation:
         self.real = _chosen(self.dataset, rng.permutation(self.seed, "evaluation items", len(self.dataset))[:n])
         self.seen = checkpoint.seen(self.real.items)
         self.training_sample = self._choose_training()
-        self.columns = columns(
-            checkpoint,
-            self.real.items,
-            self.training,
-            densities=densities,
-            kind=kind,
-            seed=seed,
-            draws=draws,
-            progress=self.progress,
-        )
+        self.columns = columns(checkpoint, self.real.items, self.training, densities, kind, seed, draws, self.progress)
         for note in self.extractor.notes:
             self.progress.note(note)
 
@@ -171,7 +152,7 @@ class Evaluation:
 
     def _open_training(self) -> Dataset | None:
         try:
-            return self.checkpoint.open_data(progress=None)
+            return self.checkpoint.open_data()
         except RaectlError as error:
             self.progress.note(error.message)
             return None

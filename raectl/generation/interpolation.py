@@ -56,22 +56,14 @@ def path_of(kind: str) -> Path:
 
 
 def random_pairs(n: int, pairs: int, seed: int) -> np.ndarray:
-    """Random disjoint pairs of n items, as indices (pairs, 2).
-
-    Raises:
-        UsageError: there are fewer than 2 `pairs` items.
-    """
+    """Random disjoint pairs of n items, as indices (pairs, 2); a `UsageError` if these are fewer than 2 `pairs`."""
     if 2 * pairs > n:
         raise UsageError(f"--pairs {pairs} needs {2 * pairs} items, the data have {n}", f"--pairs {n // 2}")
     return rng.permutation(seed, "interpolation pairs", n)[: 2 * pairs].reshape(pairs, 2)
 
 
 def named_pair(dataset: Dataset, first: str, second: str) -> np.ndarray:
-    """Two items given by name or by index, as indices (1, 2).
-
-    Raises:
-        UsageError: there is no such item.
-    """
+    """Two items given by name or by index, as indices (1, 2); a `UsageError` if there is no such item."""
 
     def index(item: str) -> int:
         if item in dataset.names:

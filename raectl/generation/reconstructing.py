@@ -27,19 +27,13 @@ _PICTURE = 64  # default number of items in a picture
 
 @dataclass(frozen=True)
 class Reconstructed:
-    """What `reconstruct_source` found.
+    """What `reconstruct_source` found."""
 
-    Arguments:
-        errors: means of the modality's metrics by decoder, the plain one first, then the one that made the items.
-        baseline: the same means, were every item reconstructed as the mean item.
-        written: number of items written.
-        seen: how many of the items were trained on; None if that is not known.
-    """
-
+    # Means of the modality's metrics by decoder, the plain one first, then the one that made the items.
     errors: dict[str, dict[str, float]]
-    baseline: Baseline
+    baseline: Baseline  # the same means, were every item reconstructed as the mean item
     written: int
-    seen: Seen | None
+    seen: Seen | None  # how many of the items were trained on; None if that is not known
 
 
 def reconstruct_source(
@@ -50,11 +44,8 @@ def reconstruct_source(
     The metrics are also appended to the directory's, those of the mean item beside them.
 
     Arguments:
-        checkpoint: the model.
-        dataset: items of the model's shape.
         out: a picture of pairs, or another file that the modality writes.
         n: how many to write; None for 64 in a picture, and for all in another file.
-        progress: receives progress.
         seed: chooses them.
     """
     require_outside(out, dataset.source)

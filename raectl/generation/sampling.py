@@ -43,7 +43,6 @@ def write_samples(
         draws: number of random decodings of each latent, of which the most frequent valid item is kept; None for the
             likeliest item.
         decoder: `plain` or `sharp`; None for the sharpened one where there is one.
-        progress: receives progress and notes on the samples.
 
     Returns:
         Name of the density, and of the decoder; None for latents.

@@ -24,18 +24,12 @@ _CORRELATED = 1 - 1e-4  # of which pairs are compared value by value
 
 @dataclass(frozen=True)
 class Dependencies:
-    """For each of the d dimensions, (d,) float64 each.
+    """For each of the d dimensions, (d,) float64 each."""
 
-    Arguments:
-        source: the dimension that it follows: itself if it is free, -1 if it is constant.
-        centre, slope: as above; slope is 0 for a constant.
-        narrow: standard deviation of the normal density around the value.
-    """
-
-    source: Tensor
-    centre: Tensor
+    source: Tensor  # the dimension that it follows: itself if it is free, -1 if it is constant
+    centre: Tensor  # as above; slope is 0 for a constant
     slope: Tensor
-    narrow: Tensor
+    narrow: Tensor  # standard deviation of the normal density around the value
 
     @classmethod
     def find(cls, z: Tensor) -> "Dependencies | None":

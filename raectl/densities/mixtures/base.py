@@ -41,11 +41,7 @@ class Mixture(Density):
         return {"weights": mixture.weights, "means": mixture.means, "covariances": covariances}
 
     def _standardizer(self, z: Tensor) -> Standardizer:
-        """That of latents (N, d), with one scale for all dimensions if covariances are spherical, to keep them so.
-
-        Raises:
-            RaectlError: these are fewer latents than components.
-        """
+        """That of latents, as many as components at least; one scale for all dimensions keeps covariances spherical."""
         check_components(self.components, len(z))
         standardizer = Standardizer.fit_near(z)
         return standardizer.isotropic() if self.settings.get("covariance") == "spherical" else standardizer
@@ -59,8 +55,7 @@ class Mixture(Density):
     def _report(self, result: EMResult[Any], n: int, d: int, extra: int = 0) -> None:
         """Set `stats` from the result of EM on n rows of d dimensions, with a notice if EM did not converge.
 
-        Arguments:
-            extra: parameters of a component besides weight, mean and covariance, for the parameter count.
+        A component has `extra` parameters besides weight, mean and covariance.
         """
         k = self.components
         parameters = k * d + k - 1 + self._kind.parameters(k, d) + k * extra

@@ -64,12 +64,7 @@ class BayesianGMM(Mixture):
             self.notices.append(f"the bound did not converge in {self.max_iter} iterations: raise max_iter, or tol")
 
     def _fit_raising_ridge(self, x: np.ndarray, near: np.ndarray, seed: int) -> tuple[Any, float]:
-        """Scikit-learn's mixture of standardized latents, and the ridge with which it could be fitted.
-
-        Arguments:
-            x: (N, d).
-            near: those that decide the priors.
-        """
+        """Scikit-learn's mixture of standardized latents, and the ridge with which it could be fitted."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import BayesianGaussianMixture
         from threadpoolctl import threadpool_limits

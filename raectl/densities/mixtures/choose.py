@@ -35,11 +35,8 @@ def choose_components(
     Arguments:
         train_z: (N, d), training latents.
         val_z: (M, d), held-out latents.
-        seed: as for `GMM.fit`.
         candidates: numbers of components, increasing.
-        kind: the mixture's class.
         progress: told of each candidate, and, of those that take long, what came of it.
-        options: its other options.
 
     Returns:
         The mixture, and a row for each candidate tried: components, train and heldout (nats per dimension), bic.

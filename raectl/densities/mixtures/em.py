@@ -78,8 +78,6 @@ def e_step(z: Tensor, standardizer: Standardizer, mixture: MixtureParameters, *,
     """The E-step and the sums that the M-step needs, in one pass over the data.
 
     Arguments:
-        z: (N, d).
-        standardizer: of z.
         mixture: the current parameters, in standardized units.
         hard: assign each row to its likeliest component, as k-means does.
     """
