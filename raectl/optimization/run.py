@@ -52,7 +52,6 @@ def optimize(
         source: data that the surrogate is first fitted to; None for the training data.
         overwrite: discard an earlier run instead of resuming it.
         max_bad: as for `Checkpoint.open_data`.
-        progress: receives progress.
 
     Raises:
         UsageError: the earlier run has other options.
@@ -97,8 +96,8 @@ class _Run:
 
     def score_the_data(self) -> None:
         """Encode and score a random subset of the data, which the surrogate is fitted to."""
-        order = rng.permutation(self.settings.seed, "optimization data", len(self.dataset))
-        items = np.asarray(self.dataset.items[np.sort(order[: self.settings.points])])
+        rows = rng.choose(self.settings.seed, "optimization data", len(self.dataset), self.settings.points)
+        items = np.asarray(self.dataset.items[rows])
         self.progress.note(f"scoring {len(items):,} of {len(self.dataset):,} strings of the data, and encoding them")
         scores = self.objective(self.modality.shown(items).tolist())
         z = self.checkpoint.encode(items).double().cpu().numpy()

@@ -156,13 +156,10 @@ class SparseGP(Model):
 
 
 def propose(model: SparseGP, batch: int, seed: int, start: int) -> Tensor:
-    """A batch of points of the unit cube: (batch, d), a function of the model, the seed and `start`.
+    """A batch of points of the unit cube: (batch, d), a function of the model, the seed and the number before them.
 
     Every other point is searched for near one of the best training points, the others in the whole cube, which in many
     dimensions is mostly far from any data.
-
-    Arguments:
-        start: number of points proposed before.
     """
     best = model.mean(model.z).max()
     top = model.z[model.y.topk(min(_BEST, len(model.y))).indices]
