@@ -106,14 +106,13 @@ class Writer(ABC):
     writes_directories: bool = False  # whether items can also be written to a directory, a file each
 
     @abstractmethod
-    def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> str | None:
+    def write(self, out: Path, batches: Iterable[np.ndarray], total: int) -> str | None:
         """Write generated items atomically; returns a remark on them, or None.
 
         Arguments:
             out: the file or directory; its suffix determines the format.
             batches: uint8 arrays (B, *stored), read one at a time.
             total: number of items in all batches, at least 1.
-            names: a name per item, for the files of a directory; numbers if there are none.
 
         Raises:
             RaectlError: `check_out` refuses `out`, the items are too many for the format, or the write fails.
@@ -125,7 +124,7 @@ class Writer(ABC):
     ) -> None:
         """Write originals beside their reconstructions, 2 x (N, *stored) uint8. Atomic and raises as `write`.
 
-        A directory gets the reconstructions only, named after their originals.
+        A directory gets the reconstructions only, with the names of their originals; numbers if there are none.
         """
 
     @abstractmethod
