@@ -42,8 +42,9 @@ class GradientPenalty(Regularizer):
 
     def penalty(self, decoder: nn.Module, z: Tensor, x_hat: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The penalty of each item, (B,); 0 for items outside `part`."""
-        if self.form == "released":
-            return self._released(decoder, z, x_hat)
+        return {"exact": self._exact, "released": self._released}[self.form](decoder, z, x_hat, generator)
+
+    def _exact(self, decoder: nn.Module, z: Tensor, x_hat: Tensor, generator: torch.Generator | None) -> Tensor:
         count = math.ceil(self.part * len(z)) if torch.is_grad_enabled() else len(z)
         signs = torch.randint(0, 2, (count, z.shape[1]), generator=generator, device=z.device).to(z.dtype)
         values = self.directional(decoder, z, x_hat, signs.mul_(2).sub_(1)) * (len(z) / count)
@@ -58,7 +59,7 @@ class GradientPenalty(Regularizer):
             trace.remove()
         return trace.push(direction).flatten(1).float().square().sum(dim=1)
 
-    def _released(self, decoder: nn.Module, z: Tensor, x_hat: Tensor) -> Tensor:
+    def _released(self, decoder: nn.Module, z: Tensor, x_hat: Tensor, generator: torch.Generator | None) -> Tensor:
         with torch.enable_grad():
             if not (z.requires_grad and x_hat.requires_grad):
                 z = z.detach().requires_grad_()
