@@ -92,13 +92,7 @@ def normals(seed: int, start: int, n: int, m: int, stream: str = "samples") -> n
 
 
 def permutation(seed: int, stream: str, n: int, step: int = 0) -> np.ndarray:
-    """A random permutation of n items: the stable order of n random 64-bit words.
-
-    Arguments:
-        step: the epoch, for a new order in every epoch.
-
-    Returns:
-        (n,) int64.
+    """A random permutation of n items, (n,) int64: the stable order of n random 64-bit words; a new one each step.
 
     Example:
         >>> sorted(permutation(0, "order", 5, step=3).tolist())
@@ -120,11 +114,8 @@ def choose(seed: int, stream: str, n: int, count: int) -> np.ndarray:
 def torch_generator(seed: int, stream: str, step: int, device: "torch.device | str" = "cpu") -> "torch.Generator":
     """A torch generator for a purpose and a training step, a function of (seed, stream, step).
 
-    The three are hashed, since torch's CPU generator uses only the low 32 bits of its seed.
-
-    Arguments:
-        step: the training step, from the start of the run.
-        device: of the generator; devices draw different numbers from the same seed.
+    The three are hashed, since torch's CPU generator uses only the low 32 bits of its seed. Devices draw different
+    numbers from the same seed.
 
     Example:
         >>> import torch

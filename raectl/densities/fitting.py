@@ -104,10 +104,8 @@ def fit(
 def _judge(kind: str, density: Density, train: np.ndarray, score: float, held_out: float | None, chosen: bool) -> None:
     """Add a notice if a density underfits, or else if it overfits.
 
-    Arguments:
-        density: fitted to `train`: (N, d).
-        score, held_out: mean log-likelihood of the training and the held-out latents, in nats per dimension.
-        chosen: whether its number of components was.
+    `score` and `held_out` are mean log-likelihoods of the training and the held-out latents, in nats per dimension;
+    `chosen` is whether its number of components was.
     """
     if isinstance(density, NetworkDensity):
         if not density.underfits:

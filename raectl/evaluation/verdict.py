@@ -21,10 +21,7 @@ _MISSED = 0.7  # of what real items have, below which a share is poor
 def verdict(results: Sequence[Measurement], metric: str, seen: Seen | None = None) -> list[str]:
     """Sentences on the results of `Evaluation`, the most important first; none where nothing can be compared.
 
-    Arguments:
-        results: one for each column, that of real items among them.
-        metric: the number to judge by, such as the kernel distance.
-        seen: how many of the real items were trained on.
+    They judge by `metric`, such as the kernel distance; `seen` is how many of the real items were trained on.
     """
     seen_before = [f"{seen.sentence}: of new ones only, the numbers would be worse"] if seen and seen.total else []
     farthest = _farthest(results, metric)

@@ -126,13 +126,9 @@ class Reference:
     def check(self, features: Tensor, least: int = 2, why: str = "a set metric") -> Tensor:
         """Check and return the features (M, D) of a set to be compared with the real items.
 
-        Arguments:
-            features: as for the reference.
-            least: minimal number of items in each set.
-            why: what needs so many, for the error message.
-
         Raises:
-            RaectlError: another D, values that are not finite, or too few items in either set.
+            RaectlError: another D, values that are not finite, or fewer than `least` items in either set; the message
+                says `why` so many are needed.
         """
         features = _checked(features, "measured")
         if features.shape[1] != self.features.shape[1]:

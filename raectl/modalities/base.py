@@ -76,7 +76,6 @@ class Modality(ABC):
 
         Arguments:
             x_hat: the decoder's output (*item_shape), on the generator's device.
-            draws: number of draws.
             is_valid: whether an item, as `shown` returns it, is valid.
 
         Returns:

@@ -68,6 +68,7 @@ def optimize(
     objective: Objective = registry.resolve("objective", settings.objective)()
     with Lock(checkpoint.directory.path, progress.note) as lock:
         lock.acquire()
+        checkpoint.directory.require_own()
         run = _Run(checkpoint, settings, objective, checkpoint.open_data(source, progress, max_bad), progress)
         if not overwrite:
             run.resume()
@@ -91,6 +92,7 @@ class _Run:
             "data": dataset.fingerprint,
         }
         path = checkpoint.directory.optimize / f"{settings.objective}-{settings.seed}"
+        self.state = path / "state.safetensors"  # which a run resumes from
         none = np.empty((0, checkpoint.config.latent_dim or 0))
         self.result = OptimizationResult(path, settings, objective, math.nan, math.nan, none, [], np.empty(0))
 
@@ -116,14 +118,8 @@ class _Run:
         self.data_z, self.data_scores = z, np.where(known, scores, self.result.worst)
         self.result.data_best = float((np.min if lower else np.max)(self.data_scores))
 
-    @property
-    def state(self) -> Path:
-        """The file that a run resumes from."""
-        return self.result.path / "state.safetensors"
-
     def resume(self) -> None:
         """Read the points of an earlier run, if there is one."""
-        self.checkpoint.directory.require_own()
         if not self.state.exists():
             return
         try:
@@ -140,7 +136,6 @@ class _Run:
 
     def begin(self, *, overwrite: bool) -> None:
         """Create the directory; with `overwrite`, delete the files of an earlier run."""
-        self.checkpoint.directory.require_own()
         path = self.result.path
         with describing_os_errors(path):
             path.mkdir(parents=True, exist_ok=True)

@@ -33,8 +33,7 @@ def choose_components(
     Computing 10, 2000 (there with many splits; here one).
 
     Arguments:
-        train_z: (N, d), training latents.
-        val_z: (M, d), held-out latents.
+        train_z, val_z: (N, d) training and (M, d) held-out latents.
         candidates: numbers of components, increasing.
         progress: told of each candidate, and, of those that take long, what came of it.
 
