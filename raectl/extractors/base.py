@@ -14,9 +14,7 @@ from raectl.errors import UsageError
 class Extractor(ABC):
     """Maps items to features. Row i is a function of item i alone, independent of the rest of the batch.
 
-    Arguments:
-        weights: file of the network's weights; None for those that come with the extractor, if any.
-        device: where the features are computed.
+    `weights` is a file of the network's weights; None for those that come with the extractor, if any.
 
     Raises:
         UsageError: weights are missing, or given to an extractor that has none.

@@ -35,7 +35,6 @@ class Molecules(Strings):
         return f"{self.name}-v1-rdkit-{self._base.rdkitVersion}"
 
     def __call__(self, items: np.ndarray) -> Tensor:
-        """(B,) text => (B, D) float32."""
         with self._base.BlockLogs():  # it logs each invalid string to stderr
             return super().__call__(items)
 

@@ -71,6 +71,5 @@ class SharpDecoder(nn.Module):
         self.decoder, self.levels = decoder, Levels(channels)
 
     def forward(self, z: Tensor) -> Tensor:
-        """The decoder's images, with black and white."""
         x_hat: Tensor = self.levels(self.decoder(z).float())
         return x_hat
