@@ -222,8 +222,8 @@ def _needs_double(z: Tensor) -> bool:
 
 
 def _adopt_dependencies(arrays: "Arrays") -> Dependencies:
-    source = arrays.tensor(f"{_DEPENDENT}source", (None,))
-    rest = [arrays.tensor(_DEPENDENT + name, source.shape) for name in ("centre", "slope", "narrow")]
+    source = arrays.take(f"{_DEPENDENT}source", (None,))
+    rest = [arrays.take(_DEPENDENT + name, source.shape) for name in ("centre", "slope", "narrow")]
     dependencies = Dependencies(source, *rest)
     if not dependencies.are_valid():
         arrays.refuse("they describe no dependencies between dimensions")
@@ -237,8 +237,8 @@ class Arrays:
         self._density = density
         self._unread = dict(arrays)
 
-    def take(self, name: str, shape: tuple[int | None, ...], dtype: type[np.floating] = np.float64) -> np.ndarray:
-        """Read the array `name`, of `shape`, where None is any length of at least 1."""
+    def take(self, name: str, shape: tuple[int | None, ...], dtype: type[np.floating] = np.float64) -> Tensor:
+        """Read a copy of the array `name`, of `shape`, where None is any length of at least 1."""
         if name not in self._unread:
             self.refuse(f"the array {name!r} is missing")
         array = np.asarray(self._unread.pop(name))
@@ -252,11 +252,7 @@ class Arrays:
             self.refuse(f"{name!r} has shape {array.shape}, expected {expected}")
         if not (np.abs(array) <= LARGEST**2).all():  # covariances are in squared units
             self.refuse(f"{name!r} holds values that are not finite or absurdly large")
-        return array
-
-    def tensor(self, name: str, shape: tuple[int | None, ...], dtype: type[np.floating] = np.float64) -> Tensor:
-        """`take`, as a tensor with memory of its own."""
-        return torch.from_numpy(np.array(self.take(name, shape, dtype)))
+        return torch.from_numpy(np.array(array))
 
     @property
     def numbers(self) -> int:

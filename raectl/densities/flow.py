@@ -118,7 +118,7 @@ class Flow(NetworkDensity):
             mixture, _ = choose_components(x, held_out, seed, kind=CompleteGMM)
         else:
             mixture = CompleteGMM(components=min(self.base, len(x))).fit(x, seed)
-        self._base = MixtureParameters.from_arrays(_FULL, **mixture.to_arrays())
+        self._base = mixture.parameters
         self._residuals = _FULL.whitener(self._base.means, self._base.factors, torch.float32)
         self._constants = self._base.log_constants().float()
         self._couplings = self._build(d, seed)
@@ -171,15 +171,15 @@ class Flow(NetworkDensity):
         return log_prob
 
     def _adopt(self, arrays: Arrays) -> int:
-        self._mean = arrays.tensor("mean", (None,))
+        self._mean = arrays.take("mean", (None,))
         d = len(self._mean)
-        self._factor = arrays.tensor("factor", (d, d))
+        self._factor = arrays.take("factor", (d, d))
         if not (self._factor.diagonal() > 0).all() or bool(self._factor.triu(1).any()):
             arrays.refuse("the factor is not lower triangular with a positive diagonal")
-        mixture = arrays.take("base.weights", (None,))
-        means = arrays.take("base.means", (len(mixture), d))
-        covariances = arrays.take("base.covariances", (len(mixture), d, d))
-        self._base = MixtureParameters.adopt(arrays, _FULL, mixture, means, covariances)
+        base = arrays.take("base.weights", (None,))
+        k = len(base)
+        means, covariances = arrays.take("base.means", (k, d)), arrays.take("base.covariances", (k, d, d))
+        self._base = MixtureParameters.adopt(arrays, _FULL, base, means, covariances)
         if arrays.numbers != self._numbers(d):  # options may ask for huge networks: check before they are built
             arrays.refuse("weights are missing or too many")
         self._couplings = self._build(d, 0)

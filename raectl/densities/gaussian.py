@@ -65,5 +65,6 @@ class Gaussian(Density):
     def _adopt(self, arrays: Arrays) -> int:
         mean = arrays.take("mean", (None,))
         covariance = arrays.take("covariance", (len(mean), len(mean)))
-        self._normal = MixtureParameters.adopt(arrays, _FULL, np.ones(1), mean[None], covariance[None])
+        weights = torch.ones(1, dtype=torch.float64)
+        self._normal = MixtureParameters.adopt(arrays, _FULL, weights, mean[None], covariance[None])
         return len(mean)

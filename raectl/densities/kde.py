@@ -60,8 +60,8 @@ class KDE(Density):
         return total - math.log(len(self._latents)) - float(widths.log().sum()) - 0.5 * self._d * LOG_2PI
 
     def _adopt(self, arrays: Arrays) -> int:
-        self._latents = arrays.tensor("latents", (None, None))
-        self._scale = arrays.tensor("scale", (self._latents.shape[1],))
+        self._latents = arrays.take("latents", (None, None))
+        self._scale = arrays.take("scale", (self._latents.shape[1],))
         if not (self._scale > 0).all():
             arrays.refuse("a scale is not positive")
         return self._latents.shape[1]

@@ -232,7 +232,7 @@ def weights(module: nn.Module) -> dict[str, Tensor]:
 def adopt_weights(arrays: Arrays, module: nn.Module) -> None:
     """Set a module's parameters, which may be on the meta device, from arrays."""
     named = module.named_parameters()
-    state = {name: arrays.tensor(name, tuple(parameter.shape), np.float32) for name, parameter in named}
+    state = {name: arrays.take(name, tuple(parameter.shape), np.float32) for name, parameter in named}
     module.load_state_dict(state, strict=False, assign=True)
 
 

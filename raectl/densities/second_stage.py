@@ -182,9 +182,9 @@ class SecondStageVAE(NetworkDensity):
         return expected
 
     def _adopt(self, arrays: Arrays) -> int:
-        self._mean = arrays.tensor("mean", (None,))
+        self._mean = arrays.take("mean", (None,))
         d = len(self._mean)
-        self._scale = arrays.tensor("scale", (d,))
+        self._scale = arrays.take("scale", (d,))
         if not (self._scale > 0).all():
             arrays.refuse("a scale is not positive")
         with torch.device("meta"):  # no memory, no random numbers
@@ -194,7 +194,7 @@ class SecondStageVAE(NetworkDensity):
         if self.components is not None:
             k = self.components
             shapes = {"weights": (k,), "means": (k, d), "covariances": (k, d, d)}
-            prior = {name: arrays.take(f"gmm.{name}", shape) for name, shape in shapes.items()}
+            prior = {name: arrays.take(f"gmm.{name}", shape).numpy() for name, shape in shapes.items()}
             try:
                 self._prior = CompleteGMM.from_arrays(prior, components=k)
             except RaectlError as error:

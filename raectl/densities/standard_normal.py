@@ -47,7 +47,7 @@ class StandardNormal(Density):
         return -0.5 * (z.square().sum(dim=1) + self._d * LOG_2PI)
 
     def _adopt(self, arrays: Arrays) -> int:
-        (dim,) = arrays.take("dim", (1,))
+        dim = float(arrays.take("dim", (1,)))
         if dim != int(dim) or not 1 <= dim <= 2**20:
             arrays.refuse(f"dim is {dim:g}")
         return int(dim)

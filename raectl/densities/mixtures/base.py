@@ -18,9 +18,9 @@ COVARIANCE = Option("full", "Of the components; tied is one for all of them.", c
 
 
 class Mixture(Density):
-    """p(z) = sum_k w_k N(z; mu_k, Sigma_k). A subclass defines `_fit`, which sets `_mixture`."""
+    """p(z) = sum_k w_k N(z; mu_k, Sigma_k). A subclass defines `_fit`, which sets `parameters`."""
 
-    _mixture: MixtureParameters
+    parameters: MixtureParameters
 
     components = Option(10, "K.", low=1, high=1_000_000)
     max_iter = Option(200, "Iterations over all latents, at most.", low=1, high=1_000_000)
@@ -36,7 +36,7 @@ class Mixture(Density):
         return COVARIANCES[self.settings.get("covariance", COVARIANCE.default)]
 
     def _to_arrays(self) -> dict[str, Tensor]:
-        mixture = self._mixture
+        mixture = self.parameters
         covariances = mixture.covariances.reshape(self._kind.file_shape(*mixture.means.shape))
         return {"weights": mixture.weights, "means": mixture.means, "covariances": covariances}
 
@@ -68,14 +68,14 @@ class Mixture(Density):
         return self.components * self._d
 
     def _draw(self, seed: int, start: int, n: int) -> np.ndarray:
-        return self._mixture.draw(seed, start, n)
+        return self.parameters.draw(seed, start, n)
 
     def _log_prob(self, z: Tensor) -> Tensor:
-        return self._mixture.log_prob(z)
+        return self.parameters.log_prob(z)
 
     def _adopt(self, arrays: Arrays) -> int:
         k = self.components
         weights, means = arrays.take("weights", (k,)), arrays.take("means", (k, None))
         covariances = arrays.take("covariances", self._kind.file_shape(k, means.shape[1]))
-        self._mixture = MixtureParameters.adopt(arrays, self._kind, weights, means, covariances)
+        self.parameters = MixtureParameters.adopt(arrays, self._kind, weights, means, covariances)
         return int(means.shape[1])

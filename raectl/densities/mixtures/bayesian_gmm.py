@@ -46,12 +46,12 @@ class BayesianGMM(Mixture):
         means = units.centre + torch.from_numpy(fitted.means_) * units.scale
         covariances = torch.from_numpy(fitted.covariances_).reshape(self._kind.stored_shape(*means.shape))
         covariances = self._kind.rescale(covariances, units.scale)
-        self._mixture = MixtureParameters(self._kind, torch.from_numpy(fitted.weights_), means, covariances)
+        self.parameters = MixtureParameters(self._kind, torch.from_numpy(fitted.weights_), means, covariances)
         in_use = int((fitted.weights_ > 1 / len(z)).sum())
         self.stats = {
             "iterations": int(fitted.n_iter_),
             "converged": bool(fitted.converged_),
-            "log_likelihood": float(self._mixture.log_prob(z.double()).mean()),
+            "log_likelihood": float(self.parameters.log_prob(z.double()).mean()),
             "components_in_use": in_use,
         }
         directions = in_use * (z.shape[1] if self.covariance == "full" else 1)

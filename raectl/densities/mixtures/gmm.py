@@ -31,7 +31,7 @@ class GMM(Mixture):
         result = fit_mixture(
             z, units, self._kind, self.components, seed=seed, max_iter=self.max_iter, tol=self.tol, ridge=self.reg_covar
         )
-        self._mixture = in_units(result.state, units, z.dtype)
+        self.parameters = in_units(result.state, units, z.dtype)
         directions = self.components * (d if self.covariance == "full" else 1)
         self.notices = units.notices(n, directions, self._remedy())
         self._report(result, n, d)
