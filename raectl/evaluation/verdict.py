@@ -96,11 +96,9 @@ def _equal(results: Sequence[Measurement]) -> list[str]:
     """Samples that score alike, such as those of several densities that are one Gaussian."""
     groups: list[list[Measurement]] = []
     for result in (r for r in results if _is_n(r) or (r.density and not r.of.startswith(_THROUGH))):
-        like = next((group for group in groups if _are_alike(group[0], result)), None)
-        if like is None:
-            groups.append([result])
-        else:
-            like.append(result)
+        like = next((group for group in groups if _are_alike(group[0], result)), [])
+        groups += [] if like else [like]
+        like.append(result)
     return [
         f"{', '.join(r.of for r in group[:-1])} and {group[-1].of} score alike: nearly the same density of the same "
         "latents, drawn with the same seed (gmm-1, gaussian and often N are one Gaussian)"

@@ -43,8 +43,8 @@ from raectl.model.regularizers import Regularizer
 class Loss:
     """The loss as a function of a model and a batch."""
 
-    reconstruction: Reconstruction  # the reconstruction term, (B,)
-    latent: LatentTerm  # the latent term, (B,) or (K, B)
+    reconstruction: Reconstruction  # (B,)
+    latent: LatentTerm  # (B,) or (K, B)
     beta: float
     penalties: Mapping[str, tuple[Regularizer, float]]  # {name: (regularizer, lam)}
 

@@ -14,7 +14,7 @@ class Model:
 
     # Builds the code from the number of features, d and the configuration.
     code: Callable[[int, int, Config], codes.Code]
-    latent: LatentTerm  # the latent term
+    latent: LatentTerm
     beta: Callable[[int, int], float]  # its default weight, from D (values per item) and d (latent dimensions)
     prior: bool  # whether training makes the codes follow N(0, I), so that samples need no fitted density
     n: str  # the density that column N of the paper's Table 1 samples from

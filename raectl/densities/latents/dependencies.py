@@ -27,8 +27,8 @@ class Dependencies:
     """For each of the d dimensions, (d,) float64 each."""
 
     source: Tensor  # the dimension that it follows: itself if it is free, -1 if it is constant
-    centre: Tensor  # as above; slope is 0 for a constant
-    slope: Tensor
+    centre: Tensor
+    slope: Tensor  # 0 for a constant
     narrow: Tensor  # standard deviation of the normal density around the value
 
     @classmethod
@@ -134,11 +134,10 @@ def _copies(z: Tensor, standardizer: Standardizer) -> list[tuple[int, int, float
         largest = torch.maximum(largest, part.abs().amax(dim=0).double())
     rounding = _ROUNDINGS * torch.finfo(z.dtype).eps * (1 + largest / standardizer.scale)
     likely = (products.abs() > _CORRELATED * n).triu(1) & varies[:, None] & varies
-    pairs = [(int(i), int(j), float(products[i, j].sign())) for i, j in likely.nonzero()]
-    return [pair for pair in pairs if _is_copy(z, standardizer, pair, rounding)]
-
-
-def _is_copy(z: Tensor, standardizer: Standardizer, pair: tuple[int, int, float], rounding: Tensor) -> bool:
-    i, j, sign = pair
-    x, y = ((z[:, k].double() - standardizer.centre[k]) / standardizer.scale[k] for k in (i, j))
-    return float((y - sign * x).abs().max()) <= float(rounding[i] + rounding[j])
+    copies = []
+    for i, j in likely.nonzero().tolist():
+        sign = float(products[i, j].sign())
+        x, y = ((z[:, k].double() - standardizer.centre[k]) / standardizer.scale[k] for k in (i, j))
+        if float((y - sign * x).abs().max()) <= float(rounding[i] + rounding[j]):
+            copies.append((i, j, sign))
+    return copies
