@@ -37,11 +37,6 @@ def check_seed(seed: int) -> int:
     return int(seed)
 
 
-def _check_range(start: int, n: int, m: int) -> None:
-    if start < 0 or n < 0 or m < 1:
-        raise UsageError(f"rows {start} to {start + n} of {m} numbers: start and n must be at least 0, m at least 1")
-
-
 def uniforms(seed: int, start: int, n: int, m: int, stream: str = "samples") -> np.ndarray:
     """Rows start, ..., start + n - 1 of an infinite table of independent uniform numbers.
 
@@ -49,8 +44,6 @@ def uniforms(seed: int, start: int, n: int, m: int, stream: str = "samples") -> 
 
     Arguments:
         seed, stream: select the table; the seed is from 0 to 2**64 - 1.
-        start: index of the first row.
-        n: number of rows.
         m: numbers per row. Tables of one seed and different m are not independent of each other.
 
     Returns:
@@ -63,7 +56,8 @@ def uniforms(seed: int, start: int, n: int, m: int, stream: str = "samples") -> 
         >>> bool((uniforms(0, 0, 8, 3)[5:] == uniforms(0, 5, 3, 3)).all())
         True
     """
-    _check_range(start, n, m)
+    if start < 0 or n < 0 or m < 1:
+        raise UsageError(f"rows {start} to {start + n} of {m} numbers: start and n must be at least 0, m at least 1")
     counters = -(-m // _WORDS)
     words = _philox(seed, stream).advance(start * counters).random_raw(n * counters * _WORDS)
     # 52 bits: with 53, the largest would round to 1.
@@ -98,22 +92,12 @@ def normals(seed: int, start: int, n: int, m: int, stream: str = "samples") -> n
 
 
 def permutation(seed: int, stream: str, n: int, step: int = 0) -> np.ndarray:
-    """A random permutation of n items: the stable order of n random 64-bit words.
-
-    Arguments:
-        seed: 0 to 2**64 - 1.
-        stream: name of the purpose, such as "split".
-        n: number of items.
-        step: the epoch, for a new order in every epoch.
-
-    Returns:
-        (n,) int64.
+    """A random permutation of n items, (n,) int64: the stable order of n random 64-bit words; a new one each step.
 
     Example:
         >>> sorted(permutation(0, "order", 5, step=3).tolist())
         [0, 1, 2, 3, 4]
     """
-    _check_range(step, n, 1)
     return np.argsort(_philox(seed, stream, step).random_raw(n), kind="stable")
 
 
@@ -130,13 +114,8 @@ def choose(seed: int, stream: str, n: int, count: int) -> np.ndarray:
 def torch_generator(seed: int, stream: str, step: int, device: "torch.device | str" = "cpu") -> "torch.Generator":
     """A torch generator for a purpose and a training step, a function of (seed, stream, step).
 
-    The three are hashed, since torch's CPU generator uses only the low 32 bits of its seed.
-
-    Arguments:
-        seed: the run's seed, 0 to 2**64 - 1.
-        stream: name of the purpose, such as "code" or "penalty".
-        step: the training step, from the start of the run.
-        device: of the generator; devices draw different numbers from the same seed.
+    The three are hashed, since torch's CPU generator uses only the low 32 bits of its seed. Devices draw different
+    numbers from the same seed.
 
     Example:
         >>> import torch

@@ -21,7 +21,6 @@ def option(help: str, shown: str | bool = True, *flags: str, panel: str, **more:
     """An option of a command.
 
     Arguments:
-        help: what it is for.
         shown: its default as the help shows it, where that is not the parameter's.
         flags: how it is typed; by default after the parameter's name.
         panel: the part of the help in which it stands.
@@ -46,13 +45,7 @@ _OUT = (
 
 
 def flag(name: str, shown: str | bool | None = None, of: type = Config, **more: Any) -> Any:
-    """An option of a command, from its declaration.
-
-    Arguments:
-        shown: its default as the help shows it, where that is another.
-        of: the record that declares it.
-        more: as `option` takes it.
-    """
+    """An option of a command, from its declaration in the record `of`; `shown` and `more` are as for `option`."""
     declared = options_of(of)[name]
     more = {"panel": declared.panel, "metavar": declared.metavar, **more}
     own = "off" if declared.kind is bool else declared.shown
@@ -60,12 +53,9 @@ def flag(name: str, shown: str | bool | None = None, of: type = Config, **more: 
 
 
 def flags(kind: type, after: str) -> Callable[[_Command], _Command]:
-    """Give a command an option for each that the record `kind` declares for the command line.
+    """Give a command an option for each that the record `kind` declares for the command line, after one of its own.
 
     Their values arrive as keyword arguments, None where an option is not typed.
-
-    Arguments:
-        after: the parameter of the command that they follow.
     """
 
     def with_flags(command: _Command) -> _Command:

@@ -9,6 +9,7 @@ from typing import Any
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 _LONGEST = 4000  # characters of an error's line: two paths; a file may claim to have a name of a million
 _SIGNS = {"↓": "v", "↑": "^", "→": "->", "±": "+-", "\N{EN DASH}": "-", "…": "..."}  # where there are no others
@@ -82,8 +83,7 @@ def emit_table(title: str, columns: list[str], rows: list[list[object]], *, gap:
     for number, chosen in enumerate(tables):
         if number:
             console.print()
-        padding = (0, gap, 0, 0)
-        table = Table(box=None, pad_edge=False, padding=padding)
+        table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
         for index in chosen:
             table.add_column(_cell(headers[index]), overflow="fold")
         for row in zip(*(cells[index] for index in chosen), strict=True):
@@ -120,9 +120,7 @@ def _tables(widths: Sequence[int], room: int, gap: int) -> list[list[int]]:
     return tables or [[0]]
 
 
-def _cell(value: object) -> Any:
-    from rich.text import Text
-
+def _cell(value: object) -> Text:
     return Text(_encodable(value))
 
 

@@ -18,9 +18,10 @@ from torch import Tensor
 from raectl.config import Component, Option
 from raectl.densities.latents.checks import LARGEST, as_latents, chunks
 from raectl.densities.latents.dependencies import Dependencies, notices
-from raectl.densities.latents.oddities import count_distinct, oddities
+from raectl.densities.latents.oddities import oddities
 from raectl.densities.latents.standardizer import Standardizer
 from raectl.errors import RaectlError
+from raectl.model.weights import to_array
 from raectl.progress import Progress
 from raectl.rng import check_seed
 
@@ -35,9 +36,9 @@ FitStats = dict[str, float | int | bool | str]
 class Density(Component, ABC):
     """A density over R^d, fitted to latents.
 
-    After `fit`, `stats` holds numbers about the
-    fit and `notices` messages for the user. A subclass defines `_fit`, `_draw`, `_log_prob`, `_to_arrays` and `_adopt`,
-    which see the free dimensions only, `_d` of them; see `dependencies` for the others.
+    After `fit`, `stats` holds numbers about the fit and `notices` messages for the user. A subclass defines `_fit`,
+    `_draw`, `_log_prob`, `_to_arrays` and `_adopt`, which see the free dimensions only, `_d` of them; see
+    `dependencies` for the others.
     """
 
     name: ClassVar[str]
@@ -69,9 +70,6 @@ class Density(Component, ABC):
     def fit(self, z: Any, seed: int = 0, progress: Progress | None = None) -> Self:
         """Fit to latents z: (N, d), anything `torch.as_tensor` takes; the same data and seed give the same fit.
 
-        Arguments:
-            progress: receives the progress of a long fit.
-
         Raises:
             RaectlError: the latents are invalid (see `as_latents`), or fewer than the density needs.
         """
@@ -87,7 +85,7 @@ class Density(Component, ABC):
         finally:
             self._progress = Progress()
         self._dim, self._double = z.shape[1], _needs_double(z)
-        found = oddities(z, count_distinct(z))
+        found = oddities(z)
         if self.finds_dependencies:
             found = notices(z, self._dependencies) + found
         if self._dependencies:
@@ -133,8 +131,10 @@ class Density(Component, ABC):
         self.dim  # noqa: B018  # raises if it is not fitted
         arrays = self._to_arrays()
         if self._dependencies:
-            arrays |= {_DEPENDENT + name: array for name, array in self._dependencies.to_arrays().items()}
-        return arrays | ({"double": np.ones(1)} if self._double else {})
+            arrays |= {_DEPENDENT + name: tensor for name, tensor in vars(self._dependencies).items()}
+        if self._double:
+            arrays["double"] = torch.ones(1, dtype=torch.float64)
+        return {name: to_array(tensor) for name, tensor in arrays.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], **options: Any) -> Self:
@@ -152,6 +152,7 @@ class Density(Component, ABC):
         if any(name.startswith(_DEPENDENT) for name in arrays):
             density._dependencies = _adopt_dependencies(checked)
         density._d = density._dim = density._adopt(checked)
+        checked.finish()
         if dependencies := density._dependencies:
             if len(dependencies.free) != density._d:
                 checked.refuse("the number of dimensions differs from that of the free ones")
@@ -190,8 +191,8 @@ class Density(Component, ABC):
         return self._d
 
     @abstractmethod
-    def _to_arrays(self) -> dict[str, np.ndarray]:
-        """`to_arrays` of the free dimensions."""
+    def _to_arrays(self) -> dict[str, Tensor]:
+        """The parameters of the density of the free dimensions, by name."""
 
     @abstractmethod
     def _fit(self, z: Tensor, seed: int) -> None:
@@ -207,7 +208,7 @@ class Density(Component, ABC):
 
     @abstractmethod
     def _adopt(self, arrays: "Arrays") -> int:
-        """Set the fitted parameters from arrays and return d."""
+        """Set the fitted parameters from all of the arrays and return d."""
 
 
 def _needs_double(z: Tensor) -> bool:
@@ -222,11 +223,11 @@ def _needs_double(z: Tensor) -> bool:
 
 def _adopt_dependencies(arrays: "Arrays") -> Dependencies:
     source = arrays.take(f"{_DEPENDENT}source", (None,))
-    rest = {name: arrays.take(_DEPENDENT + name, (len(source),)) for name in ("centre", "slope", "narrow")}
-    try:
-        return Dependencies.from_arrays({"source": source, **rest})
-    except ValueError as error:
-        arrays.refuse(str(error))
+    rest = [arrays.take(_DEPENDENT + name, source.shape) for name in ("centre", "slope", "narrow")]
+    dependencies = Dependencies(source, *rest)
+    if not dependencies.are_valid():
+        arrays.refuse("they describe no dependencies between dimensions")
+    return dependencies
 
 
 class Arrays:
@@ -236,8 +237,8 @@ class Arrays:
         self._density = density
         self._unread = dict(arrays)
 
-    def take(self, name: str, shape: tuple[int | None, ...], dtype: type[np.floating] = np.float64) -> np.ndarray:
-        """Read the array `name`, of `shape`, where None is any length of at least 1."""
+    def take(self, name: str, shape: tuple[int | None, ...], dtype: type[np.floating] = np.float64) -> Tensor:
+        """Read a copy of the array `name`, of `shape`, where None is any length of at least 1."""
         if name not in self._unread:
             self.refuse(f"the array {name!r} is missing")
         array = np.asarray(self._unread.pop(name))
@@ -249,14 +250,9 @@ class Arrays:
         if not fits or 0 in array.shape:
             expected = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
             self.refuse(f"{name!r} has shape {array.shape}, expected {expected}")
-        # Covariances are in squared units.
-        if not (np.abs(array) <= LARGEST**2).all():
+        if not (np.abs(array) <= LARGEST**2).all():  # covariances are in squared units
             self.refuse(f"{name!r} holds values that are not finite or absurdly large")
-        return array
-
-    def tensor(self, name: str, shape: tuple[int | None, ...], dtype: type[np.floating] = np.float64) -> Tensor:
-        """`take`, as a tensor with memory of its own."""
-        return torch.from_numpy(np.array(self.take(name, shape, dtype)))
+        return torch.from_numpy(np.array(array))
 
     @property
     def numbers(self) -> int:

@@ -13,8 +13,8 @@ x x^T it would not be.
 | spherical | a multiple of I | (K, 1) | (K,) |
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,84 +25,34 @@ class SingularError(ValueError):
     """A covariance is not positive definite."""
 
 
-class Covariance(ABC):
-    """A covariance type; `shared` selects the variant with fewer parameters: tied matrices, or spherical diagonals."""
+@dataclass(frozen=True)
+class Matrices:
+    """Full covariances, or one tied covariance where they are shared."""
 
-    def __init__(self, *, shared: bool) -> None:
-        self.shared = shared
+    shared: bool
 
-    @abstractmethod
     def file_shape(self, k: int, d: int) -> tuple[int, ...]:
         """Shape in which K covariances in d dimensions are stored in a density's file."""
-
-    @abstractmethod
-    def stored_shape(self, k: int, d: int) -> tuple[int, ...]:
-        """Shape of the tensor of K covariances."""
-
-    @abstractmethod
-    def parameters(self, k: int, d: int) -> int:
-        """Number of free parameters."""
-
-    @abstractmethod
-    def diagonal(self, variances: Tensor, k: int) -> Tensor:
-        """(d,) variances => K equal covariances."""
-
-    @abstractmethod
-    def rescale(self, covariances: Tensor, scale: Tensor) -> Tensor:
-        """Covariances of x => covariances of x * scale; scale: (d,), with equal entries if spherical."""
-
-    @abstractmethod
-    def factor(self, covariances: Tensor) -> Tensor:
-        """Cholesky factors L, of the same shape; raises `SingularError` if one is not positive definite."""
-
-    @abstractmethod
-    def floor(self, covariances: Tensor, low: float) -> Tensor:
-        """The covariances with eigenvalues raised to at least `low`."""
-
-    @abstractmethod
-    def log_det(self, factors: Tensor, d: int) -> Tensor:
-        """log det L_k, (K,) or (1,), in R^d."""
-
-    @abstractmethod
-    def whitener(self, means: Tensor, factors: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-        """The map x: (n, d) => y: (n, K, d), computed in `dtype`."""
-
-    @abstractmethod
-    def scatter(self, y: Tensor) -> Tensor:
-        """sum_n y_nk y_nk^T in the stored shape, from y: (n, K, d)."""
-
-    @abstractmethod
-    def shift(self, factors: Tensor, y: Tensor) -> Tensor:
-        """L_k y_k for y: (K, d)."""
-
-    @abstractmethod
-    def refit(self, factors: Tensor, counts: Tensor, first: Tensor, scatter: Tensor) -> Tensor:
-        """Covariances of the M-step, from sum_n r (K,), sum_n r y (K, d), and `scatter` of sqrt(r) y."""
-
-    @abstractmethod
-    def apply_factor(self, factors: np.ndarray, component: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """L_k e for each row's component k: (n,) and noise e: (n, d); the rounding of a row does not depend on n."""
-
-
-class _Matrix(Covariance):
-    """Full covariances, or one tied covariance."""
-
-    def file_shape(self, k: int, d: int) -> tuple[int, ...]:
         return (d, d) if self.shared else (k, d, d)
 
     def stored_shape(self, k: int, d: int) -> tuple[int, ...]:
+        """Shape of the tensor of K covariances."""
         return (1 if self.shared else k, d, d)
 
     def parameters(self, k: int, d: int) -> int:
+        """Number of free parameters."""
         return (1 if self.shared else k) * d * (d + 1) // 2
 
     def diagonal(self, variances: Tensor, k: int) -> Tensor:
+        """(d,) variances => K equal covariances."""
         return torch.diag(variances).expand(self.stored_shape(k, len(variances))).contiguous()
 
     def rescale(self, covariances: Tensor, scale: Tensor) -> Tensor:
+        """Covariances of x => covariances of x * scale; scale: (d,), with equal entries if spherical."""
         return covariances * scale[:, None] * scale
 
     def factor(self, covariances: Tensor) -> Tensor:
+        """Cholesky factors L, of the same shape; raises `SingularError` if one is not positive definite."""
         factors: Tensor
         factors, failed = torch.linalg.cholesky_ex(covariances)
         if bool(failed.any()):
@@ -110,14 +60,17 @@ class _Matrix(Covariance):
         return factors
 
     def floor(self, covariances: Tensor, low: float) -> Tensor:
+        """The covariances with eigenvalues raised to at least `low`."""
         values, vectors = torch.linalg.eigh(covariances)
         raised: Tensor = (vectors * values.clamp_min(low)[:, None, :]) @ vectors.mT
         return raised
 
     def log_det(self, factors: Tensor, d: int) -> Tensor:
+        """log det L_k, (K,) or (1,), in R^d."""
         return factors.diagonal(dim1=1, dim2=2).log().sum(dim=1)
 
     def whitener(self, means: Tensor, factors: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        """The map x: (n, d) => y: (n, K, d), computed in `dtype`."""
         k, d = means.shape
         identity = torch.eye(d, dtype=factors.dtype).expand_as(factors)
         precision = torch.linalg.solve_triangular(factors, identity, upper=False).mT  # P_k = L_k^-T, y = (x - mu) P
@@ -129,14 +82,17 @@ class _Matrix(Covariance):
         return lambda x: torch.addmm(offset.flatten(), x, side_by_side, beta=-1).view(len(x), k, d)
 
     def scatter(self, y: Tensor) -> Tensor:
+        """sum_n y_nk y_nk^T in the stored shape, from y: (n, K, d)."""
         if self.shared:
             return (y.flatten(0, 1).T @ y.flatten(0, 1))[None]
         return torch.bmm(y.permute(1, 2, 0), y.transpose(0, 1))
 
     def shift(self, factors: Tensor, y: Tensor) -> Tensor:
+        """L_k y_k for y: (K, d)."""
         return (factors @ y[:, :, None])[:, :, 0]
 
     def refit(self, factors: Tensor, counts: Tensor, first: Tensor, scatter: Tensor) -> Tensor:
+        """Covariances of the M-step, from sum_n r (K,), sum_n r y (K, d), and `scatter` of sqrt(r) y."""
         about_means = scatter - self._sum(first[:, :, None] * (first / counts[:, None])[:, None, :])
         share = about_means / self._sum(counts[:, None, None])
         covariances = factors @ share @ factors.mT
@@ -146,6 +102,7 @@ class _Matrix(Covariance):
         return per_component.sum(dim=0, keepdim=True) if self.shared else per_component
 
     def apply_factor(self, factors: np.ndarray, component: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """L_k e for each row's component k: (n,) and noise e: (n, d); the rounding of a row does not depend on n."""
         component = np.zeros_like(component) if self.shared else component
         columns = np.ascontiguousarray(factors.transpose(2, 0, 1))  # (column, K, row)
         z = np.zeros_like(noise)
@@ -155,8 +112,11 @@ class _Matrix(Covariance):
         return z
 
 
-class _Diagonal(Covariance):
-    """Diagonal covariances, or multiples of the identity."""
+@dataclass(frozen=True)
+class _Diagonals:
+    """Diagonal covariances, or multiples of the identity where they are shared; methods as of `Matrices`."""
+
+    shared: bool
 
     def file_shape(self, k: int, d: int) -> tuple[int, ...]:
         return (k,) if self.shared else (k, d)
@@ -206,9 +166,10 @@ class _Diagonal(Covariance):
         return z
 
 
+Covariance = Matrices | _Diagonals
 COVARIANCES: dict[str, Covariance] = {
-    "full": _Matrix(shared=False),
-    "tied": _Matrix(shared=True),
-    "diag": _Diagonal(shared=False),
-    "spherical": _Diagonal(shared=True),
+    "full": Matrices(False),
+    "tied": Matrices(True),
+    "diag": _Diagonals(False),
+    "spherical": _Diagonals(True),
 }

@@ -25,33 +25,18 @@ _UNDERFITTED = 5.0  # the same, of a single Gaussian's log-likelihood and a netw
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted density and its log-likelihoods.
-
-    Arguments:
-        kind: registry name.
-        density: the fitted density.
-        seed: of the fit.
-        latents: SHA-256 of the training latents.
-        train: mean log-likelihood of the training latents, in nats per dimension; see `is_bound`.
-        held_out: the same for the held-out latents; None if there are none.
-        n_train, n_held_out: numbers of latents.
-        tried: with `components="auto"`, the table of `choose_components`.
-    """
+    """A fitted density and its log-likelihoods."""
 
     kind: str
     density: Density
     seed: int
-    latents: str
-    train: float
-    held_out: float | None
+    latents: str  # SHA-256 of the training latents
+    train: float  # mean log-likelihood of the training latents, in nats per dimension, or a lower bound on it
+    held_out: float | None  # the same for the held-out latents; None if there are none
     n_train: int
     n_held_out: int
+    # With `components="auto"`, the table of `choose_components`.
     tried: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def is_bound(self) -> bool:
-        """Whether the log-likelihoods are lower bounds (those of a variational autoencoder are)."""
-        return self.density.log_prob_is_bound
 
     @property
     def default_name(self) -> str:
@@ -81,11 +66,8 @@ def fit(
     """Fit a registered density to latents (N, d).
 
     Arguments:
-        kind: registry name.
         train: (N, d) latents to fit to.
         held_out: (M, d) latents to evaluate on; M may be 0, except with `components="auto"`.
-        seed: of the fit.
-        progress: receives the fit's progress.
         options: of the density; `components="auto"` chooses the number by held-out log-likelihood, which is the
             default of densities with `chooses_components` if M > 0.
 
@@ -99,43 +81,31 @@ def fit(
         raise RaectlError(f"{few} to fit to, too few for a density", f"{_FEWEST} are needed, besides those held out")
     density: Density
     tried: list[dict[str, Any]] = []
-    if registry.resolve("density", kind).chooses_components and len(held_out):
+    found = registry.resolve("density", kind)
+    if found.chooses_components and len(held_out):
         options = {"components": AUTO, **options}
     if options.get("components") == AUTO:
         if not len(held_out):
             raise UsageError("--components auto needs held-out latents", "--components 10, or other --data")
-        others = {name: value for name, value in options.items() if name != "components"}
+        del options["components"]
         # A component for fewer latents than these would reproduce some of them.
         candidates = [k for k in CANDIDATES if k == 1 or k * _LATENTS_EACH <= len(train)]
-        mixture = registry.resolve("density", kind)
-        density, tried = choose_components(train, held_out, seed, candidates, mixture, progress, **others)
+        density, tried = choose_components(train, held_out, seed, candidates, found, progress, **options)
     else:
-        density = registry.resolve("density", kind)(**options).fit(train, seed, progress)
+        density = found(**options).fit(train, seed, progress)
     d = train.shape[1]
     train_score = float(density.log_prob(train).mean()) / d
     held_out_score = float(density.log_prob(held_out).mean()) / d if len(held_out) else None
     _judge(kind, density, train, train_score, held_out_score, bool(tried))
-    return Fit(
-        kind=kind,
-        density=density,
-        seed=seed,
-        latents=hashlib.sha256(np.ascontiguousarray(train).data).hexdigest(),
-        train=train_score,
-        held_out=held_out_score,
-        n_train=len(train),
-        n_held_out=len(held_out),
-        tried=tried,
-    )
+    latents = hashlib.sha256(np.ascontiguousarray(train).data).hexdigest()
+    return Fit(kind, density, seed, latents, train_score, held_out_score, len(train), len(held_out), tried)
 
 
 def _judge(kind: str, density: Density, train: np.ndarray, score: float, held_out: float | None, chosen: bool) -> None:
     """Add a notice if a density underfits, or else if it overfits.
 
-    Arguments:
-        kind: its registry name.
-        density: fitted to `train`: (N, d).
-        score, held_out: mean log-likelihood of the training and the held-out latents, in nats per dimension.
-        chosen: whether its number of components was.
+    `score` and `held_out` are mean log-likelihoods of the training and the held-out latents, in nats per dimension;
+    `chosen` is whether its number of components was.
     """
     if isinstance(density, NetworkDensity):
         if not density.underfits:

@@ -35,7 +35,6 @@ _MASK_SEED = 3
 _LAST = 4  # index of the last layer of a coupling's network
 _PATIENCE, _GAIN, _HALVINGS, _CLIP, _AVERAGE = 5, 2e-4, 1, 1.0, 0.995  # see `Recipe`
 _STEPS = 6000
-_JUDGED = 4 * BLOCK  # samples whose spread is compared with the latents'
 
 
 class Flow(NetworkDensity):
@@ -72,16 +71,9 @@ class Flow(NetworkDensity):
     batch_size = Option(256, "Latents a step.", low=1, high=1_000_000)
     lr = Option(1e-3, "Adam's learning rate.", above=0)
 
-    def _to_arrays(self) -> dict[str, np.ndarray]:
-        d = self._d
-        return {
-            "mean": self._mean.numpy().reshape(d).copy(),
-            "factor": self._factor.numpy().copy(),
-            "base.weights": self._base.weights.numpy().copy(),
-            "base.means": self._base.means.numpy().copy(),
-            "base.covariances": self._base.covariances.numpy().copy(),
-            **weights(self._couplings),
-        }
+    def _to_arrays(self) -> dict[str, Tensor]:
+        base = {f"base.{name}": getattr(self._base, name) for name in ("weights", "means", "covariances")}
+        return {"mean": self._mean, "factor": self._factor, **base, **weights(self._couplings)}
 
     def _build(self, d: int, seed: int) -> nn.ModuleList:
         """Couplings, initially the identity."""
@@ -126,7 +118,7 @@ class Flow(NetworkDensity):
             mixture, _ = choose_components(x, held_out, seed, kind=CompleteGMM)
         else:
             mixture = CompleteGMM(components=min(self.base, len(x))).fit(x, seed)
-        self._base = MixtureParameters.from_arrays(_FULL, **mixture.to_arrays())
+        self._base = mixture.parameters
         self._residuals = _FULL.whitener(self._base.means, self._base.factors, torch.float32)
         self._constants = self._base.log_constants().float()
         self._couplings = self._build(d, seed)
@@ -137,7 +129,7 @@ class Flow(NetworkDensity):
         self.notices = standardizer.notices(n, d, "try --density gaussian or more data")
         self._block = None
         self._couplings.double()
-        self._judge_spread(self._draw(seed, 0, _JUDGED), z, standardizer.scale)
+        self._judge_spread(self._draw(seed, 0, 4 * BLOCK), z, standardizer.scale)
 
     def _whiten(self, z: Tensor) -> Tensor:
         x: Tensor = torch.linalg.solve_triangular(self._factor, (z.double() - self._mean).T, upper=False).T
@@ -179,19 +171,18 @@ class Flow(NetworkDensity):
         return log_prob
 
     def _adopt(self, arrays: Arrays) -> int:
-        self._mean = arrays.tensor("mean", (None,))
+        self._mean = arrays.take("mean", (None,))
         d = len(self._mean)
-        self._factor = arrays.tensor("factor", (d, d))
+        self._factor = arrays.take("factor", (d, d))
         if not (self._factor.diagonal() > 0).all() or bool(self._factor.triu(1).any()):
             arrays.refuse("the factor is not lower triangular with a positive diagonal")
-        mixture = arrays.take("base.weights", (None,))
-        means = arrays.take("base.means", (len(mixture), d))
-        covariances = arrays.take("base.covariances", (len(mixture), d, d))
-        self._base = MixtureParameters.adopt(arrays, _FULL, mixture, means, covariances)
+        base = arrays.take("base.weights", (None,))
+        k = len(base)
+        means, covariances = arrays.take("base.means", (k, d)), arrays.take("base.covariances", (k, d, d))
+        self._base = MixtureParameters.adopt(arrays, _FULL, base, means, covariances)
         if arrays.numbers != self._numbers(d):  # options may ask for huge networks: check before they are built
             arrays.refuse("weights are missing or too many")
         self._couplings = self._build(d, 0)
         adopt_weights(arrays, self._couplings)
-        arrays.finish()
         self._couplings.double()
         return d

@@ -1,6 +1,7 @@
 """A Gaussian with full covariance."""
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from raectl.config import Option
@@ -23,9 +24,6 @@ class Gaussian(Density):
 
     Reference: Ghosh et al., "From Variational to Deterministic Autoencoders", ICLR 2020, section 4.
 
-    Raises:
-        UsageError: an option is out of range.
-
     Example:
         >>> gaussian = Gaussian().fit([[0.0, 1.0], [2.0, 0.0], [1.0, 5.0]])
         >>> gaussian.to_arrays()["mean"].tolist()
@@ -36,12 +34,8 @@ class Gaussian(Density):
 
     reg_covar = Option(1e-6, "The ridge, relative to the variances.", above=0)
 
-    def _to_arrays(self) -> dict[str, np.ndarray]:
-        d = self._d
-        return {
-            "mean": self._normal.means.numpy().reshape(d).copy(),
-            "covariance": self._normal.covariances.numpy().reshape(d, d).copy(),
-        }
+    def _to_arrays(self) -> dict[str, Tensor]:
+        return {"mean": self._normal.means[0], "covariance": self._normal.covariances[0]}
 
     def _fit(self, z: Tensor, seed: int) -> None:
         n, d = z.shape
@@ -51,9 +45,8 @@ class Gaussian(Density):
             x = part.double() - standardizer.centre
             covariance += x.T @ x / n
         covariance = (covariance + covariance.T) / 2
-        self._normal = MixtureParameters.from_arrays(
-            _FULL, np.ones(1), standardizer.centre[None].numpy(), covariance[None].numpy()
-        )
+        weights = torch.ones(1, dtype=torch.float64)
+        self._normal = MixtureParameters(_FULL, weights, standardizer.centre[None], covariance[None])
         log_likelihood = sum(float(self._log_prob(part.double()).sum()) for part in chunks(z, d))
         parameters = d + _FULL.parameters(1, d)
         self.stats = {
@@ -72,6 +65,6 @@ class Gaussian(Density):
     def _adopt(self, arrays: Arrays) -> int:
         mean = arrays.take("mean", (None,))
         covariance = arrays.take("covariance", (len(mean), len(mean)))
-        arrays.finish()
-        self._normal = MixtureParameters.adopt(arrays, _FULL, np.ones(1), mean[None], covariance[None])
+        weights = torch.ones(1, dtype=torch.float64)
+        self._normal = MixtureParameters.adopt(arrays, _FULL, weights, mean[None], covariance[None])
         return len(mean)

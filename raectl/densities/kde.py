@@ -31,9 +31,8 @@ class KDE(Density):
     # The paper's code has this default in the latents' units, that is s = 1.
     bandwidth = Option(0.425, "h, in standard deviations of each dimension.", above=0)
 
-    def _to_arrays(self) -> dict[str, np.ndarray]:
-        d = self._d
-        return {"latents": self._latents.numpy().reshape(-1, d).copy(), "scale": self._scale.numpy().copy()}
+    def _to_arrays(self) -> dict[str, Tensor]:
+        return {"latents": self._latents, "scale": self._scale}
 
     def _fit(self, z: Tensor, seed: int) -> None:
         self._latents, self._scale = z.double().clone(), Standardizer.fit_near(z).scale
@@ -61,9 +60,8 @@ class KDE(Density):
         return total - math.log(len(self._latents)) - float(widths.log().sum()) - 0.5 * self._d * LOG_2PI
 
     def _adopt(self, arrays: Arrays) -> int:
-        self._latents = arrays.tensor("latents", (None, None))
-        self._scale = arrays.tensor("scale", (self._latents.shape[1],))
+        self._latents = arrays.take("latents", (None, None))
+        self._scale = arrays.take("scale", (self._latents.shape[1],))
         if not (self._scale > 0).all():
             arrays.refuse("a scale is not positive")
-        arrays.finish()
         return self._latents.shape[1]

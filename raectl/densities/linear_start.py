@@ -29,12 +29,7 @@ def linear_vae(x: Tensor, variance: float) -> tuple[Tensor, Tensor, Tensor]:
     Reference: Lucas, Tucker, Grosse, Norouzi, "Don't Blame the ELBO! A Linear VAE Perspective on Posterior Collapse",
     NeurIPS 2019.
 
-    Arguments:
-        x: (N, d), of mean 0.
-        variance: s^2.
-
-    Returns:
-        E (d, d), log sigma (d,), D (d, d), float64.
+    Of rows x: (N, d) of mean 0 it gives E (d, d), log sigma (d,) and D (d, d), float64; s^2 is the `variance`.
     """
     x = x.double()
     spectrum, v = torch.linalg.eigh(x.T @ x / len(x))

@@ -21,7 +21,6 @@ from raectl.densities.latents.oddities import find_far
 from raectl.device import padded_blocks
 from raectl.errors import RaectlError
 from raectl.model.plateau import Plateau, Schedule
-from raectl.model.weights import to_array
 from raectl.progress import Progress
 from raectl.rng import permutation, torch_generator
 
@@ -36,29 +35,18 @@ Loss = Callable[[Tensor, torch.Generator], Tensor]  # (B, d) float32 and random 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Hyperparameters of a network's training.
+    """Hyperparameters of a network's training."""
 
-    Arguments:
-        epochs: at most this many.
-        batch_size: latents per step; an incomplete last batch is dropped, unless it is the only one.
-        least_steps: in an epoch, which passes over few latents several times for it.
-        lr: Adam's initial learning rate.
-        patience: the rate is halved after so many epochs without an improvement of the held-out loss by `gain`.
-        gain: in the units of the loss.
-        halvings: training ends when the rate would be halved once more than this; None for never.
-        clip: maximum Euclidean norm of the gradient over all weights.
-        average: decay of the exponential moving average of the weights, which is evaluated and kept; 0 for none.
-    """
-
-    epochs: int
-    batch_size: int
-    lr: float
-    patience: int
-    gain: float
-    halvings: int | None = None
-    clip: float = math.inf
+    epochs: int  # at most this many
+    batch_size: int  # latents per step; an incomplete last batch is dropped, unless it is the only one
+    lr: float  # Adam's initial learning rate
+    patience: int  # the rate is halved after so many epochs without an improvement of the held-out loss by `gain`
+    gain: float  # in the units of the loss
+    halvings: int | None = None  # training ends when the rate would be halved once more than this; None for never
+    clip: float = math.inf  # maximum Euclidean norm of the gradient over all weights
+    # Decay of the exponential moving average of the weights, which is evaluated and kept; 0 for none.
     average: float = 0.0
-    least_steps: int = 1
+    least_steps: int = 1  # in an epoch, which passes over few latents several times for it
 
 
 class NetworkDensity(Density):
@@ -209,16 +197,6 @@ class _Trainer:
                 self._progress.step(epoch, batch + 1, batches, {"loss": total / (batch + 1)}, rate, left)
         return total / batches
 
-    @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """The module's weights are the averages inside."""
-        own = [weight.data for weight in self._weights]
-        for weight, average in zip(self._weights, self._averages, strict=True):
-            weight.data = average
-        yield
-        for weight, data in zip(self._weights, own, strict=True):
-            weight.data = data
-
     def mean_loss(self, x: Tensor) -> float:
         """The mean loss over rows, with the same random numbers at every call."""
         generator = torch_generator(self._seed, "density held out", 0)
@@ -227,8 +205,12 @@ class _Trainer:
 
     def validate(self, epoch: int, held_out: Tensor) -> None:
         """Compute the held-out loss, keep the weights if they are the best so far, and update the learning rate."""
-        with self._averaged():
-            self.latest = self.mean_loss(held_out)
+        own = [weight.data for weight in self._weights]
+        for weight, average in zip(self._weights, self._averages, strict=True):
+            weight.data = average
+        self.latest = self.mean_loss(held_out)
+        for weight, data in zip(self._weights, own, strict=True):
+            weight.data = data
         if not math.isfinite(self.latest):
             raise RaectlError(
                 f"the fit diverged in epoch {epoch}: its loss is not finite", "a smaller lr: --density NAME,lr=..."
@@ -242,15 +224,15 @@ class _Trainer:
                 group["lr"] = self._schedule.lr
 
 
-def weights(module: nn.Module) -> dict[str, np.ndarray]:
-    """Copies of a module's parameters by name, as float32 arrays."""
-    return {name: to_array(parameter.float()) for name, parameter in module.named_parameters()}
+def weights(module: nn.Module) -> dict[str, Tensor]:
+    """A module's parameters by name, float32."""
+    return {name: parameter.float() for name, parameter in module.named_parameters()}
 
 
 def adopt_weights(arrays: Arrays, module: nn.Module) -> None:
     """Set a module's parameters, which may be on the meta device, from arrays."""
     named = module.named_parameters()
-    state = {name: arrays.tensor(name, tuple(parameter.shape), np.float32) for name, parameter in named}
+    state = {name: arrays.take(name, tuple(parameter.shape), np.float32) for name, parameter in named}
     module.load_state_dict(state, strict=False, assign=True)
 
 

@@ -32,7 +32,6 @@ from raectl.rng import normals
 _LARGEST_LOG_SIGMA = 5.0
 _PATIENCE, _GAIN = 3, 1e-4  # see `Recipe`; values of the paper's code
 _LEAST_STEPS = 50
-_JUDGED = 4 * BLOCK  # samples whose spread is compared with the latents'
 _DRAWS = 4  # samples of the code per latent for the bound: two and their negatives
 _BOUND_SEED = 0
 
@@ -109,12 +108,10 @@ class SecondStageVAE(NetworkDensity):
         """Latents of codes: (N, free dimensions) => (N, d) float32."""
         return self._expand(self._decode(self._checked(u, self._d).float())).float()
 
-    def _to_arrays(self) -> dict[str, np.ndarray]:
-        d = self._d
-        arrays = {"mean": self._mean.numpy().reshape(d).copy(), "scale": self._scale.numpy().copy()}
-        if self._prior:
-            arrays |= {f"gmm.{name}": array for name, array in self._prior.to_arrays().items()}
-        return arrays | weights(self._networks)
+    def _to_arrays(self) -> dict[str, Tensor]:
+        prior = self._prior._to_arrays() if self._prior else {}
+        codes = {f"gmm.{name}": tensor for name, tensor in prior.items()}
+        return {"mean": self._mean, "scale": self._scale, **codes, **weights(self._networks)}
 
     def _standardize(self, z: Tensor) -> Tensor:
         x: Tensor = (z.double() - self._mean) / self._scale
@@ -143,7 +140,7 @@ class SecondStageVAE(NetworkDensity):
             u = in_blocks(lambda rows: self._networks.encode(rows)[0], x)
             self._prior = CompleteGMM(components=self.components).fit(u, seed)
             self.notices += [f"mixture of the codes: {notice}" for notice in self._prior.notices]
-        self._judge_spread(self._draw(seed, 0, _JUDGED), z, self._scale)
+        self._judge_spread(self._draw(seed, 0, 4 * BLOCK), z, self._scale)
 
     def _loss(self, x: Tensor, generator: torch.Generator) -> Tensor:
         mu, log_sigma = self._networks.encode(x)
@@ -185,9 +182,9 @@ class SecondStageVAE(NetworkDensity):
         return expected
 
     def _adopt(self, arrays: Arrays) -> int:
-        self._mean = arrays.tensor("mean", (None,))
+        self._mean = arrays.take("mean", (None,))
         d = len(self._mean)
-        self._scale = arrays.tensor("scale", (d,))
+        self._scale = arrays.take("scale", (d,))
         if not (self._scale > 0).all():
             arrays.refuse("a scale is not positive")
         with torch.device("meta"):  # no memory, no random numbers
@@ -197,10 +194,9 @@ class SecondStageVAE(NetworkDensity):
         if self.components is not None:
             k = self.components
             shapes = {"weights": (k,), "means": (k, d), "covariances": (k, d, d)}
-            prior = {name: arrays.take(f"gmm.{name}", shape) for name, shape in shapes.items()}
+            prior = {name: arrays.take(f"gmm.{name}", shape).numpy() for name, shape in shapes.items()}
             try:
                 self._prior = CompleteGMM.from_arrays(prior, components=k)
             except RaectlError as error:
                 arrays.refuse(error.message)
-        arrays.finish()
         return d

@@ -13,7 +13,7 @@ Table 1 and section 5.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -27,8 +27,8 @@ from raectl.checkpoint.sharpened import PLAIN
 from raectl.data import Dataset
 from raectl.densities import Density
 from raectl.densities.standard_normal import StandardNormal
-from raectl.errors import RaectlError, UsageError
-from raectl.generation.interpolation import KINDS
+from raectl.errors import RaectlError
+from raectl.generation.interpolation import Path, path_of
 from raectl.model.table import Model
 from raectl.progress import Progress
 from raectl.registry import resolve
@@ -46,36 +46,25 @@ class Recoding(Protocol):
 
 @dataclass(frozen=True)
 class Column:
-    """One set of items to be measured.
+    """One set of items to be measured."""
 
-    Arguments:
-        name: as in tables and records.
-        n: number of items.
-        density: name of the fitted density they come from or through, or None.
-        batches: makes the items, (B, *stored) uint8, a batch at a time.
-        draws: how often each was decoded, see `Checkpoint.modes`; None for once.
-        errors: means of the modality's metrics of reconstructions, known once all batches are made; None for others.
-        decoder: which one made the items, if not the one that makes the others.
-        is_generated: whether the items are samples of a density, and not made from the real ones.
-        kind: of interpolation, None for others.
-    """
-
-    name: str
+    name: str  # as in tables and records
     n: int
-    density: str | None
-    batches: Callable[[], Iterator[np.ndarray]]
-    draws: int | None = None
+    density: str | None = None  # name of the fitted density they come from or through, or None
+    # Makes the items, (B, *stored) uint8, a batch at a time; none if they are not made here.
+    batches: Callable[[], Iterator[np.ndarray]] = lambda: iter(())
+    draws: int | None = None  # how often each was decoded, see `Checkpoint.modes`; None for once
+    # Means of the modality's metrics of reconstructions, known once all batches are made; None for others.
     errors: Callable[[], dict[str, float]] | None = None
-    is_generated: bool = False
-    decoder: str | None = None
-    kind: str | None = None
+    is_generated: bool = False  # whether the items are samples of a density, and not made from the real ones
+    decoder: str | None = None  # which one made the items, if not the one that makes the others
+    kind: str | None = None  # of interpolation, None for others
 
 
 def columns(
     checkpoint: Checkpoint,
     real: np.ndarray,
     training: Dataset | None,
-    *,
     densities: Sequence[str] = (),
     kind: str = "spherical",
     seed: int = 0,
@@ -85,27 +74,21 @@ def columns(
     """Everything that can be measured of a checkpoint, as many items of each as there are real ones.
 
     Arguments:
-        checkpoint: the model.
         real: (N, *stored) uint8, to be reconstructed and interpolated.
         training: the data it was trained on, to whose latents a Gaussian is fitted for `N`; None if they are gone.
-        densities: names of fitted densities; by default all that belong to these weights.
-        kind: of interpolation, `linear` or `spherical` (the paper's).
-        seed: of samples and pairs.
-        draws: decode each sample so many times, and keep the most frequent valid item; None for once.
+        densities, kind, seed, draws: as for `Evaluation`.
         progress: is told what is left out, and why.
 
     Raises:
         UsageError: the kind of interpolation is unknown.
         RaectlError: a density that was asked for is not there, or was fitted to other weights.
     """
-    if kind not in KINDS:
-        raise UsageError(f"--kind {kind!r} is none of {', '.join(KINDS)}")
-    progress = progress or Progress()
+    path, progress = path_of(kind), progress or Progress()
     fitted = _fitted(checkpoint, densities, progress)
-    codes = _Codes(checkpoint, real, kind, seed)
+    codes = _Codes(checkpoint, real, path, seed)
     found = [Column(RECONSTRUCTION, len(real), None, codes.reconstructions, errors=codes.errors)]
     if checkpoint.decoder_name != PLAIN:
-        plain = _Codes(checkpoint, real, kind, seed, decoder=PLAIN)
+        plain = _Codes(checkpoint, real, path, seed, decoder=PLAIN)
         found.append(Column(RECONSTRUCTION, len(real), None, plain.reconstructions, errors=plain.errors, decoder=PLAIN))
 
     def samples(name: str, density: Density, stored: str | None) -> Column:
@@ -124,7 +107,7 @@ def columns(
     found.append(Column(INTERPOLATION, len(real), None, codes.interpolations, kind=kind))
     for name, density in fitted.items():
         if isinstance(density, Recoding):
-            through = _Codes(checkpoint, real, kind, seed, density)
+            through = _Codes(checkpoint, real, path, seed, density)
             found.append(
                 Column(f"{RECONSTRUCTION} by {name}", len(real), name, through.reconstructions, errors=through.errors)
             )
@@ -157,25 +140,20 @@ def _n(checkpoint: Checkpoint, training: Dataset | None, progress: Progress) -> 
     return kind().fit(checkpoint.split_latents(training)[0])
 
 
+@dataclass
 class _Codes:
     """Reconstructions and interpolations of real items.
 
     For a density with a latent space of its own, such as a second-stage VAE, they are made in that space.
     """
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        real: np.ndarray,
-        kind: str,
-        seed: int,
-        density: Recoding | None = None,
-        decoder: str | None = None,
-    ) -> None:
-        self.checkpoint, self.real, self.path, self.density = checkpoint, real, KINDS[kind], density
-        self.decoder = decoder
-        self.order = rng.permutation(seed, "evaluation pairs", len(real))
-        self.sums: dict[str, float] = {}
+    checkpoint: Checkpoint
+    real: np.ndarray
+    path: Path
+    seed: int
+    density: Recoding | None = None
+    decoder: str | None = None
+    sums: dict[str, float] = field(default_factory=dict)
 
     def _encode(self) -> Tensor:
         z = self.checkpoint.encode(self.real).cpu()
@@ -203,7 +181,6 @@ class _Codes:
 
     def interpolations(self) -> Iterator[np.ndarray]:
         """The middles of N random pairs, in which every item occurs twice and never with itself."""
-        z = self._encode()
-        first, second = z[self.order], z[np.roll(self.order, 1)]
-        middles = self.path(first, second, torch.tensor([0.5]))[:, 0]
+        z, order = self._encode(), rng.permutation(self.seed, "evaluation pairs", len(self.real))
+        middles = self.path(z[order], z[np.roll(order, 1)], torch.tensor([0.5]))[:, 0]
         return map(self.checkpoint.modality.to_items, self._decode(middles))

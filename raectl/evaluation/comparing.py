@@ -49,25 +49,16 @@ Row = dict[str, dict[str, Any]]  # column of Table 1: line of metrics.jsonl
 
 @dataclass(frozen=True)
 class Table:
-    """One metric of several checkpoints.
+    """One metric of several checkpoints."""
 
-    Arguments:
-        protocol: how it was measured: {"data", "n", "n_real", "extractor", "seed", "kind", "draws"}.
-        rows: for each checkpoint a row for each decoder measured that way, or an empty one.
-        left_out: for each checkpoint what was measured otherwise: the fields that differ, and the columns `of` it.
-    """
-
-    protocol: dict[str, Any]
-    rows: list[list[Row]]
+    protocol: dict[str, Any]  # how it was measured: {"data", "n", "n_real", "extractor", "seed", "kind", "draws"}
+    rows: list[list[Row]]  # for each checkpoint a row for each decoder measured that way, or an empty one
+    # For each checkpoint what was measured otherwise: the fields that differ, and the columns `of` it.
     left_out: list[list[dict[str, Any]]]
 
 
 def table(checkpoints: Sequence[Checkpoint], metric: str) -> Table:
     """One metric of every checkpoint, as far as it was measured in the newest way of the first one.
-
-    Arguments:
-        checkpoints: the models.
-        metric: a measure's name, as in metrics.jsonl.
 
     Raises:
         RaectlError: nothing was measured of the first checkpoint.

@@ -24,8 +24,7 @@ from raectl.checkpoint.checkpoint import Checkpoint
 from raectl.data import Dataset, split
 from raectl.errors import RaectlError, UsageError
 from raectl.evaluation.columns import Column, columns
-from raectl.evaluation.features import cached_features, extract_all
-from raectl.evaluation.spaces import FeatureSpace, feature_spaces
+from raectl.evaluation.features import FeatureSpace, cached_features, extract_all, feature_spaces
 from raectl.generation.baseline import baseline
 from raectl.metrics.reference import Measured, Reference, direction_and_unit
 from raectl.progress import Progress
@@ -37,24 +36,17 @@ _FEWEST = 12  # items, whatever the features: without training data one half is 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One column of Table 1, measured.
+    """One column of Table 1, measured."""
 
-    Arguments:
-        of: the column's name, see `raectl.evaluation.columns`; `real` for other real items.
-        density: name of the fitted density it rests on, or None.
-        measured: {metric: value and standard error}.
-        protocol: how it was measured: numbers of items, and of those that were trained on, data, features, seed, kind
-            of interpolation, draws, weights, version, seconds.
-        decoder: which one made the items, if not the one that makes the others.
-        extractors: {metric: key of its extractor}, for metrics in other features than the protocol's.
-    """
-
-    of: str
-    density: str | None
-    measured: dict[str, Measured]
+    of: str  # the column's name, see `raectl.evaluation.columns`; `real` for other real items
+    density: str | None  # name of the fitted density it rests on, or None
+    measured: dict[str, Measured]  # {metric: value and standard error}
+    # How it was measured: numbers of items, and of those that were trained on, data, features, seed, kind of
+    # interpolation, draws, weights, version, seconds.
     protocol: dict[str, Any]
+    # {metric: key of its extractor}, for metrics in other features than the protocol's.
     extractors: Mapping[str, str] = field(default_factory=dict)
-    decoder: str | None = None
+    decoder: str | None = None  # which one made the items, if not the one that makes the others
 
     @property
     def label(self) -> str:
@@ -76,18 +68,16 @@ class Evaluation:
     """Measures a checkpoint against real items.
 
     Arguments:
-        checkpoint: the model.
         source: real items that it has not seen, as `Checkpoint.open_data` takes them.
         n: at most this many real items, chosen by the seed where there are more, and as many samples, reconstructions
             and interpolations.
         features: registry name of the extractor to judge by; None for the modality's own.
         weights: file of the extractor's weights, for one that does not come with any.
         densities: names of fitted densities; by default all that were fitted to the checkpoint's present weights.
-        kind: of interpolation, `linear` or `spherical`.
+        kind: of interpolation, `linear` or `spherical` (the paper's).
         seed: of samples, pairs and choices.
         draws: decode each sample so many times, at random, and keep the most frequent valid item; None for once.
         max_bad: share of the real items that may be bad and are skipped.
-        progress: receives progress and warnings.
 
     Raises:
         UsageError: an option is wrong.
@@ -118,7 +108,7 @@ class Evaluation:
         checkpoint.check_draws(draws)
         self.progress = progress or Progress()
         self._records = True
-        self.checkpoint, self.seed, self.n = checkpoint, rng.check_seed(seed), n
+        self.checkpoint, self.seed = checkpoint, rng.check_seed(seed)
         self.spaces = feature_spaces(checkpoint, features, weights)
         self.extractor = self.spaces[0].extractor
         self.dataset = checkpoint.open_data(source, self.progress, max_bad)
@@ -130,16 +120,7 @@ class Evaluation:
         self.real = _chosen(self.dataset, rng.permutation(self.seed, "evaluation items", len(self.dataset))[:n])
         self.seen = checkpoint.seen(self.real.items)
         self.training_sample = self._choose_training()
-        self.columns = columns(
-            checkpoint,
-            self.real.items,
-            self.training,
-            densities=densities,
-            kind=kind,
-            seed=seed,
-            draws=draws,
-            progress=self.progress,
-        )
+        self.columns = columns(checkpoint, self.real.items, self.training, densities, kind, seed, draws, self.progress)
         for note in self.extractor.notes:
             self.progress.note(note)
 
@@ -171,7 +152,7 @@ class Evaluation:
 
     def _open_training(self) -> Dataset | None:
         try:
-            return self.checkpoint.open_data(progress=None)
+            return self.checkpoint.open_data()
         except RaectlError as error:
             self.progress.note(error.message)
             return None
@@ -210,14 +191,15 @@ class Evaluation:
         self.progress.note(f"measuring {REAL}")
         if self.training_sample is not None:
             features = [self._features(space, self.training_sample) for space in self.spaces]
-            return self._result([reference.alone() for reference in references], features, None, began)
+            alone = [reference.alone() for reference in references]
+            return self._result(alone, features, Column(REAL, len(self.training_sample)), began)
         halves = np.array_split(rng.permutation(self.seed, "evaluation halves", len(self.real)), 2)
         self.progress.note(f"{REAL}: one half of {self.dataset.source} against the other, so at half the n")
         first, second = ([reference.features[half] for reference in references] for half in halves)
-        return self._result([Reference(features) for features in first], second, None, began)
+        return self._result([Reference(features) for features in first], second, Column(REAL, len(halves[1])), began)
 
     def _result(
-        self, references: Sequence[Reference], features: Sequence[torch.Tensor], column: Column | None, began: float
+        self, references: Sequence[Reference], features: Sequence[torch.Tensor], column: Column, began: float
     ) -> Measurement:
         """The numbers of a set, given the real items' and its own features in each space."""
         measured: dict[str, Measured] = {}
@@ -227,43 +209,38 @@ class Evaluation:
             measured |= found
             if space is not self.spaces[0]:
                 extractors |= dict.fromkeys(found, space.extractor.key)
-        if column and column.errors:
-            measured |= {name: Measured(mean, None) for name, mean in column.errors().items()}
-        n, n_real = len(features[0]), len(references[0].features)
-        return self._recorded(column.name if column else REAL, measured, n, n_real, began, column, extractors)
+        if column.errors:
+            measured |= {name: Measured(mean) for name, mean in column.errors().items()}
+        return self._recorded(column, measured, len(references[0].features), began, extractors)
 
     def _baseline(self) -> Measurement:
         """The errors of the mean image, beside which those of reconstructions are to be read."""
         began = time.monotonic()
-        mean = baseline(self.checkpoint, self.real.items, self.training)
+        mean, n = baseline(self.checkpoint, self.real.items, self.training), len(self.real)
         self.progress.note(f"measuring {mean.name}, of {mean.of}")
-        errors = mean.errors(self.checkpoint, self.real.items)
-        measured = {name: Measured(value) for name, value in errors.items()}
-        return self._recorded(mean.name, measured, len(self.real), len(self.real), began)
+        measured = {name: Measured(value) for name, value in mean.errors.items()}
+        return self._recorded(Column(mean.name, n), measured, n, began)
 
     def _recorded(
         self,
-        name: str,
+        column: Column,
         measured: dict[str, Measured],
-        n: int,
         n_real: int,
         began: float,
-        column: Column | None = None,
         extractors: Mapping[str, str] = MappingProxyType({}),
     ) -> Measurement:
         """The numbers of a set with their protocol, which are also appended to the directory's."""
-        density, decoder = (column.density, column.decoder) if column else (None, None)
         protocol = {
-            "n": n,
+            "n": column.n,
             "n_real": n_real,
             "seed": self.seed,
-            "kind": column.kind if column else None,
-            "draws": column.draws if column else None,
+            "kind": column.kind,
+            "draws": column.draws,
             "extractor": self.extractor.key,
             "seconds": round(time.monotonic() - began, 3),
-            **self.checkpoint.protocol(self.dataset, decoder, self.seen),
+            **self.checkpoint.protocol(self.dataset, column.decoder, self.seen),
         }
-        result = Measurement(name, density, measured, protocol, extractors, decoder)
+        result = Measurement(column.name, column.density, measured, protocol, extractors, column.decoder)
         self._records = self._records and self.checkpoint.record(result.records, self.progress)
         return result
 

@@ -21,10 +21,7 @@ _MISSED = 0.7  # of what real items have, below which a share is poor
 def verdict(results: Sequence[Measurement], metric: str, seen: Seen | None = None) -> list[str]:
     """Sentences on the results of `Evaluation`, the most important first; none where nothing can be compared.
 
-    Arguments:
-        results: one for each column, that of real items among them.
-        metric: the number to judge by, such as the kernel distance.
-        seen: how many of the real items were trained on.
+    They judge by `metric`, such as the kernel distance; `seen` is how many of the real items were trained on.
     """
     seen_before = [f"{seen.sentence}: of new ones only, the numbers would be worse"] if seen and seen.total else []
     farthest = _farthest(results, metric)
@@ -99,11 +96,9 @@ def _equal(results: Sequence[Measurement]) -> list[str]:
     """Samples that score alike, such as those of several densities that are one Gaussian."""
     groups: list[list[Measurement]] = []
     for result in (r for r in results if _is_n(r) or (r.density and not r.of.startswith(_THROUGH))):
-        like = next((group for group in groups if _are_alike(group[0], result)), None)
-        if like is None:
-            groups.append([result])
-        else:
-            like.append(result)
+        like = next((group for group in groups if _are_alike(group[0], result)), [])
+        groups += [] if like else [like]
+        like.append(result)
     return [
         f"{', '.join(r.of for r in group[:-1])} and {group[-1].of} score alike: nearly the same density of the same "
         "latents, drawn with the same seed (gmm-1, gaussian and often N are one Gaussian)"

@@ -14,29 +14,21 @@ from raectl.errors import UsageError
 class Extractor(ABC):
     """Maps items to features. Row i is a function of item i alone, independent of the rest of the batch.
 
-    Arguments:
-        weights: file of the network's weights; None for those that come with the extractor, if any.
-        device: where the features are computed.
-
-    Attributes:
-        name: registry name.
-        takes_weights: whether `weights` may be given.
-        set_metrics: registry names of the set metrics to compute from these features.
-        judged_by: the value of these set metrics that `evaluate` summarizes a model by.
-        frechet_name: name of the Fréchet distance between these features; `fid` for Inception's only.
-        notes: messages for the user.
+    `weights` is a file of the network's weights; None for those that come with the extractor, if any.
 
     Raises:
         UsageError: weights are missing, or given to an extractor that has none.
-        RaectlError: the weights cannot be read, or belong to another network.
+        RaectlError: a package is missing, or the weights cannot be read or belong to another network.
     """
 
-    name: ClassVar[str]
-    takes_weights: ClassVar[bool] = True
-    set_metrics: ClassVar[tuple[str, ...]]
-    judged_by: ClassVar[str]
+    name: ClassVar[str]  # registry name
+    dim: ClassVar[int | None]  # D, or None if it depends on the items' shape
+    takes_weights: ClassVar[bool] = True  # whether `weights` may be given
+    set_metrics: ClassVar[tuple[str, ...]]  # registry names of the set metrics to compute from these features
+    judged_by: ClassVar[str]  # the value of these set metrics that `evaluate` summarizes a model by
+    # Name of the Fréchet distance between these features; `fid` for Inception's only.
     frechet_name: ClassVar[str] = "frechet"
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # messages for the user
 
     def __init__(self, weights: Path | None = None, device: torch.device | str = "cpu") -> None:
         if weights is not None and not self.takes_weights:
@@ -44,14 +36,9 @@ class Extractor(ABC):
         self.device = torch.device(device)
 
     @property
-    @abstractmethod
     def key(self) -> str:
         """Identifies the features: name, preprocessing and digest of the weights."""
-
-    @property
-    @abstractmethod
-    def dim(self) -> int | None:
-        """D, or None if it depends on the items' shape."""
+        return f"{self.name}-v1"
 
     @abstractmethod
     def __call__(self, items: np.ndarray) -> Tensor:

@@ -20,10 +20,6 @@ class Edges(ImageExtractor):
     judged_by = "sharpness"
     dim = 1
 
-    @property
-    def key(self) -> str:
-        return f"{self.name}-v1"
-
     def _features(self, x: Tensor) -> Tensor:
         _, c, h, w = x.shape
         x = x.double()

@@ -24,11 +24,7 @@ class ImageExtractor(Extractor):
         """(block, C, H, W) float32 in [0, 255], on the CPU => (block, D), on any device."""
 
     def __call__(self, items: np.ndarray) -> Tensor:
-        """Images (B, H, W, C) uint8, possibly memory-mapped, C = 1 (grey) or 3 => (B, D) float32, on the CPU.
-
-        Raises:
-            RaectlError: the items are not such images.
-        """
+        """Images (B, H, W, C) uint8, possibly memory-mapped, C = 1 (grey) or 3 => (B, D) float32, on the CPU."""
         if items.dtype != np.uint8 or items.ndim != 4 or items.shape[3] not in (1, 3) or 0 in items.shape[1:]:
             found = f"{items.dtype} of shape {items.shape}"
             raise RaectlError(f"{self.name} takes images, uint8 of shape (N, H, W, 1 or 3), not {found}")

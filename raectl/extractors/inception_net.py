@@ -7,12 +7,13 @@ References: Szegedy, Vanhoucke, Ioffe, Shlens, Wojna, "Rethinking the Inception 
 2016, table 1 and figures 5 to 7; Seitzer, pytorch-fid, 2020 (the port, Apache 2.0).
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, max_pool2d, relu
+from torch.nn.functional import avg_pool2d, max_pool2d
 
 # A row is one convolution: its name, its input ("x" the block's input, "pool" its pooled input, or another row), its
 # channels, and its kernel. Outputs that are no row's input are concatenated, in this order.
@@ -82,11 +83,11 @@ class FIDInception(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.Conv2d_1a_3x3 = _Convolution(3, 32, 3, stride=2)
-        self.Conv2d_2a_3x3 = _Convolution(32, 32, 3)
-        self.Conv2d_2b_3x3 = _Convolution(32, 64, 3, padding="same")
-        self.Conv2d_3b_1x1 = _Convolution(64, 80, 1)
-        self.Conv2d_4a_3x3 = _Convolution(80, 192, 3)
+        self.Conv2d_1a_3x3 = _convolution(3, 32, 3, stride=2)
+        self.Conv2d_2a_3x3 = _convolution(32, 32, 3)
+        self.Conv2d_2b_3x3 = _convolution(32, 64, 3, padding="same")
+        self.Conv2d_3b_1x1 = _convolution(64, 80, 1)
+        self.Conv2d_4a_3x3 = _convolution(80, 192, 3)
         self.Mixed_5b = _Block(192, _a(32), _average)
         self.Mixed_5c = _Block(256, _a(64), _average)
         self.Mixed_5d = _Block(288, _a(64), _average)
@@ -109,16 +110,11 @@ class FIDInception(nn.Module):
         return x.mean(dim=(2, 3))
 
 
-class _Convolution(nn.Module):
-    def __init__(
-        self, c_in: int, c_out: int, kernel: int | tuple[int, int], stride: int = 1, padding: int | str = 0
-    ) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(c_in, c_out, kernel, stride, padding, bias=False)
-        self.bn = nn.BatchNorm2d(c_out, eps=0.001)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return relu(self.bn(self.conv(x)), inplace=True)
+def _convolution(
+    c_in: int, c_out: int, kernel: int | tuple[int, int], stride: int = 1, padding: int | str = 0
+) -> nn.Sequential:
+    conv = nn.Conv2d(c_in, c_out, kernel, stride, padding, bias=False)
+    return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(c_out, eps=0.001), relu=nn.ReLU(inplace=True)))
 
 
 class _Block(nn.Module):
@@ -132,7 +128,7 @@ class _Block(nn.Module):
         channels = {"x": c_in, "pool": c_in}
         for name, source, c_out, kernel in rows:
             halves = pool is _halve and name in self.ends
-            step = _Convolution(channels[source], c_out, kernel, 2 if halves else 1, 0 if halves else "same")
+            step = _convolution(channels[source], c_out, kernel, 2 if halves else 1, 0 if halves else "same")
             self.add_module(name, step)
             channels[name] = c_out
 

@@ -16,9 +16,6 @@ class Molecules(Strings):
 
     A SMILES is valid if RDKit can parse it: closed rings, possible valences, aromatic atoms with a Kekulé structure.
     All SMILES of a molecule have the same identity.
-
-    Raises:
-        RaectlError: RDKit is not installed.
     """
 
     name = "molecules"
@@ -38,7 +35,6 @@ class Molecules(Strings):
         return f"{self.name}-v1-rdkit-{self._base.rdkitVersion}"
 
     def __call__(self, items: np.ndarray) -> Tensor:
-        """(B,) text => (B, D) float32."""
         with self._base.BlockLogs():  # it logs each invalid string to stderr
             return super().__call__(items)
 
@@ -48,11 +44,7 @@ class Molecules(Strings):
 
 
 class ScoredMolecules(Molecules):
-    """Features (valid, identity, identity, penalized logP), the score of an invalid string being 0.
-
-    Raises:
-        RaectlError: RDKit or networkx is not installed.
-    """
+    """Features (valid, identity, identity, penalized logP), the score of an invalid string being 0."""
 
     name = "penalized-logp"
     dim = 4

@@ -19,14 +19,12 @@ class NetworkExtractor(ImageExtractor):
     """Features of images from a network trained on ImageNet, in float32.
 
     Attributes:
-        size: images are resized to size x size pixels.
-        version: of the preprocessing, incremented whenever it changes.
         net: the network, in evaluation mode.
         digest: SHA-256 of the file of weights.
     """
 
-    size: ClassVar[int]
-    version: ClassVar[int]
+    size: ClassVar[int]  # images are resized to size x size pixels
+    version: ClassVar[int]  # of the preprocessing, incremented whenever it changes
 
     def __init__(self, weights: Path | None = None, device: torch.device | str = "cpu") -> None:
         super().__init__(weights, device)

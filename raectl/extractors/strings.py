@@ -25,10 +25,6 @@ class Strings(Extractor):
     set_metrics: ClassVar[tuple[str, ...]] = ("validity",)
     judged_by = "valid"
 
-    @property
-    def key(self) -> str:
-        return f"{self.name}-v1"
-
     def __call__(self, items: np.ndarray) -> Tensor:
         """(B,) text => (B, D) float32."""
         if items.dtype.kind != "U" or items.ndim != 1:

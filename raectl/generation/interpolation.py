@@ -45,26 +45,25 @@ def spherical(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     return torch.where(torch.sin(w) > 1e-6, z, linear(a, b, t).double()).to(a.dtype)
 
 
-KINDS: dict[str, Path] = {"linear": linear, "spherical": spherical}
+_KINDS: dict[str, Path] = {"linear": linear, "spherical": spherical}
+
+
+def path_of(kind: str) -> Path:
+    """`linear` or `spherical`; else a `UsageError`."""
+    if kind not in _KINDS:
+        raise UsageError(f"--kind {kind!r} is none of {', '.join(_KINDS)}")
+    return _KINDS[kind]
 
 
 def random_pairs(n: int, pairs: int, seed: int) -> np.ndarray:
-    """Random disjoint pairs of n items, as indices (pairs, 2).
-
-    Raises:
-        UsageError: there are fewer than 2 `pairs` items.
-    """
+    """Random disjoint pairs of n items, as indices (pairs, 2); a `UsageError` if these are fewer than 2 `pairs`."""
     if 2 * pairs > n:
         raise UsageError(f"--pairs {pairs} needs {2 * pairs} items, the data have {n}", f"--pairs {n // 2}")
     return rng.permutation(seed, "interpolation pairs", n)[: 2 * pairs].reshape(pairs, 2)
 
 
 def named_pair(dataset: Dataset, first: str, second: str) -> np.ndarray:
-    """Two items given by name or by index, as indices (1, 2).
-
-    Raises:
-        UsageError: there is no such item.
-    """
+    """Two items given by name or by index, as indices (1, 2); a `UsageError` if there is no such item."""
 
     def index(item: str) -> int:
         if item in dataset.names:
@@ -78,24 +77,13 @@ def named_pair(dataset: Dataset, first: str, second: str) -> np.ndarray:
 
 
 def interpolate(checkpoint: Checkpoint, items: np.ndarray, pairs: np.ndarray, steps: int, kind: str) -> np.ndarray:
-    """Decoded interpolations between pairs of items, from reconstruction to reconstruction.
+    """Decoded interpolations between pairs of items, from reconstruction to reconstruction, in S steps, 2 at least.
 
-    Arguments:
-        items: (N, *stored) uint8.
-        pairs: (P, 2) indices.
-        steps: S, including both ends; at least 2.
-        kind: `linear` or `spherical`.
-
-    Returns:
-        (P, S, *stored) uint8.
-
-    Raises:
-        UsageError: the kind is unknown.
+    Items (N, *stored) uint8 and indices (P, 2) => (P, S, *stored) uint8; the kind is one that `path_of` knows.
     """
-    if kind not in KINDS:
-        raise UsageError(f"--kind {kind!r} is none of {', '.join(KINDS)}")
+    path = path_of(kind)
     codes = checkpoint.encode(items[pairs.reshape(-1)]).cpu()
-    z = KINDS[kind](codes[0::2], codes[1::2], torch.linspace(0, 1, steps))
+    z = path(codes[0::2], codes[1::2], torch.linspace(0, 1, steps))
     blocks = checkpoint.decode_blocks(z.flatten(0, 1))
     decoded = np.concatenate([checkpoint.modality.to_items(block) for block in blocks])
     return decoded.reshape(len(pairs), steps, *decoded.shape[1:])

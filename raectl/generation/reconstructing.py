@@ -27,21 +27,13 @@ _PICTURE = 64  # default number of items in a picture
 
 @dataclass(frozen=True)
 class Reconstructed:
-    """What `reconstruct_source` found.
+    """What `reconstruct_source` found."""
 
-    Arguments:
-        errors: means of the modality's metrics by decoder, the plain one first, then the one that made the items.
-        baseline: the mean item.
-        baseline_errors: the same means, were every item reconstructed as that.
-        written: number of items written.
-        seen: how many of the items were trained on; None if that is not known.
-    """
-
+    # Means of the modality's metrics by decoder, the plain one first, then the one that made the items.
     errors: dict[str, dict[str, float]]
-    baseline: Baseline
-    baseline_errors: dict[str, float]
+    baseline: Baseline  # the same means, were every item reconstructed as the mean item
     written: int
-    seen: Seen | None
+    seen: Seen | None  # how many of the items were trained on; None if that is not known
 
 
 def reconstruct_source(
@@ -52,11 +44,8 @@ def reconstruct_source(
     The metrics are also appended to the directory's, those of the mean item beside them.
 
     Arguments:
-        checkpoint: the model.
-        dataset: items of the model's shape.
         out: a picture of pairs, or another file that the modality writes.
         n: how many to write; None for 64 in a picture, and for all in another file.
-        progress: receives progress.
         seed: chooses them.
     """
     require_outside(out, dataset.source)
@@ -67,9 +56,7 @@ def reconstruct_source(
     names = [dataset.names[row] for row in rows.tolist()] if dataset.names else []
     checkpoint.modality.writer.write_pairs(out, np.array(dataset.items[rows]), reconstructions, names)
     mean = baseline(checkpoint, dataset.items, _training(checkpoint, dataset))
-    found = Reconstructed(
-        errors, mean, mean.errors(checkpoint, dataset.items), len(rows), checkpoint.seen(dataset.items)
-    )
+    found = Reconstructed(errors, mean, len(rows), checkpoint.seen(dataset.items))
     _record(checkpoint, dataset, found, progress)
     return found
 
@@ -110,7 +97,7 @@ def _training(checkpoint: Checkpoint, dataset: Dataset) -> Dataset | None:
 
 def _record(checkpoint: Checkpoint, dataset: Dataset, found: Reconstructed, progress: Progress) -> None:
     sets = [("reconstruction", decoder, errors) for decoder, errors in found.errors.items()]
-    for of, decoder, errors in [*sets, (found.baseline.name, None, found.baseline_errors)]:
+    for of, decoder, errors in [*sets, (found.baseline.name, None, found.baseline.errors)]:
         protocol = {"of": of, "n": len(dataset), **checkpoint.protocol(dataset, decoder, found.seen)}
         lines = [{"metric": k, "value": v, **direction_and_unit(k), **protocol} for k, v in errors.items()]
         checkpoint.record(lines, progress)

@@ -43,7 +43,6 @@ def write_samples(
         draws: number of random decodings of each latent, of which the most frequent valid item is kept; None for the
             likeliest item.
         decoder: `plain` or `sharp`; None for the sharpened one where there is one.
-        progress: receives progress and notes on the samples.
 
     Returns:
         Name of the density, and of the decoder; None for latents.
@@ -54,10 +53,9 @@ def write_samples(
     """
     progress, directory = progress or Progress(), Directory(Path(path))
     to_latents = out.suffix.lower() == _LATENTS
-    if draws is not None and to_latents:
-        raise UsageError(f"--draws {draws} is for decoded items, and {out} takes latents", "omit --draws")
-    if decoder is not None and to_latents:
-        raise UsageError(f"--decoder {decoder} is for decoded items, and {out} takes latents", "omit --decoder")
+    for name, given in (("draws", draws), ("decoder", decoder)):
+        if given is not None and to_latents:
+            raise UsageError(f"--{name} {given} is for decoded items, and {out} takes latents", f"omit --{name}")
     if directory.is_densities_only():
         if not to_latents:
             raise UsageError(f"{path} holds densities but no decoder, so it samples latents only", "-o new-latents.npy")

@@ -29,10 +29,6 @@ class Grammar:
     A derivation is a leftmost one: a sequence of indices of productions, each applied to the leftmost nonterminal,
     beginning with the start symbol, which is the left side of production 0.
 
-    Arguments:
-        productions: without the padding.
-        unused: nonterminals that are declared to have no productions.
-
     Example:
         >>> from raectl import grammars
         >>> grammar = grammars.read("S -> S '+' T | T\\nT -> 'x'")
@@ -40,8 +36,8 @@ class Grammar:
         'x+x'
     """
 
-    productions: tuple[Production, ...]
-    unused: tuple[str, ...] = ()
+    productions: tuple[Production, ...]  # without the padding
+    unused: tuple[str, ...] = ()  # nonterminals that are declared to have no productions
 
     @property
     def size(self) -> int:

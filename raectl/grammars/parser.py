@@ -14,10 +14,11 @@ recurses, however deeply the string is nested. A rule here is the index of a pro
 Reference: M. Tomita, "An Efficient Augmented-Context-Free Parsing Algorithm", Computational Linguistics 13, 1987.
 """
 
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from raectl.grammars.grammar import Grammar
-from raectl.grammars.lookahead import Lookahead, Symbols
+from raectl.grammars.lookahead import Symbols, lookahead
 
 LONGEST = 4096  # characters of a string, and productions of a derivation
 _STEPS = 2_000_000  # edges of a string's graph that may be followed: about a second
@@ -35,42 +36,37 @@ class ParseError(ValueError):
     """The grammar does not derive a string; the text says why."""
 
 
+@dataclass(slots=True, eq=False)
 class _State:
     """An LR(0) state: its items, and its transitions and actions computed so far."""
 
-    __slots__ = ("actions", "ahead", "items", "moves")
-
-    def __init__(self, items: tuple[Item, ...]) -> None:
-        self.items = items
-        self.moves: dict[int | str, _State] = {}
-        self.ahead: dict[int, set[str]] | None = None
-        self.actions: dict[str, tuple[int, tuple[int, ...]]] = {}  # two characters => action or _MANY, all actions
+    items: tuple[Item, ...]
+    moves: dict[int | str, "_State"] = field(default_factory=dict)
+    ahead: dict[int, set[str]] | None = None
+    # Two characters => action or _MANY, all actions.
+    actions: dict[str, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
 
 
+@dataclass(slots=True, eq=False)
 class _Node:
     """A node of the graph-structured stack: a state, and the nodes below it, each with the derivation in between."""
 
-    __slots__ = ("below", "state")
-
-    def __init__(self, state: _State) -> None:
-        self.state = state
-        self.below: dict[_Node, bytes] = {}
+    state: _State
+    below: dict["_Node", bytes] = field(default_factory=dict)
 
 
 Merge = tuple[int, bytes, bytes]  # join the last so many parts to one, with rules before and after them
 Step = tuple["_Stack", tuple[Merge, ...], int]  # the stack that it leads to, the merges, number of reductions
 
 
+@dataclass(slots=True, eq=False)
 class _Stack:
     """A state on top of the stack `below`, with the cached steps from it by the character read and the two after it."""
 
-    __slots__ = ("above", "below", "state", "steps")
-
-    def __init__(self, state: _State, below: "_Stack | None" = None) -> None:
-        self.state = state
-        self.below = below
-        self.above: dict[_State, _Stack] = {}
-        self.steps: dict[str, Step] = {}
+    state: _State
+    below: "_Stack | None" = None
+    above: dict[_State, "_Stack"] = field(default_factory=dict)
+    steps: dict[str, Step] = field(default_factory=dict)
 
     def push(self, state: _State) -> "_Stack":
         """The stack with one more state on top, always the same object."""
@@ -94,7 +90,7 @@ class Parser:
                 parts = (s.text if s.is_text else (grammar.lefts.index(s.text),) for s in production.right)
                 self._right[rule] = tuple(symbol for part in parts for symbol in part)
         left = {rule: grammar.left[rule] for rule in self._right if rule != _START}
-        self._lookahead = Lookahead(self._right, left | {_START: len(grammar.lefts)}, 2 * _END)
+        self._lookahead = lookahead(self._right, left | {_START: len(grammar.lefts)}, 2 * _END)
         self._kept = 0
         self._forget()
         # rule => its number of symbols, its left side, its derivation without its parts
@@ -267,7 +263,7 @@ class Parser:
         """The possible actions in a state, and the pairs of next characters for which each is possible."""
         ahead: dict[int, set[str]] = {}
         for rule, read in state.items:
-            pairs = self._lookahead.of(rule, read)
+            pairs = self._lookahead[rule][read]
             if read == len(self._right[rule]):
                 ahead[_ACCEPT if rule == _START else rule] = pairs
             # Kernel items suffice, and their lookahead is more exact than that of the closure.

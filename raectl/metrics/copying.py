@@ -38,13 +38,6 @@ def copied(reference: Reference, features: Tensor) -> dict[str, Measured]:
         A Non-Parametric Test to Detect Data-Copying in Generative Models, Meehan, Chaudhuri, Dasgupta, 2020
         (distances to training and held-out items, compared with a rank test).
 
-    Arguments:
-        reference: (N, D) features of held-out items, with a training sample.
-        features: (M, D).
-
-    Raises:
-        RaectlError: a set of fewer than 2 items, another D, or values that are not finite.
-
     Example:
         >>> x, t = torch.arange(8.0)[:, None], torch.arange(8.0)[:, None] + 0.5
         >>> copied(Reference(x, training_sample=lambda: t), t)["copied"].value

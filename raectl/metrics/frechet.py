@@ -1,7 +1,5 @@
 """The Fréchet distance between Gaussians fitted to two sets of features (FID)."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -31,41 +29,27 @@ def frechet_distance(reference: Reference, features: Tensor) -> float:
         The Fréchet Distance between Multivariate Normal Distributions, Dowson, Landau, 1982.
         Effectively Unbiased FID and Inception Score and Where to Find Them, Chong, Forsyth, 2020 (the bias).
 
-    Arguments:
-        reference: (N, D) features of real items.
-        features: (M, D).
-
-    Raises:
-        RaectlError: a set of fewer than 2 items, another D, or values that are not finite.
-
     Example:
         >>> x = torch.tensor([[0.0], [2.0], [4.0]])
         >>> round(frechet_distance(Reference(x), 2 * x), 6)  # means 2 and 4, standard deviations 2 and 4
         8.0
     """
     features = reference.check(features)
-    real = reference.once(_fit_gaussian)
+    real_mean, real_covariance, factor = reference.once(_fit_gaussian)
     mean, covariance = _moments(features)
     # With S_1 = F F^T, F^T S_2 F has the nonzero eigenvalues of S_1^(1/2) S_2 S_1^(1/2).
-    root = torch.linalg.eigvalsh(real.factor.T @ covariance @ real.factor).clamp_min(0).sqrt().sum()
-    squares = (real.mean - mean).square().sum() + real.covariance.trace() + covariance.trace()
+    root = torch.linalg.eigvalsh(factor.T @ covariance @ factor).clamp_min(0).sqrt().sum()
+    squares = (real_mean - mean).square().sum() + real_covariance.trace() + covariance.trace()
     return max(float(squares - 2 * root), 0.0)
 
 
-class _Gaussian(NamedTuple):
+def _fit_gaussian(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean (D,), covariance (D, D) and factor (D, rank), where covariance = factor factor^T."""
-
-    mean: Tensor
-    covariance: Tensor
-    factor: Tensor
-
-
-def _fit_gaussian(features: Tensor) -> _Gaussian:
     mean, covariance = _moments(features)
     values, vectors = torch.linalg.eigh(covariance)
     # Eigenvalues that are rounding errors would add their square roots to the trace.
     kept = values > values[-1] * len(values) * torch.finfo(values.dtype).eps
-    return _Gaussian(mean, covariance, vectors[:, kept] * values[kept].sqrt())
+    return mean, covariance, vectors[:, kept] * values[kept].sqrt()
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,9 +19,9 @@ def kernel_distance(reference: Reference, features: Tensor) -> Measured:
         k(a, b) = (a.b / D + 1)^3
         MMD^2 = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j)
 
-    over all pairs; lower is better. For equal distributions the expectation is 0 at any N and M, so values may be
-    negative. With Inception's features this is the KID. It compares moments up to the third; it is much less sensitive
-    than the Fréchet distance to noise of mean 0 spread over many features.
+    over all pairs; lower is better. For equal distributions the expectation is 0 at any N and M, which are 3 at least,
+    so values may be negative. With Inception's features this is the KID. It compares moments up to the third; it is
+    much less sensitive than the Fréchet distance to noise of mean 0 spread over many features.
 
     The standard error is the two-sample delete-one jackknife's,
 
@@ -37,13 +37,6 @@ def kernel_distance(reference: Reference, features: Tensor) -> Measured:
         A Kernel Two-Sample Test, Gretton, Borgwardt, Rasch, Schölkopf, Smola, 2012, lemma 6.
         The Jackknife Estimate of Variance, Efron, Stein, 1981.
 
-    Arguments:
-        reference: (N, D) features of real items, N at least 3.
-        features: (M, D), M at least 3.
-
-    Raises:
-        RaectlError: a set of fewer than 3 items, another D, or values that are not finite.
-
     Example:
         >>> x = torch.arange(8.0).reshape(4, 2)
         >>> kernel_distance(Reference(x), x + 5).value > kernel_distance(Reference(x), x + 1).value
@@ -58,13 +51,6 @@ def kernel_difference(reference: Reference, first: Tensor, second: Tensor) -> Me
     """The difference of two sets' kernel distances to the real items: positive if the first is farther from them.
 
     The standard error is the three-sample jackknife's, which accounts for the correlation by the shared real items.
-
-    Arguments:
-        reference: (N, D) features of real items, N at least 3.
-        first, second: (M, D) and (M', D), M and M' at least 3.
-
-    Raises:
-        RaectlError: as of `kernel_distance`.
 
     Example:
         >>> x = torch.arange(8.0).reshape(4, 2)

@@ -20,22 +20,16 @@ def prdc(reference: Reference, features: Tensor) -> dict[str, Measured]:
         density   = 1 / (k M) sum_{i, j} [|x_i - y_j| < r(x_i)]     number of real items near a generated one, over k
         coverage  = mean_i [some j has |x_i - y_j| < r(x_i)]        real items with a generated one near them
 
-    They depend on k, N and M: compare values at equal ones only. For equal distributions and N = M the expectations are
-    1 for density and about 1 - 2^-k = 0.97 for coverage; precision and recall depend on the distribution. Values agree
-    with the `prdc` package. Distances are computed in float64; squared ones below the rounding error are set to 0. A
-    copy is near whatever the radius, also that of an item with k copies in its set, which is 0 (`prdc` finds none).
+    They depend on k, N and M, which are 6 at least: compare values at equal ones only. For equal distributions and
+    N = M the expectations are 1 for density and about 1 - 2^-k = 0.97 for coverage; precision and recall depend on the
+    distribution. Values agree with the `prdc` package. Distances are computed in float64; squared ones below the
+    rounding error are set to 0. A copy is near whatever the radius, also that of an item with k copies in its set,
+    which is 0 (`prdc` finds none).
 
     References:
         Improved Precision and Recall Metric for Assessing Generative Models, Kynkäänniemi, Karras, Laine, Lehtinen,
         Aila, 2019.
         Reliable Fidelity and Diversity Metrics for Generative Models, Naeem, Oh, Uh, Choi, Yoo, 2020.
-
-    Arguments:
-        reference: (N, D) features of real items, N at least 6.
-        features: (M, D), M at least 6.
-
-    Raises:
-        RaectlError: a set of fewer than 6 items, another D, or values that are not finite.
 
     Example:
         >>> x = torch.arange(12.0).reshape(12, 1)

@@ -40,9 +40,8 @@ def ssim(x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:
     inside the image, C1 = 0.01^2, C2 = 0.03^2. As scikit-image's
     `structural_similarity(data_range=1, channel_axis=...)`; Gaussian windows give other values.
 
-    References:
-        Image Quality Assessment: From Error Visibility to Structural Similarity, Wang, Bovik, Sheikh, Simoncelli,
-        2004, eq. 13.
+    Reference: Wang, Bovik, Sheikh, Simoncelli, "Image Quality Assessment: From Error Visibility to Structural
+    Similarity", IEEE Transactions on Image Processing 13, 2004, eq. 13.
 
     Raises:
         RaectlError: the images are smaller than the window.

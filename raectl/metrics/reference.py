@@ -74,8 +74,9 @@ class Measured(NamedTuple):
 class Reference:
     """Features of real items, with a cache of statistics of them.
 
-    A set metric is a registered function `(reference, features) -> {name: Measured}`. Statistics of the real features
-    alone are cached by `once`.
+    A set metric is a registered function `(reference, features) -> {name: Measured}`, where `features`, (M, D), are
+    those of the set. It raises a `RaectlError` for a set of fewer than 2 items, or what more it needs, another D, or
+    values that are not finite. Statistics of the real features alone are cached by `once`.
 
     Arguments:
         features: (N, D), N at least 2; float32 or float64, others are converted to float32.
@@ -125,13 +126,9 @@ class Reference:
     def check(self, features: Tensor, least: int = 2, why: str = "a set metric") -> Tensor:
         """Check and return the features (M, D) of a set to be compared with the real items.
 
-        Arguments:
-            features: as for the reference.
-            least: minimal number of items in each set.
-            why: what needs so many, for the error message.
-
         Raises:
-            RaectlError: another D, values that are not finite, or too few items in either set.
+            RaectlError: another D, values that are not finite, or fewer than `least` items in either set; the message
+                says `why` so many are needed.
         """
         features = _checked(features, "measured")
         if features.shape[1] != self.features.shape[1]:

@@ -23,15 +23,7 @@ def sharpness(reference: Reference, features: Tensor) -> dict[str, Measured]:
     with s^2 the unbiased variances of e. Of reconstructions of the same real images, which are not independent of them,
     it is too large.
 
-    References:
-        Sampling Techniques, Cochran, 1977, chapter 6 (the ratio's variance).
-
-    Arguments:
-        reference: (N, 1) edge energies of real images.
-        features: (M, 1).
-
-    Raises:
-        RaectlError: a set of fewer than 2 images, another D, or values that are not finite.
+    Reference: Cochran, "Sampling Techniques", 1977, chapter 6 (the ratio's variance).
 
     Example:
         >>> import torch

@@ -24,30 +24,19 @@ _FILE_TYPE = re.compile(r"\.(?!v\d)[a-z][a-z0-9]*")  # a suffix in lower case, b
 
 
 class Modality(ABC):
-    """A kind of data.
+    """A kind of data. `options` are the resolved ones of the data, by their names in `raectl.data.DataOptions`."""
 
-    Arguments:
-        options: the resolved options of the data, by their names in `raectl.data.DataOptions`.
-
-    Attributes:
-        reconstructions: registry names of the reconstruction terms that its items can take, the default first.
-        metrics: registry names of the metrics that compare an item with its reconstruction.
-        extractors: registry names of the feature extractors for comparing sets of items, the default first.
-        always_measured: set metrics by extractor, registry names, that are measured whatever extractor is chosen.
-        noun: one of its items, in tables: `image`.
-        writer: writes items to files.
-        can_be_sharpened: whether a critic of images can judge the items.
-        is_drawn: whether the decoder's output is a distribution, from which `mode` draws items.
-    """
-
+    # Registry names of the reconstruction terms that its items can take, the default first.
     reconstructions: tuple[str, ...]
-    metrics: tuple[str, ...]
+    metrics: tuple[str, ...]  # registry names of the metrics that compare an item with its reconstruction
+    # Registry names of the feature extractors for comparing sets of items, the default first.
     extractors: tuple[str, ...]
+    # Set metrics by extractor, registry names, that are measured whatever extractor is chosen.
     always_measured: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    noun: str = "item"
-    writer: "Writer"
-    can_be_sharpened: bool = False
-    is_drawn: bool = False
+    noun: str = "item"  # one of its items, in tables: `image`
+    writer: "Writer"  # writes items to files
+    can_be_sharpened: bool = False  # whether a critic of images can judge the items
+    is_drawn: bool = False  # whether the decoder's output is a distribution, from which `mode` draws items
 
     def __init__(self, **options: Any) -> None:
         self.options = options
@@ -87,7 +76,6 @@ class Modality(ABC):
 
         Arguments:
             x_hat: the decoder's output (*item_shape), on the generator's device.
-            draws: number of draws.
             is_valid: whether an item, as `shown` returns it, is valid.
 
         Returns:
@@ -110,27 +98,20 @@ class Modality(ABC):
 
 
 class Writer(ABC):
-    """Writes items to files, whole or not at all.
+    """Writes items to files, whole or not at all."""
 
-    Attributes:
-        suffixes: suffixes of the files that items can be written to, in lower case.
-        picture_suffixes: those of them that are pictures of some items, to look at.
-        writes_directories: whether items can also be written to a directory, a file each.
-    """
-
-    suffixes: tuple[str, ...]
-    picture_suffixes: tuple[str, ...] = ()
-    writes_directories: bool = False
+    suffixes: tuple[str, ...]  # suffixes of the files that items can be written to, in lower case
+    picture_suffixes: tuple[str, ...] = ()  # those of them that are pictures of some items, to look at
+    writes_directories: bool = False  # whether items can also be written to a directory, a file each
 
     @abstractmethod
-    def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> str | None:
+    def write(self, out: Path, batches: Iterable[np.ndarray], total: int) -> str | None:
         """Write generated items atomically; returns a remark on them, or None.
 
         Arguments:
             out: the file or directory; its suffix determines the format.
             batches: uint8 arrays (B, *stored), read one at a time.
             total: number of items in all batches, at least 1.
-            names: a name per item, for the files of a directory; numbers if there are none.
 
         Raises:
             RaectlError: `check_out` refuses `out`, the items are too many for the format, or the write fails.
@@ -142,7 +123,7 @@ class Writer(ABC):
     ) -> None:
         """Write originals beside their reconstructions, 2 x (N, *stored) uint8. Atomic and raises as `write`.
 
-        A directory gets the reconstructions only, named after their originals.
+        A directory gets the reconstructions only, with the names of their originals; numbers if there are none.
         """
 
     @abstractmethod
@@ -201,21 +182,13 @@ class Writer(ABC):
 
 
 def modality_of(name: str, options: DataOptions | None = None) -> Modality:
-    """The modality of a registry name, for data opened with these options.
-
-    Raises:
-        RaectlError: a required option is missing.
-    """
+    """The modality of a registry name, for data opened with these options; a `RaectlError` if one is missing."""
     modality: Modality = registry.resolve("modality", name)(**asdict(options or DataOptions()))
     return modality
 
 
 def gather(batches: Iterable[np.ndarray], total: int) -> np.ndarray:
-    """All batches in one array of their type: iterable of (B, ...) => (total, ...).
-
-    Raises:
-        ValueError: the batches hold more or fewer than `total` rows.
-    """
+    """All batches in one array of their type: iterable of (B, ...) => (total, ...); a `ValueError` if they are not."""
     rows: np.ndarray | None = None
     done = 0
     for batch in batches:

@@ -23,11 +23,11 @@ class ImageWriter(Writer):
     picture_suffixes = pictures.SUFFIXES
     writes_directories = True
 
-    def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> None:
+    def write(self, out: Path, batches: Iterable[np.ndarray], total: int) -> None:
         """A grid (image suffixes), a `.npz` with `images` (N, H, W, C), or a directory with a PNG per image."""
         self.check_out(out)
         if not self._names_file(out):
-            _write_directory(out, batches, file_names(names, total, ".png"))
+            _write_directory(out, batches, file_names((), total, ".png"))
         elif out.suffix.lower() == ".npz":
             _write_npz(out, images=gather(batches, total))
         else:

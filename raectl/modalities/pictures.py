@@ -31,11 +31,7 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def save(path: Path, pixels: np.ndarray) -> None:
-    """Write a picture in the format of the path's suffix, one of `SUFFIXES`.
-
-    Raises:
-        RaectlError: the format cannot hold so large a picture.
-    """
+    """Write a picture in the format of the path's suffix, one of `SUFFIXES`; a `RaectlError` if it is too large."""
     suffix = path.suffix.lower()
     if suffix == ".webp" and max(pixels.shape) > 16383:
         raise RaectlError("WebP allows 16,383 pixels a side, too few for this grid", "write a .png instead")

@@ -29,17 +29,12 @@ _EXTRACTORS = {"expressions": ("expressions",), "smiles": ("molecules", "penaliz
 
 
 class StringWriter(Writer):
-    """Writes strings as lines of text.
-
-    Arguments:
-        shown: the strings of items: (B, T) uint8 => (B,) text.
-        suffixes: of files.
-    """
+    """Writes strings as lines of text; `shown` gives those of items: (B, T) uint8 => (B,) text."""
 
     def __init__(self, shown: Callable[[np.ndarray], np.ndarray], suffixes: tuple[str, ...]) -> None:
         self._shown, self.suffixes = shown, suffixes
 
-    def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> str | None:
+    def write(self, out: Path, batches: Iterable[np.ndarray], total: int) -> str | None:
         """A string a line; the remark is the number of empty lines."""
         empty = 0
 
@@ -87,15 +82,7 @@ class StringWriter(Writer):
 
 
 class Strings(Modality):
-    """Strings of one grammar.
-
-    Arguments:
-        grammar: the grammar's text.
-        options: other options, unused.
-
-    Raises:
-        RaectlError: no grammar is given.
-    """
+    """Strings of the grammar of a text; a `RaectlError` if none is given."""
 
     reconstructions = ("cross-entropy",)
     metrics = ("exact-match", "production-accuracy")

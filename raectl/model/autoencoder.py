@@ -12,11 +12,7 @@ from raectl.model.regularizers import Regularizer
 class Autoencoder(nn.Module):
     """x (B, *item_shape) -> encoder -> (B, F) -> code -> z (B, d) -> decoder -> x_hat (B, *item_shape).
 
-    Arguments:
-        pair: encoder and decoder.
-        code: maps the encoder's features to z.
-        latent_dim: d.
-        regularizers: their `wrap` is called here.
+    The `wrap` of each regularizer is called here.
     """
 
     def __init__(self, pair: Pair, code: Code, latent_dim: int, regularizers: Sequence[Regularizer] = ()) -> None:

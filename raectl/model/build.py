@@ -15,24 +15,9 @@ from raectl.model.table import Model
 
 
 def make_regularizer(name: str, given: dict[str, object]) -> Regularizer:
-    """A regularizer from its name and options.
-
-    Raises:
-        UsageError: an option is unknown or wrong.
-    """
+    """A regularizer from its name and options; a `UsageError` if one is unknown or wrong."""
     kind: type[Regularizer] = registry.resolve("regularizer", name)
     return kind(**kind.checked(given, f"--reg {name}"))
-
-
-def make_reconstruction(config: Config, modality: Modality) -> Reconstruction:
-    """The reconstruction term of a configuration.
-
-    Raises:
-        UsageError: it is not for these items, or an option of it is wrong.
-    """
-    options = for_modality(config.reconstruction, modality)
-    term: Reconstruction = registry.resolve("reconstruction", options.pop("name"))(modality, **options)
-    return term
 
 
 Penalties = dict[str, tuple[Regularizer, float]]
@@ -70,7 +55,9 @@ def build_sharp_decoder(config: Config, item_shape: tuple[int, ...]) -> SharpDec
 
 
 def build_loss(config: Config, modality: Modality, penalties: Penalties) -> Loss:
-    """The loss of a resolved configuration."""
+    """The loss of a resolved configuration; a `UsageError` if the reconstruction term is not for these items."""
     row: Model = registry.resolve("model", config.model)
     assert config.beta is not None, "the configuration must be resolved"
-    return Loss(make_reconstruction(config, modality), row.latent, config.beta, penalties)
+    options = for_modality(config.reconstruction, modality)
+    term: Reconstruction = registry.resolve("reconstruction", options.pop("name"))(modality, **options)
+    return Loss(term, row.latent, config.beta, penalties)

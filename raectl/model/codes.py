@@ -12,17 +12,11 @@ _LOG_SIGMA_BOUND = 5.0
 
 @dataclass(frozen=True)
 class Codes:
-    """A batch of codes.
+    """A batch of codes."""
 
-    Arguments:
-        z: (K B, d), the decoder's input: K samples per item (mostly K = 1), ordered sample by sample.
-        mu: (B, d), the mean, which densities are fitted to.
-        log_sigma: (B, d), log of the standard deviation; None for a deterministic code.
-    """
-
-    z: Tensor
-    mu: Tensor
-    log_sigma: Tensor | None = None
+    z: Tensor  # (K B, d), the decoder's input: K samples per item (mostly K = 1), ordered sample by sample
+    mu: Tensor  # (B, d), the mean, which densities are fitted to
+    log_sigma: Tensor | None = None  # (B, d), log of the standard deviation; None for a deterministic code
 
 
 class Code(nn.Module, ABC):
@@ -51,11 +45,7 @@ class Deterministic(Code):
 
 
 class Gaussian(Code):
-    """z = mu + sigma * eps, eps ~ N(0, I), log sigma = 5 tanh(dense(features)): the code of the paper's VAE.
-
-    Arguments:
-        samples: K, samples per item.
-    """
+    """K samples z = mu + sigma * eps, eps ~ N(0, I), log sigma = 5 tanh(dense(features)): the paper's VAE's code."""
 
     def __init__(self, features: int, latent_dim: int, samples: int = 1) -> None:
         super().__init__(features, latent_dim)

@@ -1,17 +1,14 @@
 """Latent terms of the loss, which shape the distribution of the codes; weighted by beta."""
 
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from raectl.model.codes import Codes
 
-
-class LatentTerm(Protocol):
-    """Codes of a batch => a value per item, (B,), or per sample, (K, B). `generator` draws the term's noise, if any."""
-
-    def __call__(self, codes: Codes, generator: torch.Generator | None = None) -> Tensor: ...
+# Codes of a batch => a value per item, (B,), or per sample, (K, B). The generator draws the term's noise, if any.
+LatentTerm = Callable[[Codes, torch.Generator | None], Tensor]
 
 
 def half_squared_norm(codes: Codes, generator: torch.Generator | None = None) -> Tensor:
@@ -25,11 +22,7 @@ def nothing(codes: Codes, generator: torch.Generator | None = None) -> Tensor:
 
 
 def kl(codes: Codes, generator: torch.Generator | None = None) -> Tensor:
-    """L = KL(N(mu, sigma^2) || N(0, I)) = 1/2 sum_d (sigma^2 + mu^2 - 1 - 2 log sigma): (B,), in nats.
-
-    Raises:
-        ValueError: the code is deterministic and has no sigma.
-    """
+    """L = KL(N(mu, sigma^2) || N(0, I)) = 1/2 sum_d (sigma^2 + mu^2 - 1 - 2 log sigma): (B,), in nats."""
     if codes.log_sigma is None:
         raise ValueError("the KL term needs a code with a standard deviation")
     variance = (2 * codes.log_sigma).exp()
@@ -40,9 +33,6 @@ def log_ratio(codes: Codes, generator: torch.Generator | None = None) -> Tensor:
     """L_k = log q(z_k | x) - log p(z_k), q = N(mu, sigma^2), p = N(0, I): (K, B), in nats.
 
     Its expectation is the KL divergence. `Loss` combines the values of the K samples into IWAE's bound.
-
-    Raises:
-        ValueError: the code is deterministic and has no density.
     """
     if codes.log_sigma is None:
         raise ValueError("the log-ratio needs a code with a standard deviation")

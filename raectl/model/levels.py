@@ -19,18 +19,12 @@ class Levels(nn.Module):
     see. Continuous, monotone, and the identity before `fit`, in between, and where real images have no pure black or
     white.
 
-    Arguments:
-        channels: C.
-
-    Attributes:
-        points: (C, 2), black and white, 0 and 1 at first.
-
     Example:
         >>> Levels(1)(torch.tensor([[0.25]])).item()
         0.25
     """
 
-    points: Tensor
+    points: Tensor  # (C, 2), black and white, 0 and 1 at first
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -71,18 +65,12 @@ def _reach(shares: np.ndarray, share: float) -> int:
 
 
 class SharpDecoder(nn.Module):
-    """A sharpened decoder, and the levels of its images: (B, d) => (B, C, H, W) in [0, 1].
-
-    Arguments:
-        decoder: (B, d) => (B, C, H, W).
-        channels: C.
-    """
+    """A sharpened decoder, (B, d) => (B, C, H, W), and the levels of its images: (B, d) => (B, C, H, W) in [0, 1]."""
 
     def __init__(self, decoder: nn.Module, channels: int) -> None:
         super().__init__()
         self.decoder, self.levels = decoder, Levels(channels)
 
     def forward(self, z: Tensor) -> Tensor:
-        """The decoder's images, with black and white."""
         x_hat: Tensor = self.levels(self.decoder(z).float())
         return x_hat

@@ -41,19 +41,12 @@ from raectl.model.regularizers import Regularizer
 
 @dataclass(frozen=True)
 class Loss:
-    """The loss as a function of a model and a batch.
+    """The loss as a function of a model and a batch."""
 
-    Arguments:
-        reconstruction: the reconstruction term, (B,).
-        latent: the latent term, (B,) or (K, B).
-        beta: its weight.
-        penalties: {name: (regularizer, lam)}.
-    """
-
-    reconstruction: Reconstruction
-    latent: LatentTerm
+    reconstruction: Reconstruction  # (B,)
+    latent: LatentTerm  # (B,) or (K, B)
     beta: float
-    penalties: Mapping[str, tuple[Regularizer, float]]
+    penalties: Mapping[str, tuple[Regularizer, float]]  # {name: (regularizer, lam)}
 
     @property
     def weights(self) -> dict[str, float]:

@@ -5,35 +5,21 @@ from dataclasses import dataclass
 
 @dataclass
 class Schedule:
-    """The state of the learning rate's schedule, which checkpoints store.
-
-    Arguments:
-        lr: the current learning rate.
-        reference: the loss at the last improvement, None at the start.
-        stale: epochs since then.
-    """
+    """The state of the learning rate's schedule, which checkpoints store."""
 
     lr: float = 1e-3
-    reference: float | None = None
-    stale: int = 0
+    reference: float | None = None  # the loss at the last improvement, None at the start
+    stale: int = 0  # epochs since then
 
 
 @dataclass(frozen=True)
 class Plateau:
-    """Lower the rate after some epochs without an improvement of the held-out loss (Keras's ReduceLROnPlateau).
+    """Lower the rate after some epochs without an improvement of the held-out loss (Keras's ReduceLROnPlateau)."""
 
-    Arguments:
-        gain: least improvement; relative to the reference if `relative`, else in the loss's units.
-        patience: number of epochs.
-        factor: what the rate is multiplied by.
-        least: smallest rate.
-        relative: see `gain`.
-    """
-
-    gain: float
-    patience: int
-    factor: float = 0.5
-    least: float = 0.0
+    gain: float  # least improvement; relative to the reference if `relative`, else in the loss's units
+    patience: int  # number of epochs
+    factor: float = 0.5  # what the rate is multiplied by
+    least: float = 0.0  # smallest rate
     relative: bool = False
 
     def update(self, schedule: Schedule, loss: float) -> bool:

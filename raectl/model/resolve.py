@@ -75,11 +75,7 @@ def check_sharpen(config: Config, modality: Modality | None = None) -> None:
 
 
 def resolve_regularizers(reg: Regularizers, data_dim: int, latent_dim: int) -> Regularizers:
-    """Regularizers with the defaults of their weights and options filled in.
-
-    Raises:
-        UsageError: a regularizer does not take its weight or an option.
-    """
+    """Regularizers with the defaults of weights and options filled in; a `UsageError` if one does not take them."""
     resolved: Regularizers = {}
     for name, given in reg.items():
         kind: type[Regularizer] = registry.resolve("regularizer", name)

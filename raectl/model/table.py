@@ -10,21 +10,14 @@ from raectl.model.latent_terms import LatentTerm, half_squared_norm, kl, log_rat
 
 @dataclass(frozen=True)
 class Model:
-    """A row of the table.
+    """A row of the table."""
 
-    Arguments:
-        code: builds the code from the number of features, d and the configuration.
-        latent: the latent term.
-        beta: its default weight, from D (values per item) and d (latent dimensions).
-        prior: whether training makes the codes follow N(0, I), so that samples need no fitted density.
-        n: the density that column N of the paper's Table 1 samples from.
-    """
-
+    # Builds the code from the number of features, d and the configuration.
     code: Callable[[int, int, Config], codes.Code]
     latent: LatentTerm
-    beta: Callable[[int, int], float]
-    prior: bool
-    n: str
+    beta: Callable[[int, int], float]  # its default weight, from D (values per item) and d (latent dimensions)
+    prior: bool  # whether training makes the codes follow N(0, I), so that samples need no fitted density
+    n: str  # the density that column N of the paper's Table 1 samples from
 
 
 def _deterministic(F: int, d: int, config: Config) -> codes.Code:

@@ -30,9 +30,6 @@ class PenalizedLogP(Objective):
     A string that RDKit cannot parse is invalid, and stands for the worst score of the data.
 
     Reference: Kusner, Paige, Hernández-Lobato, "Grammar Variational Autoencoder", ICML 2017, section 4.2, and its code.
-
-    Raises:
-        RaectlError: RDKit or networkx is not installed.
     """
 
     name = "penalized-logp"

@@ -13,29 +13,18 @@ from raectl.storage.atomic import atomic_file, write_text
 
 @dataclass
 class OptimizationResult:
-    """The points that an optimization has proposed, and their scores.
-
-    Arguments:
-        path: the directory.
-        settings: the options.
-        objective: what is optimized.
-        worst: the score that an invalid string counts as.
-        data_best: the best score among the data that the surrogate is fitted to.
-        z: (P, d) float64, the points in order.
-        strings: P strings, empty where no draw is valid.
-        scores: (P,) float64, NaN where the string is invalid.
-    """
+    """The points that an optimization has proposed, and their scores."""
 
     FILES = ("trace.jsonl", "best.txt", "plot.png")
 
     path: Path
     settings: Settings
     objective: Objective
-    worst: float
-    data_best: float
-    z: np.ndarray
-    strings: list[str]
-    scores: np.ndarray
+    worst: float  # the score that an invalid string counts as
+    data_best: float  # the best score among the data that the surrogate is fitted to
+    z: np.ndarray  # (P, d) float64, the points in order
+    strings: list[str]  # P strings, empty where no draw is valid
+    scores: np.ndarray  # (P,) float64, NaN where the string is invalid
 
     @property
     def valid(self) -> float:

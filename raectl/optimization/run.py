@@ -54,7 +54,6 @@ def optimize(
         source: data that the surrogate is first fitted to; None for the training data.
         overwrite: discard an earlier run instead of resuming it.
         max_bad: as for `Checkpoint.open_data`.
-        progress: receives progress.
 
     Raises:
         UsageError: the earlier run has other options.
@@ -71,6 +70,7 @@ def optimize(
     objective: Objective = registry.resolve("objective", settings.objective)()
     with Lock(checkpoint.directory.path, progress.note) as lock:
         lock.acquire()
+        checkpoint.directory.require_own()
         run = _Run(checkpoint, settings, objective, checkpoint.open_data(source, progress, max_bad), progress)
         if not overwrite:
             run.resume()
@@ -94,13 +94,14 @@ class _Run:
             "data": dataset.fingerprint,
         }
         path = checkpoint.directory.optimize / f"{settings.objective}-{settings.seed}"
+        self.state = path / "state.safetensors"  # which a run resumes from
         none = np.empty((0, checkpoint.config.latent_dim or 0))
         self.result = OptimizationResult(path, settings, objective, math.nan, math.nan, none, [], np.empty(0))
 
     def score_the_data(self) -> None:
         """Encode and score a random subset of the data, which the surrogate is fitted to."""
-        order = rng.permutation(self.settings.seed, "optimization data", len(self.dataset))
-        items = np.asarray(self.dataset.items[np.sort(order[: self.settings.points])])
+        rows = rng.choose(self.settings.seed, "optimization data", len(self.dataset), self.settings.points)
+        items = np.asarray(self.dataset.items[rows])
         self.progress.note(f"scoring {len(items):,} of {len(self.dataset):,} strings of the data, and encoding them")
         scores = self.objective(self.modality.shown(items).tolist())
         z = self.checkpoint.encode(items).double().cpu().numpy()
@@ -119,14 +120,8 @@ class _Run:
         self.data_z, self.data_scores = z, np.where(known, scores, self.result.worst)
         self.result.data_best = float((np.min if lower else np.max)(self.data_scores))
 
-    @property
-    def state(self) -> Path:
-        """The file that a run resumes from."""
-        return self.result.path / "state.safetensors"
-
     def resume(self) -> None:
         """Read the points of an earlier run, if there is one."""
-        self.checkpoint.directory.require_own()
         if not self.state.exists():
             return
         arrays, begun = read_arrays(self.state, dict[str, str], hint=_ANEW)
@@ -140,7 +135,6 @@ class _Run:
 
     def begin(self, *, overwrite: bool) -> None:
         """Create the directory; with `overwrite`, delete the files of an earlier run."""
-        self.checkpoint.directory.require_own()
         path = self.result.path
         with describing_os_errors(path):
             path.mkdir(parents=True, exist_ok=True)

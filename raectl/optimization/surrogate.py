@@ -43,14 +43,12 @@ _INITIAL_LOG_SIGMA = -1.0
 
 
 class SparseGP(Model):
-    """The GP, fitted to training points.
+    """The GP, fitted to points z (N, d) in the unit cube or near it, and y (N,), standardized; more is better; float64.
 
-    Arguments:
-        z: (N, d) float64, in the unit cube or near it.
-        y: (N,) float64, standardized; more is better.
-        inducing: M; at most N.
-        seed: of the choice of the initial inducing points among z.
+    M = `inducing` is at most N; the seed chooses the initial inducing points among z.
     """
+
+    num_outputs, batch_shape = 1, torch.Size()  # a single GP
 
     def __init__(self, z: Tensor, y: Tensor, inducing: int, seed: int = 0) -> None:
         super().__init__()
@@ -67,16 +65,6 @@ class SparseGP(Model):
             self._l, a, self._lb = self._factors()
             self._c = self._solve(self._lb, a)
         self.pending = z.new_empty(0, d)
-
-    @property
-    def num_outputs(self) -> int:
-        """1."""
-        return 1
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        """Empty: a single GP."""
-        return torch.Size()
 
     def kernel(self, a: Tensor, b: Tensor) -> Tensor:
         """(..., N, d), (M, d) => (..., N, M)."""
@@ -156,13 +144,10 @@ class SparseGP(Model):
 
 
 def propose(model: SparseGP, batch: int, seed: int, start: int) -> Tensor:
-    """A batch of points of the unit cube: (batch, d), a function of the model, the seed and `start`.
+    """A batch of points of the unit cube: (batch, d), a function of the model, the seed and the number before them.
 
     Every other point is searched for near one of the best training points, the others in the whole cube, which in many
     dimensions is mostly far from any data.
-
-    Arguments:
-        start: number of points proposed before.
     """
     best = model.mean(model.z).max()
     top = model.z[model.y.topk(min(_BEST, len(model.y))).indices]

@@ -128,7 +128,7 @@ def test_output_that_cannot_be_written(cli: Cli, trained: Any, monkeypatch: pyte
     def gone(*_: object, **__: object) -> None:
         raise BrokenPipeError
 
-    monkeypatch.setattr("raectl.cli.output.emit", gone)
+    monkeypatch.setattr("raectl.cli.commands.info.emit", gone)
     result = cli.run("info", trained.path)
     assert (result.code, result.out, result.err) == (1, "", "")
 

@@ -6,6 +6,7 @@ from typing import Any
 import typer
 
 from raectl.cli import options as o
+from raectl.cli.output import complain, emit, emit_table, size
 from raectl.config import SourceOptions
 
 _SHOWN = 20  # bad items listed on a terminal; --json has all
@@ -20,7 +21,6 @@ def check(source: o.SourceArgument, as_json: o.Json = False, debug: o.Debug = Fa
 
     Example: [bold]raectl check ./imgs[/]
     """
-    from raectl.cli.output import complain, emit
     from raectl.cli.terminal import TerminalProgress
     from raectl.data import DataOptions
     from raectl.data.checking import check_source
@@ -59,7 +59,6 @@ def _are_images(dataset: Any) -> bool:
 
 def _list(item: str, what: str, pairs: Sequence[tuple[str, str]], most: int) -> None:
     """A table of the first items, and what is said of each."""
-    from raectl.cli.output import emit_table
     from raectl.data.limits import shown
 
     rows: list[list[object]] = [[shown(name), said] for name, said in pairs[:most]]
@@ -99,7 +98,6 @@ def _values(checked: Any, source: str) -> dict[str, Any]:
 
 
 def _rows(checked: Any, source: str) -> dict[str, object]:
-    from raectl.cli.output import size
     from raectl.data.checking import class_counts
 
     dataset = checked.dataset

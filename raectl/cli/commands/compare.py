@@ -6,6 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from raectl.cli import options as o
+from raectl.cli.output import emit, emit_table, figure, say
+from raectl.errors import UsageError
 
 
 def compare(
@@ -28,9 +30,7 @@ def compare(
     Example: [bold]raectl compare ckpt-a ckpt-b --data ./test-imgs -o compared.png[/]
     """
     from raectl.checkpoint.checkpoint import load
-    from raectl.cli.output import emit
     from raectl.cli.terminal import TerminalProgress
-    from raectl.errors import UsageError
     from raectl.evaluation import comparing
     from raectl.storage.atomic import require_outside
 
@@ -58,8 +58,6 @@ def compare(
 
 
 def _table(names: list[str], metric: str, table: Any, out: Path | None) -> None:
-    from raectl.cli.output import emit_table, say
-
     named = [(name, row) for name, found in zip(names, table.rows, strict=True) for row in found]
     columns = list(dict.fromkeys(of for _, row in named for of in row))
     cells: list[list[object]] = [[_label(name, row), *(_cell(row.get(of)) for of in columns)] for name, row in named]
@@ -109,9 +107,8 @@ def _label(name: str, row: dict[str, Any]) -> str:
 
 def _cell(line: dict[str, Any] | None) -> str:
     """A number with its standard error, and a mark if it says little."""
-    from raectl.cli.output import figure
     from raectl.metrics.reference import Measured
 
     if line is None:
-        return figure(None)
+        return "-"
     return figure(Measured(line["value"], line.get("se"))) + ("*" if line.get("split") in ("training", "mixed") else "")

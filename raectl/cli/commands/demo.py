@@ -6,6 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from raectl.cli import options as o
+from raectl.cli.output import emit, number, say
+from raectl.config import Config
+from raectl.errors import RaectlError, UsageError, command
 
 EPOCHS = 20
 _SOURCE = "digits"
@@ -23,10 +26,7 @@ def demo(
 
     Example: [bold]raectl demo[/]
     """
-    from raectl.cli.output import emit, number, say
     from raectl.cli.terminal import TerminalProgress
-    from raectl.config import Config
-    from raectl.errors import UsageError, command
     from raectl.generation.reconstructing import reconstruct_source
     from raectl.generation.sampling import write_samples
     from raectl.training.run import train
@@ -47,7 +47,7 @@ def demo(
         write_samples(out, samples, 64, seed=seed)
         say("  " + command("raectl", "reconstruct", out, "--data", _SOURCE, "-o", pairs))
         found = reconstruct_source(checkpoint, checkpoint.open_data(), pairs, None, progress)
-    means, mean_image = found.errors["plain"], found.baseline_errors["mse"]
+    means, mean_image = found.errors["plain"], found.baseline.errors["mse"]
     made = {"checkpoint": str(out), "samples": str(samples), "reconstructions": str(pairs)}
     emit(
         {**made, "nats_per_dimension": {"train": fit.train, "held_out": fit.held_out}, **means},
@@ -66,7 +66,6 @@ def demo(
 def _is_former_demo(out: Path, config: Any) -> bool:
     """Whether `out` is what this command leaves: the only directory that it replaces unasked."""
     from raectl.checkpoint.directory import Directory
-    from raectl.errors import RaectlError
 
     try:
         record = Directory(out).read_config()

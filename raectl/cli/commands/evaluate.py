@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from raectl import registry
 from raectl.cli import options as o
+from raectl.cli.output import emit, emit_table, figure, say
 
 
 def evaluate(
@@ -45,7 +46,6 @@ def evaluate(
     Example: [bold]raectl evaluate ckpt --data ./test-imgs[/]
     """
     from raectl.checkpoint.checkpoint import load
-    from raectl.cli.output import emit, say
     from raectl.cli.terminal import TerminalProgress
     from raectl.evaluation.evaluation import Evaluation
     from raectl.evaluation.verdict import verdict
@@ -80,8 +80,6 @@ def evaluate(
 
 def _table(results: list[Any]) -> None:
     """A row a set of items, a column a measure, the better direction beside its name."""
-    from raectl.cli.output import emit_table, figure, say
-
     metrics = list(dict.fromkeys(name for result in results for name in result.measured))
     rows = [[r.label, f"{r.protocol['n']:,}", *(figure(r.measured.get(metric)) for metric in metrics)] for r in results]
     emit_table("", ["", "n", *map(_header, metrics)], rows)

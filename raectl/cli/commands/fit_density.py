@@ -5,7 +5,9 @@ from typing import Annotated, Any
 
 from raectl import registry
 from raectl.cli import options as o
+from raectl.cli.output import emit, emit_table, number, say
 from raectl.config import FORM, parse
+from raectl.errors import UsageError, command
 
 
 def fit_density(
@@ -54,7 +56,6 @@ def fit_density(
     from raectl.checkpoint import densities as fitted
     from raectl.cli.terminal import TerminalProgress
     from raectl.densities import fitting
-    from raectl.errors import UsageError
 
     if name is not None:
         fitted.check_name(name)
@@ -84,8 +85,6 @@ def fit_density(
 
 
 def _components(text: str | None) -> int | str | None:
-    from raectl.errors import UsageError
-
     if text is None or text == "auto":
         return text
     if not text.isdecimal() or int(text) < 1:
@@ -94,9 +93,6 @@ def _components(text: str | None) -> int | str | None:
 
 
 def _print(fit: Any, name: str, ckpt: Path, out: str, *, as_json: bool) -> None:
-    from raectl.cli.output import emit, emit_table, number, say
-    from raectl.errors import command
-
     stats = fit.density.stats
     if fit.tried and not as_json:
         tried = [
@@ -109,13 +105,13 @@ def _print(fit: Any, name: str, ckpt: Path, out: str, *, as_json: bool) -> None:
         "options": fit.density.settings,
         "seed": fit.seed,
         "nats_per_dimension": {"train": fit.train, "held_out": fit.held_out},
-        "bound": fit.is_bound,
+        "bound": fit.density.log_prob_is_bound,
         "n": {"train": fit.n_train, "held_out": fit.n_held_out},
         "stats": stats,
         "notices": fit.density.notices,
         "tried": fit.tried,
     }
-    least = "at least " if fit.is_bound else ""
+    least = "at least " if fit.density.log_prob_is_bound else ""
     unseen = "-" if fit.held_out is None else f"{least}{number(fit.held_out)}"
     rows = {
         "density": name,

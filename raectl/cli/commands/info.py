@@ -1,16 +1,17 @@
 """`raectl info`."""
 
+from dataclasses import asdict
 from typing import Any
 
 from raectl.cli import options as o
+from raectl.cli.output import emit, emit_table, number
+from raectl.errors import command
 
 
 def _loss(line: dict[str, Any]) -> str:
     """The loss that epochs are compared by: the training's where nothing is held out."""
-    from raectl.cli.output import number
-
-    kind = "validation" if line["validation"] else "train"
-    return f"{'training' if kind == 'train' else kind} loss {number(line[kind]['loss'])}"
+    kind, losses = ("validation", line["validation"]) if line["validation"] else ("training", line["train"])
+    return f"{kind} loss {number(losses['loss'])}"
 
 
 def _read(directory: Any) -> tuple[Any, ...]:
@@ -25,7 +26,6 @@ def _read(directory: Any) -> tuple[Any, ...]:
 
 def _under_way(directory: Any, digest: str) -> str:
     """What is to be said of a second phase that has left no decoder, or not yet."""
-    from raectl.errors import command
     from raectl.storage.arrays import read_header
     from raectl.training.sharpening.state import HINT, SharpeningState
 
@@ -54,17 +54,15 @@ def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False)
 
     Example: [bold]raectl info ckpt[/]
     """
-    from dataclasses import asdict
 
     from raectl.checkpoint import densities as fitted
     from raectl.checkpoint.directory import Directory
-    from raectl.cli.output import emit, emit_table, number
     from raectl.storage.atomic import recover
     from raectl.storage.records import to_json
 
     directory = Directory(ckpt)
     recover(directory.path)
-    densities = [vars(entry) for entry in fitted.list_fitted(directory)]
+    densities = fitted.list_fitted(directory)
     values: dict[str, Any] = {"checkpoint": str(ckpt)}
     rows: dict[str, object] = {"checkpoint": ckpt}
     encoder = None
@@ -89,17 +87,11 @@ def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False)
             "decoder": _decoder(directory, sharp, digest),
             "weights": f"SHA-256 {digest[:16]}...",
         }
-    rows["densities"] = ", ".join(entry["name"] for entry in densities) or "none"
-    emit({**values, "densities": densities}, rows, as_json=as_json)
+    rows["densities"] = ", ".join(entry.name for entry in densities) or "none"
+    emit({**values, "densities": [vars(entry) for entry in densities]}, rows, as_json=as_json)
     if densities and not as_json:
         fits = [
-            [
-                d["name"],
-                d["kind"],
-                d["seed"],
-                *map(number, d["nats_per_dimension"].values()),
-                d["encoder"] in (encoder, None),
-            ]
-            for d in densities
+            [e.name, e.kind, e.seed, *map(number, e.nats_per_dimension.values()), e.encoder in (encoder, None)]
+            for e in densities
         ]
         emit_table("", ["density", "kind", "seed", "train, nats per dimension", "held out", "of this encoder"], fits)

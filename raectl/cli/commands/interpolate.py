@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from raectl.cli import options as o
+from raectl.cli.output import emit
 
 
 def interpolate(
@@ -28,14 +29,11 @@ def interpolate(
     Example: [bold]raectl interpolate ckpt --data ./imgs -o walks.png[/]
     """
     from raectl.checkpoint.checkpoint import load
-    from raectl.cli.output import emit
     from raectl.cli.terminal import TerminalProgress
-    from raectl.errors import UsageError
     from raectl.generation import interpolation
     from raectl.storage.atomic import require_outside
 
-    if kind not in interpolation.KINDS:
-        raise UsageError(f"--kind {kind!r} is none of {', '.join(interpolation.KINDS)}")
+    interpolation.path_of(kind)
     checkpoint = load(ckpt, device, decoder)
     checkpoint.modality.writer.check_out(out)
     with TerminalProgress() as progress:
@@ -47,16 +45,6 @@ def interpolate(
         chosen = interpolation.random_pairs(len(dataset), pairs, seed)
     walks = interpolation.interpolate(checkpoint, dataset.items, chosen, steps, kind)
     checkpoint.modality.writer.write_walks(out, walks)
-    values = {
-        "out": str(out),
-        "kind": kind,
-        "steps": steps,
-        "decoder": checkpoint.decoder_name,
-        "pairs": chosen.tolist(),
-        "seed": None if between else seed,
-    }
-    emit(
-        values,
-        {"walks": out, "pairs": len(chosen), "steps": steps, "kind": kind, "decoder": checkpoint.decoder_name},
-        as_json=as_json,
-    )
+    shown = {"steps": steps, "kind": kind, "decoder": checkpoint.decoder_name}
+    values = {"out": str(out), **shown, "pairs": chosen.tolist(), "seed": None if between else seed}
+    emit(values, {"walks": out, "pairs": len(chosen), **shown}, as_json=as_json)

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from raectl import registry
 from raectl.cli import options as o
+from raectl.cli.output import emit, emit_table, number, say
 from raectl.optimization.settings import Settings
 
 _SHOWN = 10  # strings
@@ -37,8 +38,6 @@ def optimize(
 
 
 def _print(result: Any, *, as_json: bool) -> None:
-    from raectl.cli.output import emit, emit_table, number, say
-
     best = result.best()[:_SHOWN]
     settings = {**result.settings.kept(), "rounds": len(result.strings) // result.settings.batch}
     values = {

@@ -5,7 +5,9 @@ from typing import Annotated, Any
 import typer
 
 from raectl.cli import options as o
+from raectl.cli.output import emit, emit_table, say
 from raectl.config import text_of
+from raectl.errors import command
 
 _FIDS = ("rec", "N", "GMM", "interp")
 
@@ -22,8 +24,6 @@ def presets(
 
     Example: [bold]raectl presets mnist[/]
     """
-    from raectl.cli.output import emit, emit_table, say
-    from raectl.errors import command
     from raectl.presets import PRESETS, matching, options
 
     names = matching(name)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from raectl.cli import options as o
+from raectl.cli.output import emit, number, say
 
 
 def reconstruct(
@@ -45,18 +46,17 @@ def reconstruct(
 
 def _show(found: Any, checkpoint: Any, dataset: Any, out: Path, *, as_json: bool) -> None:
     """The errors of each decoder, beside those of the mean item, and how many of the items are no new ones."""
-    from raectl.cli.output import emit, number, say
 
     plain, *others = found.errors.values()  # the plain decoder's are the scores of faithfulness
     made_by, mean = checkpoint.decoder_name, found.baseline.name
     rows: dict[str, object] = {"pairs": out, "written": f"{found.written:,}", "written by": f"the {made_by} decoder"}
     rows |= {name: number(value, 6) + " (plain decoder)" * len(others) for name, value in plain.items()}
     rows |= {f"{name}, sharp": number(value, 6) for other in others for name, value in other.items()}
-    rows |= {f"{name}, {mean}": number(value, 6) for name, value in found.baseline_errors.items()}
+    rows |= {f"{name}, {mean}": number(value, 6) for name, value in found.baseline.errors.items()}
     values = {
         **{"out": str(out), "written": found.written, "n": len(dataset), "source": dataset.source},
         **{"written_by": made_by, **plain, **({"sharp": others[0]} if others else {})},
-        "baseline": {"name": mean, "of": found.baseline.of, **found.baseline_errors},
+        "baseline": {"name": mean, "of": found.baseline.of, **found.baseline.errors},
         "trained_on": found.seen and found.seen.trained_on,
         "held_out": found.seen and found.seen.held_out,
     }

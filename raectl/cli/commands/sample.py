@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from raectl.cli import options as o
+from raectl.cli.output import emit
 
 
 def sample(
@@ -22,7 +23,6 @@ def sample(
 
     Example: [bold]raectl sample ckpt -n 64 -o samples.png[/]
     """
-    from raectl.cli.output import emit
     from raectl.cli.terminal import TerminalProgress
     from raectl.generation.sampling import write_samples
 
@@ -40,5 +40,5 @@ def sample(
             progress=progress,
         )
     values = {"out": str(out), "n": n, "density": name, "decoder": used, "draws": draws, "seed": seed}
-    shown = {"samples": out, "n": n, "density": name, "decoder": used, "draws": draws, "seed": seed}
-    emit(values, {name: value for name, value in shown.items() if value is not None}, as_json=as_json)
+    rows = {"samples" if key == "out" else key: value for key, value in values.items() if value is not None}
+    emit(values, rows, as_json=as_json)

@@ -1,8 +1,11 @@
 """`raectl sharpen`."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from raectl.cli import options as o
+from raectl.cli.output import emit, number, say
+from raectl.errors import command
 from raectl.training.sharpening.options import Options
 
 
@@ -21,11 +24,8 @@ def sharpen(
 
     Example: [bold]raectl sharpen ckpt[/]
     """
-    from dataclasses import asdict
 
-    from raectl.cli.output import emit, number, say
     from raectl.cli.terminal import TerminalProgress
-    from raectl.errors import command
     from raectl.training.sharpening.run import sharpen as run
 
     with TerminalProgress() as progress:

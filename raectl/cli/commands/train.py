@@ -1,12 +1,15 @@
 """`raectl train`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from raectl.cli import options as o
+from raectl.cli.output import emit, number, say
 from raectl.config import Config, read_toml
+from raectl.errors import UsageError, command
 
 
 @o.flags(Config, after="data")
@@ -31,8 +34,6 @@ def train(
     """
     from raectl.checkpoint.directory import Directory
     from raectl.cli.commands.presets import fit_arguments
-    from raectl.cli.output import say
-    from raectl.errors import UsageError, command
     from raectl.training.resuming import resumed
 
     if resume and overwrite:
@@ -58,7 +59,6 @@ def _merge(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options of the preset, overridden by the file's, overridden by those typed; and the preset's density."""
     from raectl import presets
-    from raectl.errors import UsageError
 
     read = read_toml(file) if file else {}
     for name in ("data", "out", "preset"):
@@ -73,9 +73,6 @@ def _merge(
 
 
 def _go(settings: Any, source: str | None, out: Path, *, as_json: bool, resume: bool, overwrite: bool) -> None:
-    from dataclasses import asdict
-
-    from raectl.cli.output import emit, number
     from raectl.cli.terminal import TerminalProgress
     from raectl.training.run import train as run
 
@@ -104,11 +101,8 @@ def _go(settings: Any, source: str | None, out: Path, *, as_json: bool, resume: 
 
 
 def _dry_run(config: Any, source: str | None, out: Path, *, resume: bool) -> None:
-    from dataclasses import asdict
-
     from raectl.checkpoint.directory import Directory
     from raectl.checkpoint.summary import DataSummary
-    from raectl.cli.output import emit
     from raectl.cli.terminal import TerminalProgress
     from raectl.data import open_dataset
     from raectl.model.resolve import check, resolve

@@ -21,10 +21,7 @@ def chunks(z: Tensor, width: int) -> Iterator[Tensor]:
 
 
 def as_latents(z: Any) -> Tensor:
-    """Check latents and return them as a CPU tensor, copied only if necessary.
-
-    Arguments:
-        z: (N, d), anything that `torch.as_tensor` takes.
+    """Check latents, anything that `torch.as_tensor` takes, and return them as a CPU tensor, copied only if necessary.
 
     Returns:
         (N, d) float64 if `z` is float64, numbers of Python or integers of 32 bits or more; else float32.

@@ -10,9 +10,7 @@ Their density is a narrow normal one around this value, so that latents which de
 
 import math
 from dataclasses import dataclass
-from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,18 +24,12 @@ _CORRELATED = 1 - 1e-4  # of which pairs are compared value by value
 
 @dataclass(frozen=True)
 class Dependencies:
-    """For each of the d dimensions, (d,) float64 each.
+    """For each of the d dimensions, (d,) float64 each."""
 
-    Arguments:
-        source: the dimension that it follows: itself if it is free, -1 if it is constant.
-        centre, slope: as above; slope is 0 for a constant.
-        narrow: standard deviation of the normal density around the value.
-    """
-
-    source: Tensor
+    source: Tensor  # the dimension that it follows: itself if it is free, -1 if it is constant
     centre: Tensor
-    slope: Tensor
-    narrow: Tensor
+    slope: Tensor  # 0 for a constant
+    narrow: Tensor  # standard deviation of the normal density around the value
 
     @classmethod
     def find(cls, z: Tensor) -> "Dependencies | None":
@@ -57,27 +49,12 @@ class Dependencies:
         slope = signs * scale / scale[source.clamp_min(0)]
         return cls(source.double(), standardizer.centre, slope, _NARROW * scale)
 
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Self:
-        """From arrays of `to_arrays`, of equal length.
-
-        Raises:
-            ValueError: they describe no dependencies.
-        """
-        source, slope, narrow = arrays["source"], arrays["slope"], arrays["narrow"]
-        dims = np.arange(len(source))
-        known = np.isin(source, [-1, *dims])
-        free = source == dims
-        follows_free = known & ((source < 0) | free[np.where(known, source, 0).astype(int).clip(0)])
-        if not (follows_free.all() and free.any() and not free.all() and (narrow > 0).all()):
-            raise ValueError("they describe no dependencies between dimensions")
-        if (slope[source < 0] != 0).any():
-            raise ValueError("a constant dimension has a slope")
-        return cls(**{name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
-
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        """Copies of the four tensors by name."""
-        return {name: getattr(self, name).numpy().copy() for name in self.__dataclass_fields__}
+    def are_valid(self) -> bool:
+        """Whether dependent dimensions, of which there are some, follow free ones, and constant ones have no slope."""
+        free = self.free.double()
+        follows = torch.isin(self.source, torch.cat([free, torch.tensor([-1.0])]))
+        some = 0 < len(free) < len(self.source)
+        return some and bool(follows.all() and (self.narrow > 0).all() and not self.slope[self.source < 0].any())
 
     @property
     def free(self) -> Tensor:
@@ -157,11 +134,10 @@ def _copies(z: Tensor, standardizer: Standardizer) -> list[tuple[int, int, float
         largest = torch.maximum(largest, part.abs().amax(dim=0).double())
     rounding = _ROUNDINGS * torch.finfo(z.dtype).eps * (1 + largest / standardizer.scale)
     likely = (products.abs() > _CORRELATED * n).triu(1) & varies[:, None] & varies
-    pairs = [(int(i), int(j), float(products[i, j].sign())) for i, j in likely.nonzero()]
-    return [pair for pair in pairs if _is_copy(z, standardizer, pair, rounding)]
-
-
-def _is_copy(z: Tensor, standardizer: Standardizer, pair: tuple[int, int, float], rounding: Tensor) -> bool:
-    i, j, sign = pair
-    x, y = ((z[:, k].double() - standardizer.centre[k]) / standardizer.scale[k] for k in (i, j))
-    return float((y - sign * x).abs().max()) <= float(rounding[i] + rounding[j])
+    copies = []
+    for i, j in likely.nonzero().tolist():
+        sign = float(products[i, j].sign())
+        x, y = ((z[:, k].double() - standardizer.centre[k]) / standardizer.scale[k] for k in (i, j))
+        if float((y - sign * x).abs().max()) <= float(rounding[i] + rounding[j]):
+            copies.append((i, j, sign))
+    return copies

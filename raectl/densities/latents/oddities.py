@@ -43,9 +43,9 @@ def find_far(z: Tensor) -> Tensor:
     return far if int(far.sum()) <= _FEW_FAR * len(z) else torch.zeros_like(far)
 
 
-def oddities(z: Tensor, distinct: int) -> list[str]:
-    """Messages for the user about latents (N, d) of which so many are distinct: few of them are, or some are far."""
-    n, notices = len(z), []
+def oddities(z: Tensor) -> list[str]:
+    """Messages for the user about latents (N, d) of which few are distinct, or some far from the others."""
+    n, distinct, notices = len(z), count_distinct(z), []
     if distinct <= n // 2:
         few = f"only {distinct:,} of {n:,} latents {'is' if distinct == 1 else 'are'} distinct"
         notices.append(

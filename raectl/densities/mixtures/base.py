@@ -10,6 +10,7 @@ from raectl.config import Option
 from raectl.densities.base import Arrays, Density
 from raectl.densities.covariance import COVARIANCES, Covariance
 from raectl.densities.latents.checks import check_components
+from raectl.densities.latents.standardizer import Standardizer
 from raectl.densities.mixtures.em import EMResult
 from raectl.densities.mixtures.parameters import MixtureParameters
 
@@ -17,9 +18,9 @@ COVARIANCE = Option("full", "Of the components; tied is one for all of them.", c
 
 
 class Mixture(Density):
-    """p(z) = sum_k w_k N(z; mu_k, Sigma_k). A subclass defines `_fit`, which sets `_mixture`."""
+    """p(z) = sum_k w_k N(z; mu_k, Sigma_k). A subclass defines `_fit`, which sets `parameters`."""
 
-    _mixture: MixtureParameters
+    parameters: MixtureParameters
 
     components = Option(10, "K.", low=1, high=1_000_000)
     max_iter = Option(200, "Iterations over all latents, at most.", low=1, high=1_000_000)
@@ -34,16 +35,16 @@ class Mixture(Density):
     def _kind(self) -> Covariance:
         return COVARIANCES[self.settings.get("covariance", COVARIANCE.default)]
 
-    def _to_arrays(self) -> dict[str, np.ndarray]:
-        shape = self._kind.file_shape(self.components, self._d)
-        return {
-            "weights": self._mixture.weights.numpy().copy(),
-            "means": self._mixture.means.numpy().copy(),
-            "covariances": self._mixture.covariances.numpy().reshape(shape).copy(),
-        }
+    def _to_arrays(self) -> dict[str, Tensor]:
+        mixture = self.parameters
+        covariances = mixture.covariances.reshape(self._kind.file_shape(*mixture.means.shape))
+        return {"weights": mixture.weights, "means": mixture.means, "covariances": covariances}
 
-    def _check_enough(self, n: int) -> None:
-        check_components(self.components, n)
+    def _standardizer(self, z: Tensor) -> Standardizer:
+        """That of latents, as many as components at least; one scale for all dimensions keeps covariances spherical."""
+        check_components(self.components, len(z))
+        standardizer = Standardizer.fit_near(z)
+        return standardizer.isotropic() if self.settings.get("covariance") == "spherical" else standardizer
 
     def _remedy(self) -> str:
         """What to try where the latents are too few."""
@@ -54,8 +55,7 @@ class Mixture(Density):
     def _report(self, result: EMResult[Any], n: int, d: int, extra: int = 0) -> None:
         """Set `stats` from the result of EM on n rows of d dimensions, with a notice if EM did not converge.
 
-        Arguments:
-            extra: parameters of a component besides weight, mean and covariance, for the parameter count.
+        A component has `extra` parameters besides weight, mean and covariance.
         """
         k = self.components
         parameters = k * d + k - 1 + self._kind.parameters(k, d) + k * extra
@@ -68,15 +68,14 @@ class Mixture(Density):
         return self.components * self._d
 
     def _draw(self, seed: int, start: int, n: int) -> np.ndarray:
-        return self._mixture.draw(seed, start, n)
+        return self.parameters.draw(seed, start, n)
 
     def _log_prob(self, z: Tensor) -> Tensor:
-        return self._mixture.log_prob(z)
+        return self.parameters.log_prob(z)
 
     def _adopt(self, arrays: Arrays) -> int:
         k = self.components
         weights, means = arrays.take("weights", (k,)), arrays.take("means", (k, None))
         covariances = arrays.take("covariances", self._kind.file_shape(k, means.shape[1]))
-        arrays.finish()
-        self._mixture = MixtureParameters.adopt(arrays, self._kind, weights, means, covariances)
+        self.parameters = MixtureParameters.adopt(arrays, self._kind, weights, means, covariances)
         return int(means.shape[1])

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from raectl.config import Option
 from raectl.densities.latents.oddities import find_far
-from raectl.densities.latents.standardizer import Standardizer
 from raectl.densities.mixtures.base import COVARIANCE, Mixture
 from raectl.densities.mixtures.parameters import MixtureParameters
 from raectl.errors import RaectlError
@@ -39,27 +38,24 @@ class BayesianGMM(Mixture):
     covariance = COVARIANCE
 
     def _fit(self, z: Tensor, seed: int) -> None:
-        self._check_enough(len(z))
+        units = self._standardizer(z)
         if len(z) == 1:
             raise RaectlError("a Bayesian mixture needs two latents at least", "--density gmm --components 1")
-        standardizer = Standardizer.fit_near(z)
-        # Spherical covariances stay spherical only if all dimensions are scaled alike.
-        units = standardizer.isotropic() if self.covariance == "spherical" else standardizer
         x = (z.double() - units.centre) / units.scale
         fitted, ridge = self._fit_raising_ridge(x.numpy(), x[~find_far(z)].numpy(), seed)
         means = units.centre + torch.from_numpy(fitted.means_) * units.scale
         covariances = torch.from_numpy(fitted.covariances_).reshape(self._kind.stored_shape(*means.shape))
         covariances = self._kind.rescale(covariances, units.scale)
-        self._mixture = MixtureParameters(self._kind, torch.from_numpy(fitted.weights_), means, covariances)
+        self.parameters = MixtureParameters(self._kind, torch.from_numpy(fitted.weights_), means, covariances)
         in_use = int((fitted.weights_ > 1 / len(z)).sum())
         self.stats = {
             "iterations": int(fitted.n_iter_),
             "converged": bool(fitted.converged_),
-            "log_likelihood": float(self._mixture.log_prob(z.double()).mean()),
+            "log_likelihood": float(self.parameters.log_prob(z.double()).mean()),
             "components_in_use": in_use,
         }
         directions = in_use * (z.shape[1] if self.covariance == "full" else 1)
-        self.notices = standardizer.notices(len(z), directions, self._remedy())
+        self.notices = units.notices(len(z), directions, self._remedy())
         if ridge > self.reg_covar:
             self.notices.append(
                 f"components are singular: reg_covar was raised to {ridge:g}; try fewer --components or --density gmm"
@@ -68,12 +64,7 @@ class BayesianGMM(Mixture):
             self.notices.append(f"the bound did not converge in {self.max_iter} iterations: raise max_iter, or tol")
 
     def _fit_raising_ridge(self, x: np.ndarray, near: np.ndarray, seed: int) -> tuple[Any, float]:
-        """Scikit-learn's mixture of standardized latents, and the ridge with which it could be fitted.
-
-        Arguments:
-            x: (N, d).
-            near: those that decide the priors.
-        """
+        """Scikit-learn's mixture of standardized latents, and the ridge with which it could be fitted."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import BayesianGaussianMixture
         from threadpoolctl import threadpool_limits

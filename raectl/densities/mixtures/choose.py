@@ -33,13 +33,9 @@ def choose_components(
     Computing 10, 2000 (there with many splits; here one).
 
     Arguments:
-        train_z: (N, d), training latents.
-        val_z: (M, d), held-out latents.
-        seed: as for `GMM.fit`.
+        train_z, val_z: (N, d) training and (M, d) held-out latents.
         candidates: numbers of components, increasing.
-        kind: the mixture's class.
         progress: told of each candidate, and, of those that take long, what came of it.
-        options: its other options.
 
     Returns:
         The mixture, and a row for each candidate tried: components, train and heldout (nats per dimension), bic.

@@ -78,8 +78,6 @@ def e_step(z: Tensor, standardizer: Standardizer, mixture: MixtureParameters, *,
     """The E-step and the sums that the M-step needs, in one pass over the data.
 
     Arguments:
-        z: (N, d).
-        standardizer: of z.
         mixture: the current parameters, in standardized units.
         hard: assign each row to its likeliest component, as k-means does.
     """
@@ -191,9 +189,7 @@ def run_em_on_parts(
 ) -> EMResult[State]:
     """`run_em` on the subsets of the rows that `parts` yields, each from the state in which the one before ended.
 
-    Arguments:
-        numbers: how many numbers the means have, which decides the size of the first subset.
-        max_iter: of each subset.
+    The means have so many `numbers`, which decides the size of the first subset; `max_iter` is of each.
     """
     on_parts = 0
     for part in parts(z, numbers, seed):
@@ -216,10 +212,7 @@ def fit_mixture(
 ) -> EMResult[MixtureParameters]:
     """Fit a mixture of K Gaussians to z: (N, d) by EM from a k-means start; the result is in standardized units.
 
-    Arguments:
-        max_iter: at most this many M-steps on all rows.
-        tol: stop when an iteration changes the mean log-likelihood per row by less (nats).
-        ridge: added to the variances.
+    `ridge` is added to the variances; `max_iter` and `tol` are those of `run_em_on_parts`.
     """
 
     def step(rows: Tensor, mixture: MixtureParameters) -> tuple[float, MixtureParameters]:

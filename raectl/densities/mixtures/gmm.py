@@ -2,7 +2,6 @@
 
 from torch import Tensor
 
-from raectl.densities.latents.standardizer import Standardizer
 from raectl.densities.mixtures.base import COVARIANCE, Mixture
 from raectl.densities.mixtures.em import fit_mixture, in_units
 
@@ -16,9 +15,6 @@ class GMM(Mixture):
     `reg_covar` is the share of each dimension's variance that is added to the variances of each component (spherical:
     that share of their mean). EM iterations on subsets of the latents, before those on all, do not count.
 
-    Raises:
-        UsageError: an option is out of range.
-
     Example:
         >>> gmm = GMM(components=2).fit([[0.0], [0.1], [5.0], [5.1]])
         >>> gmm.to_arrays()["weights"].round(3).tolist()
@@ -31,16 +27,13 @@ class GMM(Mixture):
 
     def _fit(self, z: Tensor, seed: int) -> None:
         n, d = z.shape
-        self._check_enough(n)
-        standardizer = Standardizer.fit_near(z)
-        # Spherical covariances stay spherical only if all dimensions are scaled alike.
-        units = standardizer.isotropic() if self.covariance == "spherical" else standardizer
+        units = self._standardizer(z)
         result = fit_mixture(
             z, units, self._kind, self.components, seed=seed, max_iter=self.max_iter, tol=self.tol, ridge=self.reg_covar
         )
-        self._mixture = in_units(result.state, units, z.dtype)
+        self.parameters = in_units(result.state, units, z.dtype)
         directions = self.components * (d if self.covariance == "full" else 1)
-        self.notices = standardizer.notices(n, directions, self._remedy())
+        self.notices = units.notices(n, directions, self._remedy())
         self._report(result, n, d)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from raectl.densities.base import LOG_2PI, Arrays
-from raectl.densities.covariance import Covariance, SingularError
+from raectl.densities.covariance import Covariance, Matrices, SingularError
 from raectl.rng import to_normal, uniforms
 
 
@@ -30,28 +30,20 @@ class MixtureParameters:
         object.__setattr__(self, "factors", self.kind.factor(self.covariances))
 
     @classmethod
-    def from_arrays(cls, kind: Covariance, weights: np.ndarray, means: np.ndarray, covariances: np.ndarray) -> Self:
-        """From arrays in the shapes of files."""
-        covariances = covariances.reshape(kind.stored_shape(*means.shape))
-        return cls(kind, *(torch.from_numpy(np.array(array)) for array in (weights, means, covariances)))
-
-    @classmethod
-    def adopt(
-        cls, arrays: Arrays, kind: Covariance, weights: np.ndarray, means: np.ndarray, covariances: np.ndarray
-    ) -> Self:
-        """As `from_arrays`, with checks; `arrays` is the untrusted file that they come from.
+    def adopt(cls, arrays: Arrays, kind: Covariance, weights: Tensor, means: Tensor, covariances: Tensor) -> Self:
+        """From tensors in the shapes of files; `arrays` is the untrusted file that they come from.
 
         Raises:
             RaectlError: the weights are not a distribution, or a covariance is not symmetric and positive definite.
         """
-        if not (weights >= 0).all() or abs(weights.sum() - 1) > 1e-6:
+        if not (weights >= 0).all() or abs(float(weights.sum()) - 1) > 1e-6:
             arrays.refuse("the weights are not positive numbers that sum to 1")
-        if covariances.shape[-2:] == (means.shape[1],) * 2 and len(kind.stored_shape(*means.shape)) == 3:
-            asymmetry = np.abs(covariances - covariances.swapaxes(-1, -2)).max()
-            if asymmetry > 1e-9 * np.abs(covariances).max():
+        if isinstance(kind, Matrices):
+            asymmetry = (covariances - covariances.mT).abs().max()
+            if asymmetry > 1e-9 * covariances.abs().max():
                 arrays.refuse("a covariance is not symmetric")
         try:
-            return cls.from_arrays(kind, weights, means, covariances)
+            return cls(kind, weights, means, covariances.reshape(kind.stored_shape(*means.shape)))
         except SingularError:
             arrays.refuse("a covariance is not positive definite")
 

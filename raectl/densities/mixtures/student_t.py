@@ -66,18 +66,17 @@ class StudentT(Mixture):
     name = "student-t"
     chooses_components = True
 
-    def _to_arrays(self) -> dict[str, np.ndarray]:
-        return super()._to_arrays() | {"freedom": self._freedom.numpy().copy()}
+    def _to_arrays(self) -> dict[str, Tensor]:
+        return super()._to_arrays() | {"freedom": self._freedom}
 
     def _fit(self, z: Tensor, seed: int) -> None:
         (n, d), k = z.shape, self.components
-        self._check_enough(n)
-        standardizer = Standardizer.fit_near(z)
+        standardizer = self._standardizer(z)
         options: dict[str, Any] = {"seed": seed, "max_iter": self.max_iter, "tol": self.tol}
         start = fit_mixture(z, standardizer, self._kind, k, **options, ridge=self.reg_covar).state
         state = _State(start, torch.full((k,), 30.0, dtype=torch.float64))
         result = run_em_on_parts(z, lambda rows, now: self._iterate(rows, standardizer, now), state, k * d, **options)
-        self._mixture, self._freedom = in_units(result.state.mixture, standardizer, z.dtype), result.state.freedom
+        self.parameters, self._freedom = in_units(result.state.mixture, standardizer, z.dtype), result.state.freedom
         self.notices = standardizer.notices(n, k * d, self._remedy())
         self._report(result, n, d, extra=1)
 
@@ -110,23 +109,23 @@ class StudentT(Mixture):
         return mean, _State(moved, _degrees_of_freedom(nu, logs / (members + TINY_COUNT), d))
 
     def _log_prob(self, z: Tensor) -> Tensor:
-        state = _State(self._mixture, self._freedom)
-        return torch.logsumexp(state.log_joint(self._mixture.squared_distances(z)), dim=1)
+        state = _State(self.parameters, self._freedom)
+        return torch.logsumexp(state.log_joint(self.parameters.squared_distances(z)), dim=1)
 
     def _draw(self, seed: int, start: int, n: int) -> np.ndarray:
         """mu + L e / sqrt(g), e ~ N(0, I), g ~ chi^2_nu / nu: one uniform number gives k, one gives g, d give e."""
         from scipy.special import gammaincinv
 
         u = uniforms(seed, start, n, 2 + self._d)
-        component = self._mixture.choose(u[:, 0])
+        component = self.parameters.choose(u[:, 0])
         half = self._freedom.numpy()[component] / 2
         noise = to_normal(u[:, 2:]) / np.sqrt(gammaincinv(half, u[:, 1]) / half)[:, None]
-        offset = self._kind.apply_factor(self._mixture.factors.numpy(), component, noise)
-        z: np.ndarray = self._mixture.means.numpy()[component] + offset
+        offset = self._kind.apply_factor(self.parameters.factors.numpy(), component, noise)
+        z: np.ndarray = self.parameters.means.numpy()[component] + offset
         return z
 
     def _adopt(self, arrays: Arrays) -> int:
-        self._freedom = arrays.tensor("freedom", (self.components,))
+        self._freedom = arrays.take("freedom", (self.components,))
         if not (self._freedom >= 1).all():
             arrays.refuse("degrees of freedom are below 1")
         return super()._adopt(arrays)

@@ -9,17 +9,11 @@ from raectl.errors import UsageError
 
 
 class Pair(NamedTuple):
-    """An encoder and its decoder.
+    """An encoder and its decoder."""
 
-    Arguments:
-        encoder: (B, *item_shape) => (B, features).
-        features: F, the number of features.
-        decoder: (B, d) => (B, *item_shape); an `nn.Sequential` if possible, for a fast gradient penalty.
-    """
-
-    encoder: nn.Module
-    features: int
-    decoder: nn.Module
+    encoder: nn.Module  # (B, *item_shape) => (B, features)
+    features: int  # F, the number of features
+    decoder: nn.Module  # (B, d) => (B, *item_shape); an `nn.Sequential` if possible, for a fast gradient penalty
 
 
 def unpacked(item_shape: tuple[int, ...], axes: tuple[str, ...]) -> tuple[int, ...]:

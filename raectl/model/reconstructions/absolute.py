@@ -30,7 +30,6 @@ class Absolute(Reconstruction):
 
     @property
     def constant_from(self) -> int:
-        """The step at which the absolute error is alone."""
         return self.start + self.length
 
     def share(self, step: int) -> float:

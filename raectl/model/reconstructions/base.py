@@ -13,11 +13,7 @@ from raectl.modalities.base import Modality
 
 
 class Reconstruction(Component, ABC):
-    """A reconstruction term of the loss: how far x_hat is from x.
-
-    Arguments:
-        modality: of the items; its `reconstructions` name the terms that suit them.
-    """
+    """A reconstruction term of the loss: how far x_hat is from x. The modality names those that suit its items."""
 
     def __init__(self, modality: Modality, **given: Any) -> None:
         super().__init__(**given)
@@ -32,8 +28,7 @@ class Reconstruction(Component, ABC):
     def __call__(self, x: Tensor, x_hat: Tensor, step: int) -> Tensor:
         """The term of each item, a sum over its values: 2 x (B, *item_shape) => (B,) float32.
 
-        Arguments:
-            step: number of the optimizer's steps before this one.
+        `step` is the number of the optimizer's steps before this one.
         """
 
 

@@ -28,7 +28,6 @@ class SpectralNorm(Regularizer):
 
     @property
     def on_encoder(self) -> bool:
-        """See `Regularizer`."""
         return self.encoder
 
     def wrap(self, decoder: nn.Module) -> None:

@@ -90,11 +90,6 @@ def _layers(module: nn.Module) -> Iterator[nn.Module]:
         yield module
 
 
-def _rule(layer: nn.Module) -> Rule:
-    # isinstance: the class of a reparametrized layer is a subclass of the layer's.
-    return next((rule for known, rule in _RULES.items() if isinstance(layer, known)), _jvp)
-
-
 class Trace:
     """The inputs and outputs of a decoder's layers in its last forward pass with gradients.
 
@@ -110,7 +105,11 @@ class Trace:
     """
 
     def __init__(self, decoder: nn.Module) -> None:
-        self._steps = [(layer, _rule(layer)) for layer in _layers(decoder)]
+        # isinstance: the class of a reparametrized layer is a subclass of the layer's.
+        self._steps = [
+            (layer, next((rule for known, rule in _RULES.items() if isinstance(layer, known)), _jvp))
+            for layer in _layers(decoder)
+        ]
         self._seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
         self._hooks = [layer.register_forward_hook(self._record) for layer, _ in self._steps]
 
