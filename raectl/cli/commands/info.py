@@ -91,7 +91,11 @@ def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False)
     emit({**values, "densities": [vars(entry) for entry in densities]}, rows, as_json=as_json)
     if densities and not as_json:
         fits = [
-            [e.name, e.kind, e.seed, *map(number, e.nats_per_dimension.values()), e.encoder in (encoder, None)]
+            [
+                *(e.name, e.kind, e.seed),
+                *(number(e.nats_per_dimension["train"]), number(e.nats_per_dimension["held_out"])),
+                e.encoder in (encoder, None),
+            ]
             for e in densities
         ]
         emit_table("", ["density", "kind", "seed", "train, nats per dimension", "held out", "of this encoder"], fits)
