@@ -4,6 +4,7 @@ Of many small images, some are decoded as soon as they are read the first time, 
 """
 
 import contextlib
+import functools
 import hashlib
 import math
 import threading
@@ -22,12 +23,12 @@ from raectl.data.dataset import Dataset
 from raectl.data.images import decode
 from raectl.data.images.parallel import done, in_order
 from raectl.data.images.workers import SMALL_BYTES, SMALL_PIXELS, Decoded, WorkerPool
-from raectl.data.journal import Block
 from raectl.data.options import DataOptions
 from raectl.data.packing import PackingTask, packed
+from raectl.data.pieces import Block
 from raectl.data.values import Extremes, Values, decide
 from raectl.progress import Progress
-from raectl.storage.cache import digest
+from raectl.storage.cache import digest, digest_of_many
 
 LARGEST = 256 * 2**20  # bytes of one file, or of one unpacked entry of a zip
 _PER_TASK = 64  # images decoded by one task, at most
@@ -52,11 +53,10 @@ class ImageFiles:
     others: tuple[str, ...] = ()  # names of files that are no images
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be a million
 class _Header:
     name: str
-    content: str  # SHA-256 of the file
-    length: int  # bytes of the file
+    content: bytes  # SHA-256 of the file
     size: tuple[int, int]  # (width, height)
     grey: bool
     frames: int
@@ -118,7 +118,7 @@ def open_image_files(files: ImageFiles, options: DataOptions, background: str, p
     # data, nearly too many pixels) say nothing that a user could act on.
     with warnings.catch_warnings(), WorkerPool() as pool:
         warnings.simplefilter("ignore")
-        result = packed(state, options, lambda: _prepare(files, options, background, progress, pool))
+        result = packed(state, options, lambda: _prepare(files, options, background, progress, pool), progress)
     dataset = result.dataset("images", files.source, options)
     if not all("/" in name for name in dataset.names):
         return dataset
@@ -161,10 +161,9 @@ def _prepare(
             yield block
             progress.update("decoding images", done, len(headers))
 
-    content = digest([(header.name, header.content) for header in headers], sorted(bad))
-    found = _found(files, headers)
-    shape = limits.item_shape(resolved)
-    return PackingTask(files.source, content, resolved, shape, total, blocks, tuple(bad), notes, found)
+    content = digest_of_many(((header.name, header.content.hex()) for header in headers), sorted(bad))
+    found, shape, names = _found(files, headers), limits.item_shape(resolved), [header.name for header in headers]
+    return PackingTask(files.source, content, resolved, shape, total, blocks, tuple(bad), notes, found, names=names)
 
 
 def _guess(files: ImageFiles, options: DataOptions, background: str) -> DataOptions | None:
@@ -304,7 +303,13 @@ def _as_scan(contents: Mapping[str, bytes], bad: list[limits.Bad], decoded: Deco
 
 
 def _header(name: str, data: bytes, header: decode.Header, values: Values | None) -> _Header:
-    return _Header(name, hashlib.sha256(data).hexdigest(), len(data), *header, values)
+    return _Header(name, hashlib.sha256(data).digest(), _shared(header.size), header.grey, header.frames, values)
+
+
+@functools.cache
+def _shared(size: tuple[int, int]) -> tuple[int, int]:
+    """The first tuple of these values, so that a million images need only one."""
+    return size
 
 
 def _read_all(files: ImageFiles, names: Sequence[str]) -> tuple[dict[str, bytes], list[limits.Bad]]:
@@ -325,10 +330,11 @@ def _decode_all(
     with ThreadPoolExecutor(usable_cores()) as threads:
 
         def submit(part: Sequence[_Header]) -> Future[Block]:
-            names = tuple(header.name for header in part)
-            if (rows := prefetch.pop(names)) is not None:
-                return done(Block(rows, names))
-            if not pool or any(header.length > SMALL_BYTES or header.pixels > SMALL_PIXELS for header in part):
+            if (rows := prefetch.pop([header.name for header in part])) is not None:
+                return done(Block(rows))
+            if not pool or any(
+                files.size(header.name) > SMALL_BYTES or header.pixels > SMALL_PIXELS for header in part
+            ):
                 return threads.submit(_decode, files, part, options)
             contents, bad = _read_again(files, part)
             return pool.submit([*contents.values()], options, lambda decoded: _block(contents, bad, decoded))
@@ -339,13 +345,12 @@ def _decode_all(
 def _decode(files: ImageFiles, headers: Sequence[_Header], options: DataOptions) -> Block:
     blocks = []
     for header in headers:
-        with _one_if_large(max(header.pixels, header.length)):
+        with _one_if_large(max(header.pixels, files.size(header.name))):
             contents, changed = _read_again(files, [header])
             blocks.append(_block(contents, changed, decode.pictures([*contents.values()], options)))
             del contents  # before the next one is read
-    names = tuple(name for block in blocks for name in block.names)
     bad = tuple(item for block in blocks for item in block.bad)
-    return Block(np.concatenate([block.rows for block in blocks]), names, bad)
+    return Block(np.concatenate([block.rows for block in blocks]), bad)
 
 
 def _read_again(files: ImageFiles, headers: Sequence[_Header]) -> tuple[dict[str, bytes], list[limits.Bad]]:
@@ -353,7 +358,7 @@ def _read_again(files: ImageFiles, headers: Sequence[_Header]) -> tuple[dict[str
     contents, bad = _read_all(files, [header.name for header in headers])
     for header in headers:
         data = contents.get(header.name)
-        if data is not None and hashlib.sha256(data).hexdigest() != header.content:
+        if data is not None and hashlib.sha256(data).digest() != header.content:
             del contents[header.name]
             bad.append((header.name, "changed while it was being read"))
     return contents, bad
@@ -361,6 +366,5 @@ def _read_again(files: ImageFiles, headers: Sequence[_Header]) -> tuple[dict[str
 
 def _block(contents: Mapping[str, bytes], bad: Sequence[limits.Bad], decoded: Decoded) -> Block:
     rows, outcomes = decoded
-    reasons = [(name, outcome.reason) for name, outcome in zip(contents, outcomes, strict=True)]
-    names = tuple(name for name, reason in reasons if reason is None)
-    return Block(rows, names, (*bad, *((name, reason) for name, reason in reasons if reason is not None)))
+    reasons = ((name, outcome.reason) for name, outcome in zip(contents, outcomes, strict=True))
+    return Block(rows, (*bad, *((name, reason) for name, reason in reasons if reason is not None)))

@@ -1,5 +1,6 @@
 """Packing that is interrupted goes on where it stopped, and helpers decode what this process would."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -16,11 +17,12 @@ import pytest
 from support.data import fill, noise, png, pngs
 from support.progress import Calls
 
-from raectl.data import DataOptions, journal, open_dataset
+from raectl.data import DataOptions, open_dataset, pieces
 from raectl.data.images import decode, parallel, workers
 from raectl.data.images import files as image_files
 from raectl.data.images.workers import WorkerPool
 from raectl.errors import RaectlError
+from raectl.progress import Progress
 
 COUNT = 60
 FILES = pngs(COUNT) | {"0003b.png": png(noise(8, 8, 3))[:-40], "0050b.png": png(noise(8, 8, 3))[:-40]}
@@ -29,7 +31,7 @@ FILES = pngs(COUNT) | {"0003b.png": png(noise(8, 8, 3))[:-40], "0050b.png": png(
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("RAECTL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(journal, "_SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(pieces, "_SECONDS", -1.0)
     return tmp_path / "cache"
 
 
@@ -75,7 +77,7 @@ def test_an_interrupted_packing_goes_on(tmp_path, cache, decoded, kind, monkeypa
     expected = whole(cache, folder)
     assert set(expected) == {"items.npy", "meta.json"}
     if kind is RaectlError:  # nothing is written before the end: what was done is kept nevertheless
-        monkeypatch.setattr(journal, "_SAVE_SECONDS", 1e9)
+        monkeypatch.setattr(pieces, "_SECONDS", 1e9)
     interrupt(folder, kind)
     decoded.clear()
     dataset = open_dataset(folder)
@@ -90,9 +92,9 @@ def test_a_killed_packing_goes_on(tmp_path, cache, decoded):
     expected = whole(cache, folder)
     program = f"""
 import os, signal
-from raectl.data import journal, open_dataset
+from raectl.data import open_dataset, pieces
 from raectl.progress import Progress
-journal._SAVE_SECONDS = -1.0
+pieces._SECONDS = -1.0
 class Killing(Progress):
     def update(self, description, done, total):
         if description == "decoding images" and done >= 30:
@@ -109,36 +111,199 @@ open_dataset({str(folder)!r}, progress=Killing())
     assert entry(cache) == expected
 
 
-@pytest.mark.parametrize("damage", ["torn", "lost line", "short", "no items", "no journal", "not JSON", "locked"])
-def test_a_damaged_or_busy_partial_entry_does_no_harm(tmp_path, cache, damage):
+def test_a_killed_packing_loses_no_closed_piece(tmp_path, cache, decoded):
+    folder = fill(tmp_path / "a", FILES)
+    interrupt(folder, KeyboardInterrupt)
+    (left,) = (cache / "packed").iterdir()
+    kept = sum(json.loads(path.read_bytes())["rows"] for path in left.glob("*.json"))
+    assert kept >= 20
+    decoded.clear()
+    open_dataset(folder)
+    assert len(decoded) <= len(FILES) - kept
+
+
+DAMAGES = ["torn record", "lost record", "short rows", "lost rows", "no first rows", "no record", "not JSON", "litter"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_partial_entry_does_no_harm(tmp_path, cache, damage):
     folder = fill(tmp_path / "a", FILES)
     expected = whole(cache, folder)
     interrupt(folder, KeyboardInterrupt)
     (left,) = (cache / "packed").iterdir()
-    lines_file, items = left / "journal.jsonl", left / "items.npy"
-    lines = lines_file.read_bytes().splitlines(keepends=True)
-    assert len(lines) > 2
-    assert json.loads(lines[-1])["done"] >= 20
-    if damage == "torn":
-        lines_file.write_bytes(b"".join(lines)[:-5])
-    elif damage == "lost line":
-        lines_file.write_bytes(b"".join(lines[:1] + lines[2:]))
-    elif damage == "short":
-        items.write_bytes(items.read_bytes()[:-200])
-    elif damage == "no items":
-        items.unlink()
-    elif damage == "no journal":
-        lines_file.unlink()
+    records = sorted(left.glob("*.json"))
+    assert len(records) > 2
+    if damage == "torn record":
+        records[1].write_bytes(records[1].read_bytes()[:-5])
+    elif damage == "lost record":
+        records[1].unlink()
+    elif damage == "short rows":
+        rows = records[1].with_suffix(".npy")
+        rows.write_bytes(rows.read_bytes()[:-200])
+    elif damage in ("lost rows", "no first rows"):
+        records[1 if damage == "lost rows" else 0].with_suffix(".npy").unlink()
+    elif damage == "no record":
+        for record in records:
+            record.unlink()
     elif damage == "not JSON":
-        lines_file.write_bytes(b"\xff\n[]\n")
-    if damage == "locked":
-        with journal.Journal(left.with_suffix(""), (8, 8, 3)):
-            before = lines_file.read_bytes()
-            assert len(open_dataset(folder)) == COUNT
-            assert lines_file.read_bytes() == before
-    else:
+        records[1].write_bytes(b"\xff\n[]\n")
+    elif damage == "litter":
+        (left / "00099.npy").write_bytes(b"of another run")
+        (left / ".tmp-new-00007.npy").mkdir()
+    open_dataset(folder)
+    assert entry(cache) == expected
+
+
+@pytest.mark.parametrize("size", [1, 500, 2**26])
+def test_the_size_of_pieces_changes_nothing(tmp_path, cache, monkeypatch, size):
+    folder = fill(tmp_path / "a", FILES)
+    expected = whole(cache, folder)
+    monkeypatch.setattr(pieces, "_SECONDS", 1e9)
+    monkeypatch.setattr(pieces, "_LARGEST", size)
+    open_dataset(folder)
+    assert entry(cache) == expected
+
+
+JOINING = """
+import os, signal, sys
+from raectl.data import open_dataset, pieces
+left = int(sys.argv[2])
+def ending(usual):
+    def before(*arguments, **options):
+        global left
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+        return usual(*arguments, **options)
+    return before
+join = pieces.Pieces.join
+def joining(self):
+    for name in ("fsync", "unlink", "replace", "mkdir", "rmdir"):
+        setattr(os, name, ending(getattr(os, name)))
+    return join(self)
+pieces.Pieces.join = joining
+open_dataset(sys.argv[1])
+"""
+
+
+def test_a_kill_before_any_step_of_joining_loses_nothing(tmp_path, cache, decoded, monkeypatch):
+    monkeypatch.setattr(pieces, "_SECONDS", 1e9)
+    monkeypatch.setattr(pieces, "_LARGEST", 3000)  # three or four pieces
+    folder = fill(tmp_path / "a", FILES)
+    expected = whole(cache, folder)
+    with interrupted_at(pieces.Pieces, "join"):
         open_dataset(folder)
-        assert entry(cache) == expected
+    for step in range(1000):
+        interrupted = shutil.copytree(cache, tmp_path / "interrupted", dirs_exist_ok=True)
+        environment = {**os.environ, "RAECTL_CACHE": str(interrupted)}
+        done = subprocess.run(
+            [sys.executable, "-c", JOINING, folder, str(step)], env=environment, capture_output=True, check=False
+        )
+        if done.returncode == 0:
+            assert step > 10, "there are many"
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        decoded.clear()
+        monkeypatch.setenv("RAECTL_CACHE", str(interrupted))
+        open_dataset(folder)
+        assert not decoded, step
+        assert entry(interrupted) == expected, step
+        shutil.rmtree(interrupted)
+
+
+@pytest.mark.parametrize("lost", [1, 60, 10**6])
+def test_a_joined_file_that_lost_its_end_is_converted_from_there(tmp_path, cache, lost):
+    """Whatever the disk did: rows that are not there are converted again."""
+    folder = fill(tmp_path / "a", FILES)
+    expected = whole(cache, folder)
+    with interrupted_at(pieces.Pieces, "move"):
+        open_dataset(folder)
+    (left,) = (cache / "packed").iterdir()
+    (joined,) = left.glob("*.npy")
+    content = joined.read_bytes()
+    assert content == expected["items.npy"]
+    joined.write_bytes(content[: max(0, len(content) - lost)])
+    open_dataset(folder)
+    assert entry(cache) == expected
+
+
+@contextlib.contextmanager
+def interrupted_at(owner, name, call=1):
+    """Interrupts before a call of a function."""
+    usual, calls = getattr(owner, name), iter(range(call))
+
+    def interrupted(*arguments):
+        if next(calls, call) == call - 1:
+            raise KeyboardInterrupt
+        return usual(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(owner, name, interrupted)
+        yield
+
+
+@pytest.mark.parametrize("end", ["done", "killed", "interrupted here"])
+def test_a_second_process_waits_for_the_first(tmp_path, cache, decoded, end):
+    folder = fill(tmp_path / "a", FILES)
+    expected = whole(cache, folder)
+    program = """
+import sys
+from raectl.data import open_dataset, pieces
+from raectl.progress import Progress
+pieces._SECONDS = -1.0
+class Stopping(Progress):
+    def update(self, description, done, total):
+        if description == "decoding images" and done >= 30:
+            print("half", flush=True)
+            sys.stdin.readline()
+open_dataset(sys.argv[1], progress=Stopping())
+"""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", program, folder], stdin=pipe, stdout=pipe, text=True) as first:
+        assert first.stdout.readline() == "half\n"
+        notes = []
+
+        class Ending(Progress):
+            def note(self, text):
+                notes.append(text)
+                if end == "done":
+                    first.stdin.write("\n" * len(FILES))
+                    first.stdin.close()
+                elif end == "killed":
+                    first.kill()
+                else:
+                    raise KeyboardInterrupt
+
+        decoded.clear()
+        if end == "interrupted here":
+            with pytest.raises(KeyboardInterrupt):
+                open_dataset(folder, progress=Ending())
+            assert not decoded
+            first.kill()
+        open_dataset(folder, progress=Ending())
+    assert len(notes) == 1 and "waiting for it" in notes[0]
+    assert len(decoded) == 0 if end == "done" else len(decoded) <= len(FILES) - 30
+    assert entry(cache) == expected
+
+
+def test_without_locks_two_do_the_work_twice(tmp_path, cache, monkeypatch):
+    folder = fill(tmp_path / "a", FILES)
+    expected = whole(cache, folder)
+    monkeypatch.setattr(pieces, "try_lock", lambda _: None)
+    interrupt(folder, KeyboardInterrupt)
+    assert not [*(cache / "packed").iterdir()], "nothing is kept that another process may be writing"
+    open_dataset(folder)
+    assert entry(cache) == expected
+
+
+def test_what_a_process_left_that_was_killed_at_the_very_end_is_removed(tmp_path, cache):
+    folder = fill(tmp_path / "a", FILES)
+    expected = whole(cache, folder)
+    with interrupted_at(pieces, "_clear", call=2):
+        open_dataset(folder)
+    assert len([*(cache / "packed").iterdir()]) == 2
+    open_dataset(folder)
+    assert entry(cache) == expected
 
 
 def test_the_conversion_of_an_array_goes_on(tmp_path, cache, monkeypatch):
