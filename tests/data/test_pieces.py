@@ -237,7 +237,7 @@ def interrupted_at(owner, name, call=1):
             raise KeyboardInterrupt
         return usual(*arguments)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
         patch.setattr(owner, name, interrupted)
         yield
 

@@ -172,6 +172,11 @@ def square(picture: Image.Image | Wide, options: DataOptions) -> Image.Image:
         raise BadImageError(reason(error)) from error
 
 
+def row(picture: Image.Image | Wide, options: DataOptions) -> np.ndarray:
+    """`square(picture)` as an array, (S, S, C) uint8."""
+    return np.asarray(square(picture, options)).reshape(limits.item_shape(options))
+
+
 class Outcome(NamedTuple):
     """The result of decoding an image file: why it is bad, or None, its header, and the extremes of wider values."""
 
@@ -185,8 +190,7 @@ def pictures(files: Sequence[bytes], options: DataOptions, limit: float = math.i
 
     An image is bad if it cannot be decoded, or has more than `limit` pixels.
     """
-    shape = limits.item_shape(options)
-    rows = np.empty((len(files), *shape), np.uint8)
+    rows = np.empty((len(files), *limits.item_shape(options)), np.uint8)
     outcomes: list[Outcome] = []
     good = 0
     for data in files:
@@ -197,7 +201,7 @@ def pictures(files: Sequence[bytes], options: DataOptions, limit: float = math.i
             if math.prod(known.size) > limit:
                 raise BadImageError(f"more than {limit:,} pixels")
             wide = values(picture)
-            rows[good] = np.asarray(square(picture, options)).reshape(shape)
+            rows[good] = row(picture, options)
             good += 1
             outcomes.append(Outcome(None, known, wide))
         except BadImageError as error:

@@ -31,10 +31,11 @@ from raectl.progress import Progress
 from raectl.storage.cache import digest, digest_of_many
 
 LARGEST = 256 * 2**20  # bytes of one file, or of one unpacked entry of a zip
-_PER_TASK = 64  # images decoded by one task, at most
+_PER_TASK, _BYTES_PER_TASK = 64, 2**22  # images decoded by one task, and bytes of their files or rows, at most
+_GUESSED = 8  # images from which the others are guessed
 _LARGE = 2**24  # bytes or pixels of an image above which only one is read or decoded at a time
 _SMALL = 2**16  # mean bytes of a file up to which one thread reads and hashes them all
-_PREFETCHED = 2**26  # bytes of images decoded ahead
+_PREFETCHED, _PER_ROW = 2**27, 300  # bytes of images decoded ahead, and of what one takes beside its pixels
 _large_lock = threading.Lock()
 
 T = TypeVar("T")
@@ -70,8 +71,9 @@ class _Header:
 class _Prefetch:
     """Images decoded ahead: at the first reading, with options guessed from the first few headers.
 
-    The headers of all images determine their size and channels, but reading a small file is most of the work of
-    decoding it. At most 64 MiB of rows are kept, by name. While `guess` is None, nothing is decoded ahead.
+    The headers of all images determine their size and channels, and the values of wide ones their range. But reading a
+    small file is most of the work of decoding it, and wide values are decoded at the first reading anyway. At most
+    128 MiB of rows are kept, by name. While `guess` is None, nothing is decoded ahead.
     """
 
     def __init__(self, guess: DataOptions | None) -> None:
@@ -83,7 +85,7 @@ class _Prefetch:
     def keep(self, rows: Mapping[str, np.ndarray]) -> None:
         """Keep rows; sets `guess` to None once the memory for them is used up."""
         self._rows.update(rows)
-        self._budget -= sum(row.nbytes for row in rows.values())
+        self._budget -= sum(row.nbytes + _PER_ROW for row in rows.values())
         if self._budget <= 0:
             self.guess = None
 
@@ -126,8 +128,9 @@ def open_image_files(files: ImageFiles, options: DataOptions, background: str, p
     return replace(dataset, labels=labels.astype(np.int64), classes=tuple(classes.tolist()))
 
 
-def _tasks(items: Sequence[T]) -> list[Sequence[T]]:
-    step = max(1, min(_PER_TASK, len(items) // (4 * usable_cores())))
+def _tasks(items: Sequence[T], nbytes: int) -> list[Sequence[T]]:
+    """Items of so many bytes each, on average, divided into tasks."""
+    step = max(1, min(_PER_TASK, len(items) // (4 * usable_cores()), _BYTES_PER_TASK // nbytes))
     return [items[start : start + step] for start in range(0, len(items), step)]
 
 
@@ -139,7 +142,7 @@ def _prepare(
     headers: list[_Header] = []
     bad = list(files.bad)
     total = len(files.names) + len(bad)
-    prefetch = _Prefetch(_guess(files, options, background) if pool else None)
+    prefetch = _Prefetch(_guess(files, options, background))
     for scan in _scan_all(files, pool, prefetch):
         headers.extend(scan.headers)
         bad.extend(scan.bad)
@@ -168,7 +171,7 @@ def _prepare(
 
 def _guess(files: ImageFiles, options: DataOptions, background: str) -> DataOptions | None:
     """The resolved options if all images are like the first few."""
-    headers = _scan(files, files.names[:_PER_TASK]).headers
+    headers = _scan(files, files.names[:_GUESSED]).headers
     return _resolve(options, headers, background)[0] if headers else None
 
 
@@ -264,32 +267,42 @@ def _read(files: ImageFiles, name: str) -> bytes:
 def _scan_all(files: ImageFiles, pool: WorkerPool, prefetch: _Prefetch) -> Iterator[_Scan]:
     """Scan all files, task by task; small files are decoded ahead as long as there is a guess."""
     # Several threads that read and hash small files slow each other down.
-    count = usable_cores() if sum(map(files.size, files.names)) > _SMALL * len(files.names) else 1
-    with ThreadPoolExecutor(count) as threads:
+    nbytes = _mean_size(files)
+    with ThreadPoolExecutor(usable_cores() if nbytes > _SMALL else 1) as threads:
 
         def submit(names: Sequence[str]) -> Future[_Scan]:
-            if prefetch.guess is None or any(files.size(name) > SMALL_BYTES for name in names):
-                return threads.submit(_scan, files, names)
+            if not pool or prefetch.guess is None or any(files.size(name) > SMALL_BYTES for name in names):
+                return threads.submit(_scan, files, names, prefetch.guess)
             contents, bad = _read_all(files, names)
             return pool.submit([*contents.values()], prefetch.guess, lambda decoded: _as_scan(contents, bad, decoded))
 
-        yield from in_order(submit, _tasks(files.names))
+        yield from in_order(submit, _tasks(files.names, nbytes))
 
 
-def _scan(files: ImageFiles, names: Sequence[str]) -> _Scan:
+def _mean_size(files: ImageFiles) -> int:
+    """Bytes of a file, at least 1."""
+    return 1 + sum(map(files.size, files.names)) // max(1, len(files.names))
+
+
+def _scan(files: ImageFiles, names: Sequence[str], guess: DataOptions | None = None) -> _Scan:
+    """Read files and their headers; those whose values had to be decoded for that are converted too, with a guess."""
     headers: list[_Header] = []
     bad: list[limits.Bad] = []
+    rows: dict[str, np.ndarray] = {}
     for name in names:
         try:
             with _one_if_large(files.size(name)):
                 data = _read(files, name)
                 picture = decode.open_picture(data)
                 headers.append(_header(name, data, decode.header(picture), decode.values(picture)))
+                if guess and headers[-1].values:
+                    with contextlib.suppress(decode.BadImageError):  # which will be found again
+                        rows[name] = decode.row(picture, guess)
                 del picture
                 del data  # before the next one is read
         except decode.BadImageError as error:
             bad.append((name, str(error)))
-    return _Scan(headers, bad, {})
+    return _Scan(headers, bad, rows)
 
 
 def _as_scan(contents: Mapping[str, bytes], bad: list[limits.Bad], decoded: Decoded) -> _Scan:
@@ -339,7 +352,7 @@ def _decode_all(
             contents, bad = _read_again(files, part)
             return pool.submit([*contents.values()], options, lambda decoded: _block(contents, bad, decoded))
 
-        yield from in_order(submit, _tasks(headers))
+        yield from in_order(submit, _tasks(headers, max(_mean_size(files), math.prod(limits.item_shape(options)))))
 
 
 def _decode(files: ImageFiles, headers: Sequence[_Header], options: DataOptions) -> Block:
