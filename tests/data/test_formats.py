@@ -15,6 +15,7 @@ from PIL import Image
 from support.data import encoded, fill, noise, png
 
 from raectl.data import DataOptions, open_dataset
+from raectl.data.images import decode
 from raectl.data.values import FLOATS, INTEGERS, Range, decide, extremes
 from raectl.errors import RaectlError, UsageError
 
@@ -261,3 +262,36 @@ def test_colour_for_a_grey_model_is_said_of_an_array_too() -> None:
 def test_options_of_a_wrong_type_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         open_dataset(noise(3, 8, 8), DataOptions(**options))
+
+
+# -- PNGs that libpng decodes in Pillow's place ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1"])
+def test_libpng_gives_what_pillow_gives(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    """Of whole files, and of files with bytes changed or missing at the end: the same pixels, or no picture."""
+    rng = np.random.default_rng(0)
+    whole = encoded(Image.fromarray(rng.integers(0, 256, (8, 9, 4), np.uint8), "RGBA").convert(mode), "PNG")
+    files = [whole]
+    for _ in range(400):
+        damaged = np.frombuffer(whole, np.uint8).copy()
+        places = rng.integers(8, len(whole), rng.integers(1, 4))
+        damaged[places] = rng.integers(0, 256, len(places))
+        files.append(damaged.tobytes()[: rng.integers(20, len(whole))] if rng.random() < 0.3 else damaged.tobytes())
+    options = DataOptions(8, "crop", "white", channels=3)
+    rows, outcomes = decode.pictures(files, options)
+    monkeypatch.setattr(decode, "decoded", lambda _, image: image)
+    expected, reasons = decode.pictures(files, options)
+    assert outcomes == reasons
+    assert len(rows) > 1 and np.array_equal(rows, expected)
+
+
+def test_libpng_is_used_for_plain_files_only() -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for options, is_plain in (({}, True), ({"exif": exif}, False), ({"transparency": (1, 2, 3)}, False)):
+        data = encoded(picture, "PNG", **options)
+        opened = decode.open_picture(data)
+        assert isinstance(opened, Image.Image)
+        assert (decode.decoded(data, opened) is not opened) == is_plain

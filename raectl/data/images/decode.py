@@ -17,7 +17,17 @@ import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from raectl.data import limits
-from raectl.data.images.formats import is_plain_tiff, is_tiff, of_jpeg2000, of_mode, of_png, of_pnm, of_tiff, png_bits
+from raectl.data.images.formats import (
+    decoded,
+    is_plain_tiff,
+    is_tiff,
+    of_jpeg2000,
+    of_mode,
+    of_png,
+    of_pnm,
+    of_tiff,
+    png_bits,
+)
 from raectl.data.images.wide import Wide
 from raectl.data.options import DataOptions
 from raectl.data.values import BYTES, Range, Values, chosen
@@ -201,7 +211,7 @@ def pictures(files: Sequence[bytes], options: DataOptions, limit: float = math.i
             if math.prod(known.size) > limit:
                 raise BadImageError(f"more than {limit:,} pixels")
             wide = values(picture)
-            rows[good] = row(picture, options)
+            rows[good] = row(picture if isinstance(picture, Wide) else decoded(data, picture), options)
             good += 1
             outcomes.append(Outcome(None, known, wide))
         except BadImageError as error:
