@@ -1,26 +1,23 @@
-"""Packing that is interrupted goes on where it stopped, and helpers decode what this process would."""
+"""Packing that is interrupted goes on where it stopped; what is converted ahead changes nothing."""
 
 import contextlib
 import json
 import os
-import pathlib
 import shutil
 import signal
 import subprocess
 import sys
-import time
-from concurrent.futures import Future
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 from support.data import fill, noise, png, pngs
 from support.progress import Calls
 
 from raectl.data import DataOptions, open_dataset, pieces
-from raectl.data.images import decode, parallel, workers
+from raectl.data.images import decode
 from raectl.data.images import files as image_files
-from raectl.data.images.workers import WorkerPool
 from raectl.errors import RaectlError
 from raectl.progress import Progress
 
@@ -38,13 +35,13 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def decoded(monkeypatch):
     """Grows by one a decoded picture."""
-    calls, original = [], decode.square
+    calls, original = [], decode.row
 
     def counting(image, options):
         calls.append(image.size)
         return original(image, options)
 
-    monkeypatch.setattr(decode, "square", counting)
+    monkeypatch.setattr(decode, "row", counting)
     return calls
 
 
@@ -338,180 +335,34 @@ def test_a_file_that_changes_while_it_is_read_is_bad(tmp_path, cache):
     assert open_dataset(folder).skipped == (), "its new state is another one"
 
 
-# -- worker processes -------------------------------------------------------------------------------------------------
-
-linux = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked, which is safe on Linux only")
-OPTIONS = DataOptions(8, "crop", "white", channels=3)
-
-
-def same(decoded):
-    return decoded
-
-
-def processes(pool):
-    return [*pool._executor._processes.values()]
-
-
-@linux
-def test_workers_give_the_same_bytes(tmp_path, cache, decoded, monkeypatch):
-    folder = fill(tmp_path / "a", FILES | {"large.png": png(noise(300, 300, 3))})
-    expected = whole(cache, folder)
-    monkeypatch.setattr("raectl.data.images.workers._MIN_IMAGES", 10)
-    monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
-    started, tasks = [], []
-
-    class Watched(WorkerPool):
-        def start(self, count):
-            super().start(count)
-            started.extend(processes(self))
-
-        def submit(self, *arguments):
-            tasks.append(super().submit(*arguments))
-            return tasks[-1]
-
-    monkeypatch.setattr(image_files, "WorkerPool", Watched)
-    dataset = open_dataset(folder)
-    assert entry(cache) == expected
-    assert len(dataset.skipped) == 2
-    assert any(isinstance(task, workers._Task) for task in tasks), "workers did some"
-    assert started and not any(process.is_alive() for process in started), "and have ended"
-
-
-@linux
-def test_a_worker_that_dies_is_done_without(monkeypatch):
-    monkeypatch.setattr("raectl.data.images.workers._MIN_IMAGES", 1)
-    pictures = [*(png(noise(8, 8, 3, seed=seed)) for seed in range(4)), b"no image"]
-    with WorkerPool() as pool:
-        pool.start(5)
-        os.kill(processes(pool)[0].pid, signal.SIGSTOP)
-        tasks = [pool.submit(pictures, OPTIONS, same) for _ in range(3)]
-        assert pool
-        for process in processes(pool):
-            process.kill()
-            process.join()
-        deadline = time.monotonic() + 30
-        while pool and time.monotonic() < deadline:
-            tasks.append(pool.submit(pictures, OPTIONS, same))
-        assert not pool, "then threads do the work"
-        for task in tasks:
-            rows, outcomes = task.result()
-            assert np.array_equal(rows, np.stack([noise(8, 8, 3, seed=seed) for seed in range(4)]))
-            assert [outcome.reason for outcome in outcomes] == [None] * 4 + ["no image of a known format"]
-            assert [outcome.header for outcome in outcomes] == [((8, 8), False, 1)] * 4 + [None]
-
-
-@linux
-def test_a_worker_leaves_large_pictures_and_has_bounded_work(monkeypatch):
-    monkeypatch.setattr("raectl.data.images.workers._MIN_IMAGES", 1)
-    monkeypatch.setattr(workers, "usable_cores", lambda: 2)
-    with WorkerPool() as pool:
-        pool.start(1)
-        large = pool.submit([png(np.zeros((300, 300, 3), np.uint8))], OPTIONS, same)
-        rows, ((reason, header, _),) = large.result()
-        assert len(rows) == 0 and reason == "more than 65,536 pixels" and header == ((300, 300), False, 1)
-        (process,) = processes(pool)
-        os.kill(process.pid, signal.SIGSTOP)
-        pictures = [png(noise(100, 100, 3))] * 10
-        tasks = [pool.submit(pictures, OPTIONS, same) for _ in range(4)]
-        assert [task.done() for task in tasks] == [False, False, True, True], "what it cannot take is done here"
-        os.kill(process.pid, signal.SIGCONT)
-        assert all(np.array_equal(task.result()[0], tasks[2].result()[0]) for task in tasks)
-
-
-@linux
-def test_workers_end_with_a_process_that_is_killed():
-    program = """
-import os, signal, time
-from raectl.data.images import workers
-workers._MIN_IMAGES = 1
-pool = workers.WorkerPool()
-pool.start(1)
-print(*(process.pid for process in pool._executor._processes.values()), flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    deadline = time.monotonic() + 30
-    for pid in map(int, done.stdout.split()):
-        while is_running(pid):
-            assert time.monotonic() < deadline, "a worker outlives its process"
-            time.sleep(0.01)
-
-
-@linux
-@pytest.mark.parametrize("allowed", [0, 1])
-def test_without_processes_threads_do_the_work(monkeypatch, allowed):
-    monkeypatch.setattr("raectl.data.images.workers._MIN_IMAGES", 1)
-    monkeypatch.setattr(workers, "usable_cores", lambda: 4)
-    usual, forked = os.fork, []
-
-    def fork():
-        if len(forked) >= allowed:
-            raise BlockingIOError(11, "Resource temporarily unavailable")
-        forked.append(usual())
-        return forked[-1]
-
-    monkeypatch.setattr(os, "fork", fork)
-    with WorkerPool() as pool:
-        pool.start(5)
-        assert not pool
-        rows, _ = pool.submit([png(noise(8, 8, 3))], OPTIONS, same).result()
-        assert np.array_equal(rows, noise(8, 8, 3)[None])
-    assert not any(is_running(pid) for pid in forked)
-
-
-@linux
-def test_a_daemonic_process_decodes_by_itself(tmp_path):
-    """As a worker of torch's DataLoader is one, which may have no children."""
-    program = """
-import multiprocessing, sys
-from raectl.data.images import workers
-workers._MIN_IMAGES = 1
-def work():
-    with workers.WorkerPool() as pool:
-        pool.start(5)
-        sys.exit(7 if not pool else 1)
-process = multiprocessing.get_context("fork").Process(target=work, daemon=True)
-process.start()
-process.join()
-sys.exit(process.exitcode)
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 7, done.stderr
-
-
-def is_running(pid):
-    try:
-        return "State:\tZ" not in pathlib.Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
-
-
-@pytest.mark.parametrize("odd", [None, "first", "later", "bad"])
-def test_what_is_decoded_ahead_changes_nothing(tmp_path, cache, decoded, monkeypatch, odd):
-    """The guess is right; wrong from the start; wrong in the end; a picture in between is broken."""
-    files = {f"{number:03}.png": png(noise(16, 16, 3, seed=number)) for number in range(100)}
+@pytest.mark.parametrize("odd", [None, "first", "later", "bytes", "bad"])
+def test_what_is_converted_ahead_changes_nothing(tmp_path, cache, decoded, monkeypatch, odd):
+    """The guess is right; wrong from the start; wrong in the end; some are of bytes; one in between is broken."""
+    files = {f"{number:03}.png": deep(40000, number) for number in range(100)}
     if odd == "first":
-        files |= {f"{number:03}.png": png(noise(16, 16, seed=number)) for number in range(image_files._PER_TASK)}
+        files |= {f"{number:03}.png": deep(4000, number) for number in range(image_files._GUESSED)}
     elif odd == "later":
-        files["099.png"] = png(noise(20, 16, 3))
+        files["099.png"] = deep(40000, 3, size=20)
+    elif odd == "bytes":
+        files |= {f"{number:03}.png": png(noise(16, 16, seed=number)) for number in range(0, 100, 9)}
     elif odd == "bad":
         files["050.png"] = files["050.png"][:300]
     folder = fill(tmp_path / "a", files)
+    monkeypatch.setattr(image_files, "_PREFETCHED", 0)
     expected = whole(cache, folder)
-    monkeypatch.setattr("raectl.data.images.workers._MIN_IMAGES", 10)
-    monkeypatch.setattr(image_files, "usable_cores", lambda: 2)
-    monkeypatch.setattr(workers.WorkerPool, "submit", _here)
+    assert len(decoded) >= 100 - (odd == "bad")
+    monkeypatch.setattr(image_files, "_PREFETCHED", 2**26)
     decoded.clear()
     open_dataset(folder)
     assert entry(cache) == expected
-    assert len(decoded) == {None: 100, "first": 200, "later": 201, "bad": 100 + 12}[odd]
+    assert len(decoded) == {None: 100, "first": 200, "later": 201, "bytes": 100 + 88, "bad": 99}[odd]
 
 
-def _here(self, files, options, finish):
-    done = Future()
-    done.set_result(finish(workers._decode(files, options)))
-    return done
+def deep(high: int, seed: int, size: int = 16) -> bytes:
+    """A PNG of values from 0 to `high`."""
+    values = np.random.default_rng(seed).integers(0, high, (size, 16), np.uint16)
+    values[0, 0] = high
+    return bytes(imagecodecs.png_encode(values))
 
 
 def test_an_entry_does_not_depend_on_the_tolerance_of_bad_items():

@@ -1,6 +1,6 @@
 """Pack many image files, of a folder or a zip, into one array: hash them and read their headers, then decode them.
 
-Of many small images, some are decoded as soon as they are read the first time, see `_Prefetch`.
+Some of those with wide values are converted when they are read the first time, see `_Prefetch`.
 """
 
 import contextlib
@@ -22,7 +22,6 @@ from raectl.data import limits
 from raectl.data.dataset import Dataset
 from raectl.data.images import decode
 from raectl.data.images.parallel import done, in_order
-from raectl.data.images.workers import SMALL_BYTES, SMALL_PIXELS, Decoded, WorkerPool
 from raectl.data.options import DataOptions
 from raectl.data.packing import PackingTask, packed
 from raectl.data.pieces import Block
@@ -35,7 +34,7 @@ _PER_TASK, _BYTES_PER_TASK = 64, 2**22  # images decoded by one task, and bytes 
 _GUESSED = 8  # images from which the others are guessed
 _LARGE = 2**24  # bytes or pixels of an image above which only one is read or decoded at a time
 _SMALL = 2**16  # mean bytes of a file up to which one thread reads and hashes them all
-_PREFETCHED, _PER_ROW = 2**27, 300  # bytes of images decoded ahead, and of what one takes beside its pixels
+_PREFETCHED, _PER_ROW = 2**26, 300  # bytes of images decoded ahead, and of what one takes beside its pixels
 _large_lock = threading.Lock()
 
 T = TypeVar("T")
@@ -69,11 +68,11 @@ class _Header:
 
 
 class _Prefetch:
-    """Images decoded ahead: at the first reading, with options guessed from the first few headers.
+    """Images converted ahead: at the first reading, with options guessed from the first few.
 
-    The headers of all images determine their size and channels, and the values of wide ones their range. But reading a
-    small file is most of the work of decoding it, and wide values are decoded at the first reading anyway. At most
-    128 MiB of rows are kept, by name. While `guess` is None, nothing is decoded ahead.
+    The headers of all images determine their size and channels, and their values, if they are wide, the range. For that
+    these are decoded at the first reading, which is most of the work. At most 64 MiB of rows are kept, by name. While
+    `guess` is None, nothing is converted ahead.
     """
 
     def __init__(self, guess: DataOptions | None) -> None:
@@ -118,9 +117,9 @@ def open_image_files(files: ImageFiles, options: DataOptions, background: str, p
     state = digest(files.source, files.state)
     # The filter is global to the process, so it is set here once and not by the threads. Pillow's warnings (odd EXIF
     # data, nearly too many pixels) say nothing that a user could act on.
-    with warnings.catch_warnings(), WorkerPool() as pool:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        result = packed(state, options, lambda: _prepare(files, options, background, progress, pool), progress)
+        result = packed(state, options, lambda: _prepare(files, options, background, progress), progress)
     dataset = result.dataset("images", files.source, options)
     if not all("/" in name for name in dataset.names):
         return dataset
@@ -134,16 +133,13 @@ def _tasks(items: Sequence[T], nbytes: int) -> list[Sequence[T]]:
     return [items[start : start + step] for start in range(0, len(items), step)]
 
 
-def _prepare(
-    files: ImageFiles, options: DataOptions, background: str, progress: Progress, pool: WorkerPool
-) -> PackingTask:
+def _prepare(files: ImageFiles, options: DataOptions, background: str, progress: Progress) -> PackingTask:
     """Read every file once, for its digest and its header, and resolve the options."""
-    pool.start(len(files.names))
     headers: list[_Header] = []
     bad = list(files.bad)
     total = len(files.names) + len(bad)
     prefetch = _Prefetch(_guess(files, options, background))
-    for scan in _scan_all(files, pool, prefetch):
+    for scan in _scan_all(files, prefetch):
         headers.extend(scan.headers)
         bad.extend(scan.bad)
         prefetch.keep(scan.rows)
@@ -159,7 +155,7 @@ def _prepare(
 
     def blocks(start: int) -> Generator[Block, None, None]:
         done = start
-        for block in _decode_all(files, headers[start:], resolved, pool, prefetch):
+        for block in _decode_all(files, headers[start:], resolved, prefetch):
             done += block.count
             yield block
             progress.update("decoding images", done, len(headers))
@@ -264,19 +260,13 @@ def _read(files: ImageFiles, name: str) -> bytes:
         raise decode.BadImageError(decode.reason(error)) from error
 
 
-def _scan_all(files: ImageFiles, pool: WorkerPool, prefetch: _Prefetch) -> Iterator[_Scan]:
-    """Scan all files, task by task; small files are decoded ahead as long as there is a guess."""
-    # Several threads that read and hash small files slow each other down.
+def _scan_all(files: ImageFiles, prefetch: _Prefetch) -> Iterator[_Scan]:
+    """Scan all files, task by task."""
     nbytes = _mean_size(files)
+    # Several threads that read and hash small files slow each other down.
     with ThreadPoolExecutor(usable_cores() if nbytes > _SMALL else 1) as threads:
-
-        def submit(names: Sequence[str]) -> Future[_Scan]:
-            if not pool or prefetch.guess is None or any(files.size(name) > SMALL_BYTES for name in names):
-                return threads.submit(_scan, files, names, prefetch.guess)
-            contents, bad = _read_all(files, names)
-            return pool.submit([*contents.values()], prefetch.guess, lambda decoded: _as_scan(contents, bad, decoded))
-
-        yield from in_order(submit, _tasks(files.names, nbytes))
+        tasks = _tasks(files.names, nbytes)
+        yield from in_order(lambda names: threads.submit(_scan, files, names, prefetch.guess), tasks)
 
 
 def _mean_size(files: ImageFiles) -> int:
@@ -286,33 +276,20 @@ def _mean_size(files: ImageFiles) -> int:
 
 def _scan(files: ImageFiles, names: Sequence[str], guess: DataOptions | None = None) -> _Scan:
     """Read files and their headers; those whose values had to be decoded for that are converted too, with a guess."""
-    headers: list[_Header] = []
-    bad: list[limits.Bad] = []
-    rows: dict[str, np.ndarray] = {}
+    scan = _Scan([], [], {})
     for name in names:
         try:
             with _one_if_large(files.size(name)):
                 data = _read(files, name)
                 picture = decode.open_picture(data)
-                headers.append(_header(name, data, decode.header(picture), decode.values(picture)))
-                if guess and headers[-1].values:
+                scan.headers.append(_header(name, data, decode.header(picture), decode.values(picture)))
+                if guess and scan.headers[-1].values:
                     with contextlib.suppress(decode.BadImageError):  # which will be found again
-                        rows[name] = decode.row(picture, guess)
-                del picture
-                del data  # before the next one is read
+                        scan.rows[name] = decode.row(picture, guess)
+                del data, picture  # before the next one is read
         except decode.BadImageError as error:
-            bad.append((name, str(error)))
-    return _Scan(headers, bad, rows)
-
-
-def _as_scan(contents: Mapping[str, bytes], bad: list[limits.Bad], decoded: Decoded) -> _Scan:
-    """The scan of files, by name, that were decoded ahead; a file whose pixels are bad still has a header."""
-    rows, outcomes = decoded
-    files = [(name, data, *outcome) for (name, data), outcome in zip(contents.items(), outcomes, strict=True)]
-    headers = [_header(name, data, header, values) for name, data, _, header, values in files if header is not None]
-    bad = bad + [(name, str(reason)) for name, _, reason, header, _ in files if header is None]
-    good = (name for name, _, reason, *_ in files if reason is None)
-    return _Scan(headers, bad, dict(zip(good, rows, strict=True)))
+            scan.bad.append((name, str(error)))
+    return scan
 
 
 def _header(name: str, data: bytes, header: decode.Header, values: Values | None) -> _Header:
@@ -325,59 +302,32 @@ def _shared(size: tuple[int, int]) -> tuple[int, int]:
     return size
 
 
-def _read_all(files: ImageFiles, names: Sequence[str]) -> tuple[dict[str, bytes], list[limits.Bad]]:
-    contents: dict[str, bytes] = {}
-    bad: list[limits.Bad] = []
-    for name in names:
-        try:
-            contents[name] = _read(files, name)
-        except decode.BadImageError as error:
-            bad.append((name, str(error)))
-    return contents, bad
-
-
 def _decode_all(
-    files: ImageFiles, headers: Sequence[_Header], options: DataOptions, pool: WorkerPool, prefetch: _Prefetch
+    files: ImageFiles, headers: Sequence[_Header], options: DataOptions, prefetch: _Prefetch
 ) -> Iterator[Block]:
-    """Decode all images, task by task: prefetched ones are taken, small ones go to the pool, others to threads."""
+    """Decode all images that have not been converted ahead, task by task."""
     with ThreadPoolExecutor(usable_cores()) as threads:
 
         def submit(part: Sequence[_Header]) -> Future[Block]:
-            if (rows := prefetch.pop([header.name for header in part])) is not None:
-                return done(Block(rows))
-            if not pool or any(
-                files.size(header.name) > SMALL_BYTES or header.pixels > SMALL_PIXELS for header in part
-            ):
-                return threads.submit(_decode, files, part, options)
-            contents, bad = _read_again(files, part)
-            return pool.submit([*contents.values()], options, lambda decoded: _block(contents, bad, decoded))
+            rows = prefetch.pop([header.name for header in part])
+            return threads.submit(_decode, files, part, options) if rows is None else done(Block(rows))
 
         yield from in_order(submit, _tasks(headers, max(_mean_size(files), math.prod(limits.item_shape(options)))))
 
 
 def _decode(files: ImageFiles, headers: Sequence[_Header], options: DataOptions) -> Block:
-    blocks = []
+    """Read files once more, and convert them; one whose digest has changed is bad."""
+    rows, good = np.empty((len(headers), *limits.item_shape(options)), np.uint8), 0
+    bad: list[limits.Bad] = []
     for header in headers:
-        with _one_if_large(max(header.pixels, files.size(header.name))):
-            contents, changed = _read_again(files, [header])
-            blocks.append(_block(contents, changed, decode.pictures([*contents.values()], options)))
-            del contents  # before the next one is read
-    bad = tuple(item for block in blocks for item in block.bad)
-    return Block(np.concatenate([block.rows for block in blocks]), bad)
-
-
-def _read_again(files: ImageFiles, headers: Sequence[_Header]) -> tuple[dict[str, bytes], list[limits.Bad]]:
-    """Read files once more; one whose digest has changed is bad."""
-    contents, bad = _read_all(files, [header.name for header in headers])
-    for header in headers:
-        data = contents.get(header.name)
-        if data is not None and hashlib.sha256(data).digest() != header.content:
-            del contents[header.name]
-            bad.append((header.name, "changed while it was being read"))
-    return contents, bad
-
-
-def _block(contents: Mapping[str, bytes], bad: Sequence[limits.Bad], decoded: Decoded) -> Block:
-    rows, outcomes = decoded
-    reasons = ((name, outcome.reason) for name, outcome in zip(contents, outcomes, strict=True))
-    return Block(rows, (*bad, *((name, reason) for name, reason in reasons if reason is not None)))
+        try:
+            with _one_if_large(max(header.pixels, files.size(header.name))):
+                data = _read(files, header.name)
+                if hashlib.sha256(data).digest() != header.content:
+                    raise decode.BadImageError("changed while it was being read")
+                rows[good] = decode.row(decode.open_picture(data), options)
+                del data  # before the next one is read
+            good += 1
+        except decode.BadImageError as error:
+            bad.append((header.name, str(error)))
+    return Block(rows[:good], tuple(bad))

@@ -1,7 +1,6 @@
 """The file formats that hold values wider than bytes: TIFF, PNG, PNM and JPEG 2000, and others that Pillow reads."""
 
 import io
-import math
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _DEPTH, _CHANNELS_OF_PNG = 24, {0: 1, 2: 3, 4: 2, 6: 4}  # where a PNG says its bits; channels by its type of colour
-_PLAIN = frozenset({b"IHDR", b"sRGB", b"gAMA", b"pHYs", b"IDAT", b"IEND"})  # a PNG's chunks that say nothing of pixels
-_SMALL = 2**22  # pixels of a PNG that may be in memory twice
 _ORIENTATION, _BITS, _FORMAT, _SAMPLES, _SUBFILE, _IMAGE_DEPTH = 274, 258, 339, 277, 254, 32997  # tags
 _PREMULTIPLIED, _ALPHA = 1, (1, 2)  # extra samples of a TIFF that are alpha, multiplied into the colours or not
 _GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"
@@ -115,21 +112,6 @@ def of_png(data: bytes, image: Image.Image) -> Wide | None:
     is_told = any(name == b"eXIf" or content.startswith(b"XML:com.adobe.xmp") for name, content in chunks)
     orientation = int(image.getexif().get(_ORIENTATION, UPRIGHT)) if is_told else UPRIGHT
     return Wide(read, image.size, channels, INTEGERS, _significant_bits(chunks), orientation=orientation)
-
-
-def decoded(data: bytes, image: Image.Image) -> Image.Image:
-    """An image that Pillow has opened; if it is a plain PNG, decoded by libpng, which takes 60 % of the time."""
-    if image.format != "PNG" or image.mode not in ("L", "LA", "RGB", "RGBA") or png_bits(data) != 8:
-        return image
-    names = [name for name, _ in _chunks(data)]
-    if math.prod(image.size) > _SMALL or names[-2:] != [b"IDAT", b"IEND"] or not _PLAIN.issuperset(names):
-        return image
-    from imagecodecs import png_decode
-
-    try:
-        return Image.fromarray(np.asarray(png_decode(data)))
-    except Exception:  # Pillow, which skips checksums, says whether it is bad
-        return image
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
