@@ -279,6 +279,7 @@ def main() -> None:
         for count in asked.million:
             (home / f"{count}").mkdir()
             lines += with_kills(home / f"{count}", count)
+            print(*lines[-2:], sep="\n", flush=True)
             shutil.rmtree(home / f"{count}")
         command = f"python benchmarks/packing.py --million {' '.join(map(str, asked.million))}"
         publish("packing-kills", command, "\n".join([*lines, "", "The bytes were those of the images each time."]))

@@ -52,11 +52,6 @@ class PackingTask:
     def key(self) -> str:
         return digest(_VERSION, self.content, self.options.form)
 
-    @property
-    def entry(self) -> Path:
-        """Where the items are kept."""
-        return _entry(self.key)
-
     def good_names(self, bad: Collection[limits.Bad]) -> tuple[str, ...]:
         """The names of the items that are not bad."""
         left_out = {name for name, _ in bad}
@@ -100,7 +95,7 @@ def packed(state: str, options: DataOptions, prepare: Callable[[], PackingTask],
     task = prepare()
     problem = "a new entry cannot be read back"
     try:
-        if _load(task.key) is None or partial(task.entry).exists():
+        if _load(task.key) is None or partial(_entry(task.key)).exists():
             _write(task, progress)
         # Opening the source with the resolved options, which are explicit, gives no notes on how they were chosen.
         for path, notes in {_memo_path(state, task.options): (), _memo_path(state, options): task.notes}.items():
@@ -150,7 +145,8 @@ def _check(task: PackingTask, bad: list[limits.Bad], block: Block) -> None:
 
 
 def _write(task: PackingTask, progress: Progress) -> None:
-    with describing_os_errors(task.entry), kept(task.entry, task.shape, progress) as pieces:
+    entry = _entry(task.key)
+    with describing_os_errors(entry), kept(entry, task.shape, progress) as pieces:
         if _load(task.key) is not None:  # by another process, meanwhile
             return
         bad = [*task.bad, *pieces.bad]
@@ -167,7 +163,7 @@ def _write(task: PackingTask, progress: Progress) -> None:
             "skipped": sorted(bad, key=limits.by_number),
             "fingerprint": pieces.join(),
         }
-        pieces.move(task.entry, meta)
+        pieces.move(entry, meta)
 
 
 def _entry(key: str) -> Path:

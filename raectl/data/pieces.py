@@ -53,6 +53,7 @@ class Block:
 class _Piece:
     number: int
     blocks: list[Block] = field(default_factory=list)
+    nbytes: int = 0
     began: float = field(default_factory=time.monotonic)
 
 
@@ -90,8 +91,8 @@ class Pieces:
         piece = self._piece
         # A copy: the rows may be a part of a much larger array. One step: an interruption must not divide the block.
         piece.blocks.append(Block(np.array(block.rows, order="C"), block.bad))
-        size = sum(part.rows.nbytes for part in piece.blocks)
-        if size >= _LARGEST or time.monotonic() - piece.began > _SECONDS:
+        piece.nbytes += block.rows.nbytes
+        if piece.nbytes >= _LARGEST or time.monotonic() - piece.began > _SECONDS:
             self.close()
 
     def close(self) -> None:

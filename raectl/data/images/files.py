@@ -11,8 +11,8 @@ import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -21,7 +21,7 @@ from raectl.cores import usable_cores
 from raectl.data import limits
 from raectl.data.dataset import Dataset
 from raectl.data.images import decode
-from raectl.data.images.parallel import done, in_order
+from raectl.data.images.parallel import in_threads
 from raectl.data.options import DataOptions
 from raectl.data.packing import PackingTask, packed
 from raectl.data.pieces import Block
@@ -152,16 +152,18 @@ def _prepare(files: ImageFiles, options: DataOptions, background: str, progress:
     resolved, notes = _resolve(options, headers, background)
     notes += _of_others(files)
     prefetch.confirm(resolved)
+    shape = limits.item_shape(resolved)
 
     def blocks(start: int) -> Generator[Block, None, None]:
-        done = start
-        for block in _decode_all(files, headers[start:], resolved, prefetch):
+        done, left = start, headers[start:]
+        tasks = _tasks(left, max(_mean_size(files), math.prod(shape)))
+        for block in in_threads(partial(_decode, files, resolved, prefetch), tasks):
             done += block.count
             yield block
             progress.update("decoding images", done, len(headers))
 
     content = digest_of_many(((header.name, header.content.hex()) for header in headers), sorted(bad))
-    found, shape, names = _found(files, headers), limits.item_shape(resolved), [header.name for header in headers]
+    found, names = _found(files, headers), [header.name for header in headers]
     return PackingTask(files.source, content, resolved, shape, total, blocks, tuple(bad), notes, found, names=names)
 
 
@@ -240,7 +242,7 @@ def _without_broken_outliers(files: ImageFiles, headers: list[_Header]) -> tuple
     if not odd or len(odd) > limits.NAMED:
         return headers, []
     options = DataOptions(image_size=limits.DEFAULT_SIZE, background="white", channels=3)
-    bad = dict(_decode(files, odd, options).bad)
+    bad = dict(_decode(files, options, _Prefetch(None), odd).bad)
     return [header for header in headers if header.name not in bad], list(bad.items())
 
 
@@ -264,9 +266,8 @@ def _scan_all(files: ImageFiles, prefetch: _Prefetch) -> Iterator[_Scan]:
     """Scan all files, task by task."""
     nbytes = _mean_size(files)
     # Several threads that read and hash small files slow each other down.
-    with ThreadPoolExecutor(usable_cores() if nbytes > _SMALL else 1) as threads:
-        tasks = _tasks(files.names, nbytes)
-        yield from in_order(lambda names: threads.submit(_scan, files, names, prefetch.guess), tasks)
+    threads = usable_cores() if nbytes > _SMALL else 1
+    return in_threads(lambda names: _scan(files, names, prefetch.guess), _tasks(files.names, nbytes), threads)
 
 
 def _mean_size(files: ImageFiles) -> int:
@@ -302,21 +303,10 @@ def _shared(size: tuple[int, int]) -> tuple[int, int]:
     return size
 
 
-def _decode_all(
-    files: ImageFiles, headers: Sequence[_Header], options: DataOptions, prefetch: _Prefetch
-) -> Iterator[Block]:
-    """Decode all images that have not been converted ahead, task by task."""
-    with ThreadPoolExecutor(usable_cores()) as threads:
-
-        def submit(part: Sequence[_Header]) -> Future[Block]:
-            rows = prefetch.pop([header.name for header in part])
-            return threads.submit(_decode, files, part, options) if rows is None else done(Block(rows))
-
-        yield from in_order(submit, _tasks(headers, max(_mean_size(files), math.prod(limits.item_shape(options)))))
-
-
-def _decode(files: ImageFiles, headers: Sequence[_Header], options: DataOptions) -> Block:
-    """Read files once more, and convert them; one whose digest has changed is bad."""
+def _decode(files: ImageFiles, options: DataOptions, prefetch: _Prefetch, headers: Sequence[_Header]) -> Block:
+    """Read files once more, and convert them, unless all were converted ahead; one whose digest has changed is bad."""
+    if (ahead := prefetch.pop([header.name for header in headers])) is not None:
+        return Block(ahead)
     rows, good = np.empty((len(headers), *limits.item_shape(options)), np.uint8), 0
     bad: list[limits.Bad] = []
     for header in headers:
