@@ -33,6 +33,7 @@ from PIL import Image
 from timing import publish, ratio
 
 KILLS, SMALL, IN_FOLDER = 10, 8, 1000
+DISTINCT = 12  # photographs, which take seconds to make; the others are copies
 OURS = """
 import sys
 from raectl.data import DataOptions, open_dataset
@@ -134,8 +135,9 @@ def beside_the_loop(home: Path, pairs: int) -> None:
     for kind, (count, suffix, make) in KINDS.items():
         folder, rng = home / kind, np.random.default_rng(0)
         folder.mkdir()
+        contents = [make(rng) for _ in range(min(count, DISTINCT if make is photograph else count))]
         for number in range(count):
-            (folder / f"{number:05}.{suffix}").write_bytes(make(rng))
+            (folder / f"{number:05}.{suffix}").write_bytes(contents[number % len(contents)])
         runs: dict[str, list[tuple[float, float]]] = {OURS: [], LOOP: []}
         for number in range(pairs + 1):  # the first one is not kept
             for program in (OURS, LOOP) if number % 2 else (LOOP, OURS):
@@ -192,8 +194,8 @@ def memory(process: int) -> int:
     return total
 
 
-def packing(home: Path, kill_after: float | None = None) -> Run:
-    """Pack home/images in a process of its own, which is killed after so many seconds."""
+def packing(home: Path, kill_at: tuple[str, float] | None = None) -> Run:
+    """Pack home/images in a process of its own, which is killed when so many images of a phase are done."""
     seen, phases, most = home / "seen", dict[str, float](), 0
     seen.write_bytes(b"")
     began = time.monotonic()
@@ -203,13 +205,19 @@ def packing(home: Path, kill_after: float | None = None) -> Run:
         now = time.monotonic() - began
         with contextlib.suppress(OSError):  # one has ended meanwhile
             most = max(most, memory(process.pid))
-        phases.setdefault(seen.read_text()[:20].strip(), now)
-        if kill_after is not None and now > kill_after:
+        phase, done = progress(seen)
+        phases.setdefault(phase, now)
+        if kill_at is not None and phase == kill_at[0] and done >= kill_at[1]:
             process.kill()
             killed = process.wait() < 0
         time.sleep(0.05)
+    return Run(time.monotonic() - began, most, killed, *progress(seen), phases)
+
+
+def progress(seen: Path) -> tuple[str, int]:
+    """The phase that a process is in, and how many images are done."""
     text = seen.read_text()
-    return Run(time.monotonic() - began, most, killed, text[:20].strip(), int(text[20:] or 0), {**phases, "": 0.0})
+    return text[:20].strip(), int(text[20:] or 0)
 
 
 def kept(home: Path) -> int:
@@ -243,11 +251,13 @@ def with_kills(home: Path, count: int) -> list[str]:
     reading = whole.phases["decoding images"]
     rng, runs, lost = random.Random(0), list[Run](), list[int]()
     while sum(run.killed for run in runs) < KILLS:
-        left = 1 - kept(home) / count
-        runs.append(packing(home, rng.uniform(0, reading + left * (whole.seconds - reading) / 2)))
-        if not runs[-1].killed:
-            break
-        if runs[-1].phase == "decoding images":
+        done = kept(home)
+        at = done + rng.uniform(0, (count - done) / 2)
+        in_reading = rng.random() < 0.3
+        runs.append(packing(home, ("reading images", rng.uniform(0, count)) if in_reading else ("decoding images", at)))
+        if not runs[-1].killed:  # it ended between two looks
+            shutil.rmtree(home / "cache")
+        elif runs[-1].phase == "decoding images":
             lost.append(runs[-1].done - kept(home))
     runs.append(packing(home))
     assert check(home, count) == digest

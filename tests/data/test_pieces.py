@@ -161,6 +161,21 @@ def test_the_size_of_pieces_changes_nothing(tmp_path, cache, monkeypatch, size):
     assert entry(cache) == expected
 
 
+def test_joining_needs_the_space_of_one_piece(tmp_path, cache, monkeypatch):
+    usual, most = os.fsync, []
+
+    def measuring(handle):
+        most.append(sum(path.stat().st_size for path in cache.rglob("*.npy")))
+        usual(handle)
+
+    monkeypatch.setattr(pieces, "_SECONDS", 1e9)
+    monkeypatch.setattr(pieces, "_LARGEST", 1500)
+    monkeypatch.setattr(os, "fsync", measuring)
+    dataset = open_dataset(fill(tmp_path / "a", pngs(100)))
+    assert len(most) > 20
+    assert max(most) < dataset.items.nbytes + 3000 + 2000  # a piece, and headers of 128 bytes
+
+
 JOINING = """
 import os, signal, sys
 from raectl.data import open_dataset, pieces
