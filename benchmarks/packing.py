@@ -148,6 +148,7 @@ def beside_the_loop(home: Path, pairs: int) -> None:
             f"| {kind} | {count:,} | {pairs} | {statistics.median(ours):.2f} | {statistics.median(loop):.2f} | "
             f"{ratio(loop, ours)} | {min(ratios):.2f}, {max(ratios):.2f} | {ratio(loop_cores, our_cores)} |"
         )
+        print(lines[-1], flush=True)
         shutil.rmtree(folder)
     publish("packing", "python benchmarks/packing.py", "\n".join(lines))
 
