@@ -19,6 +19,7 @@ RUNS = {
     "densities": ("densities.py",),
     "sampling": ("sampling.py",),
     "data": ("data.py",),
+    "packing": ("packing.py",),
     "scaling": ("scaling.py",),
     "startup": ("startup.py",),
 }

@@ -77,10 +77,10 @@ def packed(source: Path) -> Dataset:
 
 def again(source: Path) -> None:
     """A second open decodes nothing."""
-    original = decode.square
-    decode.square = lambda *_: sys.exit("decoded again")  # type: ignore[assignment]
+    original = decode.row
+    decode.row = lambda *_: sys.exit("decoded again")  # type: ignore[assignment]
     raectl.open_dataset(source, raectl.DataOptions(image_size=SIZE, fit="stretch"))
-    decode.square = original
+    decode.row = original
 
 
 def ingestion(name: str, source: Path, files: Callable[[], list[bytes]], rounds: int) -> Row:

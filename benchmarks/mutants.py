@@ -56,8 +56,8 @@ SUITES = {  # the first that fits counts
     "raectl/densities/mixtures/student_t.py": ("densities/test_student_t", "densities/test_densities"),
     "raectl/densities/*.py": (*DENSITIES, "densities/test_student_t"),
     "raectl/checkpoint/densities.py": (*DIRECTORIES, "cli/test_density_options"),
-    "raectl/checkpoint/directory.py": (*DIRECTORIES, "storage/test_lock", "data/test_journal"),
-    "raectl/checkpoint/*.py": (*DIRECTORIES, "data/test_journal", "test_contracts"),
+    "raectl/checkpoint/directory.py": (*DIRECTORIES, "storage/test_lock", "data/test_pieces"),
+    "raectl/checkpoint/*.py": (*DIRECTORIES, "data/test_pieces", "test_contracts"),
     "raectl/storage/records.py": DIRECTORIES,
 }
 

@@ -3,7 +3,7 @@
     $RAECTL_CACHE/memo/<state>.json         state of the source's files (paths, sizes, times) => key of their content
     $RAECTL_CACHE/packed/<key>/items.npy    the items, memory-mapped on use
     $RAECTL_CACHE/packed/<key>/meta.json    their names, options and fingerprint
-    $RAECTL_CACHE/packed/<key>.partial/     an interrupted packing, see `raectl.data.journal`
+    $RAECTL_CACHE/packed/<key>.partial/     an interrupted packing, see `raectl.data.pieces`
 
 A copy of the data elsewhere has the same key. Entries are written atomically; damaged ones are made again.
 """
@@ -11,7 +11,7 @@ A copy of the data elsewhere has the same key. Entries are written atomically; d
 import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ import PIL
 
 from raectl.data import limits
 from raectl.data.dataset import Dataset, fingerprint
-from raectl.data.journal import Block, Journal
 from raectl.data.options import DataOptions
+from raectl.data.pieces import Block, kept, partial
 from raectl.errors import RaectlError
-from raectl.storage.atomic import atomic_directory, describing_os_errors, write_json
+from raectl.progress import Progress
+from raectl.storage.atomic import describing_os_errors, write_json
 from raectl.storage.cache import cache_directory, digest
 
 # Part of every key: to be changed with the layout of the entries; another decoder may give other pixels.
@@ -45,10 +46,16 @@ class PackingTask:
     notes: tuple[str, ...] = ()  # sentences to show the user
     found: Mapping[str, Any] = field(default_factory=dict)  # see `Dataset`
     what: str = "images"  # plural noun for the items in messages
+    names: Sequence[str] = ()  # of the items that `blocks` converts, all different; empty if they have none
 
     @property
     def key(self) -> str:
         return digest(_VERSION, self.content, self.options.form)
+
+    def good_names(self, bad: Collection[limits.Bad]) -> tuple[str, ...]:
+        """The names of the items that are not bad."""
+        left_out = {name for name, _ in bad}
+        return tuple(name for name in self.names if name not in left_out)
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ class Packed:
         return Dataset(modality=modality, source=source, notes=notes, what=what, **fields)
 
 
-def packed(state: str, options: DataOptions, prepare: Callable[[], PackingTask]) -> Packed:
+def packed(state: str, options: DataOptions, prepare: Callable[[], PackingTask], progress: Progress) -> Packed:
     """The items of a source, from the cache if they are there.
 
     Arguments:
@@ -88,8 +95,8 @@ def packed(state: str, options: DataOptions, prepare: Callable[[], PackingTask])
     task = prepare()
     problem = "a new entry cannot be read back"
     try:
-        if _load(task.key) is None:
-            _write(task)
+        if _load(task.key) is None or partial(_entry(task.key)).exists():
+            _write(task, progress)
         # Opening the source with the resolved options, which are explicit, gives no notes on how they were chosen.
         for path, notes in {_memo_path(state, task.options): (), _memo_path(state, options): task.notes}.items():
             with describing_os_errors(path):
@@ -119,18 +126,16 @@ def in_memory(task: PackingTask) -> Packed:
     """
     items = np.empty((task.total, *task.shape), np.uint8)
     filled = 0
-    names: list[str] = []
     bad = [*task.bad]
     with contextlib.closing(task.blocks(0)) as blocks:
         for block in blocks:
             items[filled : filled + len(block.rows)] = block.rows
             filled += len(block.rows)
-            names.extend(block.names)
             bad.extend(block.bad)
             _check(task, bad, block)
     items = items[:filled]
-    skipped = tuple(sorted(bad, key=limits.by_number))
-    return Packed(items, task.options, task.total, tuple(names), skipped, fingerprint(items), task.notes, task.found)
+    skipped, names = tuple(sorted(bad, key=limits.by_number)), task.good_names(bad)
+    return Packed(items, task.options, task.total, names, skipped, fingerprint(items), task.notes, task.found)
 
 
 def _check(task: PackingTask, bad: list[limits.Bad], block: Block) -> None:
@@ -139,26 +144,30 @@ def _check(task: PackingTask, bad: list[limits.Bad], block: Block) -> None:
         limits.tolerate(sorted(bad, key=limits.by_number), task.total, task.source, task.options, task.what)
 
 
-def _write(task: PackingTask) -> None:
-    entry = cache_directory() / "packed" / task.key
-    with describing_os_errors(entry), Journal(entry, task.shape) as journal:
-        bad = [*task.bad, *journal.bad]
-        with contextlib.closing(task.blocks(journal.done)) as blocks:  # closing ends its threads
+def _write(task: PackingTask, progress: Progress) -> None:
+    entry = _entry(task.key)
+    with describing_os_errors(entry), kept(entry, task.shape, progress) as pieces:
+        if _load(task.key) is not None:  # by another process, meanwhile
+            return
+        bad = [*task.bad, *pieces.bad]
+        with contextlib.closing(task.blocks(pieces.done)) as blocks:  # closing ends its threads
             for block in blocks:
-                journal.append(block)
+                pieces.append(block)
                 bad.extend(block.bad)
                 _check(task, bad, block)
-        with atomic_directory(entry) as directory:
-            sha256 = journal.move(directory / "items.npy")
-            meta = {
-                "options": task.options.form,
-                "shape": task.shape,
-                "total": task.total,
-                "names": journal.names,
-                "skipped": sorted(bad, key=limits.by_number),
-                "fingerprint": sha256,
-            }
-            (directory / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+        meta = {
+            "options": task.options.form,
+            "shape": task.shape,
+            "total": task.total,
+            "names": task.good_names(bad),
+            "skipped": sorted(bad, key=limits.by_number),
+            "fingerprint": pieces.join(),
+        }
+        pieces.move(entry, meta)
+
+
+def _entry(key: str) -> Path:
+    return cache_directory() / "packed" / key
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -172,7 +181,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _load(key: Any) -> Packed | None:
     """An entry of the cache, or None if it is missing or damaged."""
-    entry = cache_directory() / "packed" / str(key)
+    entry = _entry(str(key))
     meta = _read(entry / "meta.json")
     if meta is None:
         return None

@@ -13,9 +13,9 @@ import numpy as np
 from raectl import grammars
 from raectl.data import limits
 from raectl.data.dataset import Dataset
-from raectl.data.journal import Block
 from raectl.data.options import DataOptions
 from raectl.data.packing import PackingTask, packed
+from raectl.data.pieces import Block
 from raectl.errors import RaectlError, UsageError
 from raectl.grammars.grammar import Grammar, padded
 from raectl.grammars.parser import LONGEST, ParseError, parser_of
@@ -57,7 +57,7 @@ def open_strings(lines: Lines, options: DataOptions, progress: Progress) -> Data
     tolerance = DataOptions(max_bad=options.max_bad, strict=options.strict)
     known = replace(tolerance, grammar=grammars.canonical(given), max_productions=options.max_productions)
     with _spool() as spool:
-        result = packed(lines.state, known, lambda: _prepare(lines, known, progress, spool))
+        result = packed(lines.state, known, lambda: _prepare(lines, known, progress, spool), progress)
     dataset = result.dataset("strings", lines.source, options, _WHAT)
     return replace(dataset, sizes="productions of the grammar, padding included")
 

@@ -12,6 +12,7 @@ Bytes stay as they are unless the user gives a range. That of wider values is, i
 A folder, an archive and an array of the same values get the same range, and so the same bytes.
 """
 
+import functools
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -53,8 +54,16 @@ class Range(NamedTuple):
             >>> Range(0, 4095).to_bytes(np.array([0, 2048, 4095, 5000])).tolist()
             [0, 128, 255, 255]
         """
+        if values.dtype.kind in "iu" and values.dtype.itemsize == 2:
+            return _table(self, values.dtype)[values.view(np.uint16)]
         scaled = (values.astype(np.float64) - self.low) * (255 / (self.high - self.low))
         return np.rint(scaled).clip(0, 255).astype(np.uint8)
+
+
+@functools.lru_cache(16)
+def _table(chosen: Range, dtype: np.dtype) -> np.ndarray:
+    """What becomes of every value of two bytes, in the order of their bits: (65536,) uint8; a look-up is faster."""
+    return chosen.to_bytes(np.arange(2**16, dtype=np.uint16).view(dtype).astype(np.int32))
 
 
 @dataclass(frozen=True)

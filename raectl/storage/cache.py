@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,28 @@ def cache_directory() -> Path:
     """`$RAECTL_CACHE`, or `raectl` in the system's directory for caches."""
     if own := os.environ.get("RAECTL_CACHE"):
         return Path(own)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "raectl"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "raectl"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "raectl"
+    import platformdirs
+
+    return platformdirs.user_cache_path("raectl", appauthor=False)
 
 
 def digest(*parts: Any) -> str:
     """SHA-256 of values that JSON can represent, in hexadecimal."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def digest_of_many(rows: Iterable[Any], *parts: Any) -> str:
+    """`digest([*rows], *parts)`, with one row in memory at a time; of one part at least.
+
+    Example:
+        >>> digest_of_many(iter([1, "a"]), "b") == digest([1, "a"], "b")
+        True
+    """
+    running = hashlib.sha256(b"[[")
+    for number, row in enumerate(rows):
+        running.update(f"{', ' if number else ''}{json.dumps(row)}".encode())
+    running.update(f"], {json.dumps(parts)[1:]}".encode())
+    return running.hexdigest()
 
 
 def file_state(path: Path) -> str:

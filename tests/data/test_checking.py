@@ -110,7 +110,7 @@ def test_options_are_those_of_train(cli: Cli, tmp_path: Path) -> None:
 def test_training_after_it_decodes_nothing(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = fill(tmp_path / "data", pngs(9))
     cli("check", source)
-    monkeypatch.setattr(decode, "pictures", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(decode, "row", lambda *_: pytest.fail("decoded again"))
     assert len(open_dataset(source)) == 9
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from support.data import encoded, fill, noise, png
 
 from raectl.data import DataOptions, open_dataset
+from raectl.data.images import decode, plain
 from raectl.data.values import FLOATS, INTEGERS, Range, decide, extremes
 from raectl.errors import RaectlError, UsageError
 
@@ -261,3 +262,49 @@ def test_colour_for_a_grey_model_is_said_of_an_array_too() -> None:
 def test_options_of_a_wrong_type_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         open_dataset(noise(3, 8, 8), DataOptions(**options))
+
+
+# -- PNGs that libpng decodes in Pillow's place ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1"])
+def test_libpng_gives_what_pillow_gives(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    """Of whole files, and of files with bytes changed or missing at the end: the same pixels, or no picture."""
+    rng = np.random.default_rng(0)
+    whole = encoded(Image.fromarray(rng.integers(0, 256, (8, 9, 4), np.uint8), "RGBA").convert(mode), "PNG")
+    files = [whole]
+    for _ in range(400):
+        damaged = np.frombuffer(whole, np.uint8).copy()
+        places = rng.integers(8, len(whole), rng.integers(1, 4))
+        damaged[places] = rng.integers(0, 256, len(places))
+        files.append(damaged.tobytes()[: rng.integers(20, len(whole))] if rng.random() < 0.3 else damaged.tobytes())
+    options = DataOptions(8, "crop", "white", channels=3)
+    found = [converted(data, options) for data in files]
+    assert isinstance(decode.open_picture(whole), plain.Plain) == (mode not in "P1")
+    monkeypatch.setattr(plain, "of_png", lambda *_: None)
+    expected = [converted(data, options) for data in files]
+    assert all(same(*pair) for pair in zip(found, expected, strict=True))
+
+
+def converted(data: bytes, options: DataOptions) -> tuple[Any, Any]:
+    """Header and pixels of a file, or why there are none."""
+    header = None
+    try:
+        picture = decode.open_picture(data)
+        header = decode.header(picture)
+        return header, decode.row(picture, options)
+    except decode.BadImageError as error:
+        return header, str(error)
+
+
+def same(one: tuple[Any, Any], other: tuple[Any, Any]) -> bool:
+    return one[0] == other[0] and type(one[1]) is type(other[1]) and np.array_equal(one[1], other[1])
+
+
+def test_libpng_is_used_for_plain_files_only() -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for options, is_plain in (({}, True), ({"exif": exif}, False), ({"transparency": (1, 2, 3)}, False)):
+        opened = decode.open_picture(encoded(picture, "PNG", **options))
+        assert isinstance(opened, plain.Plain) == is_plain

@@ -13,9 +13,9 @@ from raectl.data.dataset import Dataset
 from raectl.data.images import decode
 from raectl.data.images.parallel import in_threads
 from raectl.data.images.wide import opaque
-from raectl.data.journal import Block
 from raectl.data.options import DataOptions
 from raectl.data.packing import PackingTask, in_memory, packed
+from raectl.data.pieces import Block
 from raectl.data.values import BYTES, FLOATS, INTEGERS, Extremes, NotFiniteError, chosen, decide, extremes
 from raectl.errors import RaectlError
 from raectl.progress import Progress
@@ -64,7 +64,7 @@ def open_image_array(array: ImageArray, options: DataOptions, background: str, p
         content, shape = file_digest(file) if file else "", limits.item_shape(resolved)
         return PackingTask(source, content, resolved, shape, count, convert, notes=notes, found=found)
 
-    result = packed(file_state(file), options, task) if file else in_memory(task())
+    result = packed(file_state(file), options, task, progress) if file else in_memory(task())
     return Dataset(
         result.items,
         "images",

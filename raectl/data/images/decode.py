@@ -10,14 +10,16 @@ import importlib
 import io
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from raectl.data import limits
+from raectl.data.images import plain
 from raectl.data.images.formats import is_plain_tiff, is_tiff, of_jpeg2000, of_mode, of_png, of_pnm, of_tiff, png_bits
+from raectl.data.images.plain import Plain
 from raectl.data.images.wide import Wide
 from raectl.data.options import DataOptions
 from raectl.data.values import BYTES, Range, Values, chosen
@@ -29,6 +31,9 @@ _ORIENTATION = 0x0112  # the EXIF tag; values from 5 on swap width and height
 _OVERSAMPLED = 2  # the reduced size at which a JPEG is decoded is at least this many times the target size
 _MOST_PIXELS = {"WEBP": 2**25, "JPEG2000": 2**25}  # these decoders need at least 16 bytes a pixel: 0.6 GB
 _BAND = 2**22  # pixels converted at a time; an image may have twenty times as many, of at least 4 bytes each
+
+
+Picture = Image.Image | Wide | Plain
 
 
 class BadImageError(Exception):
@@ -62,7 +67,7 @@ def _unknown(data: bytes) -> str:
     return found[0] if found else "no image of a known format" if data else "an empty file"
 
 
-def open_picture(data: bytes) -> Image.Image | Wide:
+def open_picture(data: bytes) -> Picture:
     """The image in a file's bytes, with its header read and its pixels not yet decoded.
 
     Raises:
@@ -70,7 +75,7 @@ def open_picture(data: bytes) -> Image.Image | Wide:
     """
     try:
         # Pillow takes signed bytes for others, and a TIFF of other types for no image.
-        picture = _tiff(data) if is_tiff(data) else of_pnm(data) or _opened(data)
+        picture = _tiff(data) if is_tiff(data) else plain.of_png(data, _opened) or of_pnm(data) or _opened(data)
     except UnidentifiedImageError as error:
         raise BadImageError(_unknown(data)) from error
     except Exception as error:  # decoders raise nearly anything on a hostile file
@@ -79,7 +84,7 @@ def open_picture(data: bytes) -> Image.Image | Wide:
     max_pixels = min(Image.MAX_IMAGE_PIXELS or sys.maxsize, _MOST_PIXELS.get(form, sys.maxsize))
     if math.prod(picture.size) > max_pixels:
         raise BadImageError("{}x{} pixels are too many".format(*picture.size))
-    if isinstance(picture, Wide):
+    if not isinstance(picture, Image.Image):
         return picture
     _widen_transparency(picture, data)
     try:
@@ -118,9 +123,9 @@ class Header(NamedTuple):
     frames: int = 1
 
 
-def header(picture: Image.Image | Wide) -> Header:
+def header(picture: Picture) -> Header:
     """Size and colour of an opened image, without decoding its pixels."""
-    if isinstance(picture, Wide):
+    if not isinstance(picture, Image.Image):
         return Header(picture.size, picture.is_grey, picture.frames)
     width, height = picture.size
     # Pillow gives a TIFF's rotated size.
@@ -136,7 +141,7 @@ def _frames(image: Image.Image) -> int:
         return 1
 
 
-def values(picture: Image.Image | Wide) -> Values | None:
+def values(picture: Picture) -> Values | None:
     """The extremes of an opened image's values, by their kind; None if they are bytes.
 
     Raises:
@@ -162,7 +167,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def square(picture: Image.Image | Wide, options: DataOptions) -> Image.Image:
+def square(picture: Picture, options: DataOptions) -> Image.Image:
     """An opened image, made square, in mode L or RGB; of an animation, the first frame.
 
     Raises:
@@ -172,7 +177,7 @@ def square(picture: Image.Image | Wide, options: DataOptions) -> Image.Image:
         if isinstance(picture, Wide):
             image = picture.image(chosen(options.range, picture.kind))
         else:
-            image = picture
+            image = picture.image() if isinstance(picture, Plain) else picture
             _draft(image, options)
             ImageOps.exif_transpose(image, in_place=True)
             image = _ranged(image, chosen(options.range, BYTES))
@@ -182,37 +187,15 @@ def square(picture: Image.Image | Wide, options: DataOptions) -> Image.Image:
         raise BadImageError(reason(error)) from error
 
 
-class Outcome(NamedTuple):
-    """The result of decoding an image file: why it is bad, or None, its header, and the extremes of wider values."""
-
-    reason: str | None
-    header: Header | None
-    values: Values | None = None
-
-
-def pictures(files: Sequence[bytes], options: DataOptions, limit: float = math.inf) -> tuple[np.ndarray, list[Outcome]]:
-    """Decode image files' bytes: the good images, (n, S, S, C) uint8, and the outcome of each file.
-
-    An image is bad if it cannot be decoded, or has more than `limit` pixels.
-    """
+def row(picture: Picture, options: DataOptions) -> np.ndarray:
+    """`square(picture)` as an array, (S, S, C) uint8."""
     shape = limits.item_shape(options)
-    rows = np.empty((len(files), *shape), np.uint8)
-    outcomes: list[Outcome] = []
-    good = 0
-    for data in files:
-        known = wide = None
+    if isinstance(picture, Plain) and (*picture.size, picture.channels) == shape and not chosen(options.range, BYTES):
         try:
-            picture = open_picture(data)
-            known = header(picture)
-            if math.prod(known.size) > limit:
-                raise BadImageError(f"more than {limit:,} pixels")
-            wide = values(picture)
-            rows[good] = np.asarray(square(picture, options)).reshape(shape)
-            good += 1
-            outcomes.append(Outcome(None, known, wide))
-        except BadImageError as error:
-            outcomes.append(Outcome(str(error), known, wide))
-    return rows[:good], outcomes
+            return picture.pixels()
+        except Exception as error:
+            raise BadImageError(reason(error)) from error
+    return np.asarray(square(picture, options)).reshape(shape)
 
 
 def block(images: np.ndarray, options: DataOptions) -> np.ndarray:

@@ -1,17 +1,18 @@
 """Pack many image files, of a folder or a zip, into one array: hash them and read their headers, then decode them.
 
-Of many small images, some are decoded as soon as they are read the first time, see `_Prefetch`.
+Some of those with wide values are converted when they are read the first time, see `_Prefetch`.
 """
 
 import contextlib
+import functools
 import hashlib
 import math
 import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -20,20 +21,20 @@ from raectl.cores import usable_cores
 from raectl.data import limits
 from raectl.data.dataset import Dataset
 from raectl.data.images import decode
-from raectl.data.images.parallel import done, in_order
-from raectl.data.images.workers import SMALL_BYTES, SMALL_PIXELS, Decoded, WorkerPool
-from raectl.data.journal import Block
+from raectl.data.images.parallel import in_threads
 from raectl.data.options import DataOptions
 from raectl.data.packing import PackingTask, packed
+from raectl.data.pieces import Block
 from raectl.data.values import Extremes, Values, decide
 from raectl.progress import Progress
-from raectl.storage.cache import digest
+from raectl.storage.cache import digest, digest_of_many
 
 LARGEST = 256 * 2**20  # bytes of one file, or of one unpacked entry of a zip
-_PER_TASK = 64  # images decoded by one task, at most
+_PER_TASK, _BYTES_PER_TASK = 64, 2**22  # images decoded by one task, and bytes of their files or rows, at most
+_GUESSED = 8  # images from which the others are guessed
 _LARGE = 2**24  # bytes or pixels of an image above which only one is read or decoded at a time
 _SMALL = 2**16  # mean bytes of a file up to which one thread reads and hashes them all
-_PREFETCHED = 2**26  # bytes of images decoded ahead
+_PREFETCHED, _PER_ROW = 2**26, 300  # bytes of images decoded ahead, and of what one takes beside its pixels
 _large_lock = threading.Lock()
 
 T = TypeVar("T")
@@ -52,11 +53,10 @@ class ImageFiles:
     others: tuple[str, ...] = ()  # names of files that are no images
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be a million
 class _Header:
     name: str
-    content: str  # SHA-256 of the file
-    length: int  # bytes of the file
+    content: bytes  # SHA-256 of the file
     size: tuple[int, int]  # (width, height)
     grey: bool
     frames: int
@@ -68,10 +68,11 @@ class _Header:
 
 
 class _Prefetch:
-    """Images decoded ahead: at the first reading, with options guessed from the first few headers.
+    """Images converted ahead: at the first reading, with options guessed from the first few.
 
-    The headers of all images determine their size and channels, but reading a small file is most of the work of
-    decoding it. At most 64 MiB of rows are kept, by name. While `guess` is None, nothing is decoded ahead.
+    The headers of all images determine their size and channels, and their values, if they are wide, the range. For that
+    these are decoded at the first reading, which is most of the work. At most 64 MiB of rows are kept, by name. While
+    `guess` is None, nothing is converted ahead.
     """
 
     def __init__(self, guess: DataOptions | None) -> None:
@@ -83,7 +84,7 @@ class _Prefetch:
     def keep(self, rows: Mapping[str, np.ndarray]) -> None:
         """Keep rows; sets `guess` to None once the memory for them is used up."""
         self._rows.update(rows)
-        self._budget -= sum(row.nbytes for row in rows.values())
+        self._budget -= sum(row.nbytes + _PER_ROW for row in rows.values())
         if self._budget <= 0:
             self.guess = None
 
@@ -116,9 +117,9 @@ def open_image_files(files: ImageFiles, options: DataOptions, background: str, p
     state = digest(files.source, files.state)
     # The filter is global to the process, so it is set here once and not by the threads. Pillow's warnings (odd EXIF
     # data, nearly too many pixels) say nothing that a user could act on.
-    with warnings.catch_warnings(), WorkerPool() as pool:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        result = packed(state, options, lambda: _prepare(files, options, background, progress, pool))
+        result = packed(state, options, lambda: _prepare(files, options, background, progress), progress)
     dataset = result.dataset("images", files.source, options)
     if not all("/" in name for name in dataset.names):
         return dataset
@@ -126,21 +127,19 @@ def open_image_files(files: ImageFiles, options: DataOptions, background: str, p
     return replace(dataset, labels=labels.astype(np.int64), classes=tuple(classes.tolist()))
 
 
-def _tasks(items: Sequence[T]) -> list[Sequence[T]]:
-    step = max(1, min(_PER_TASK, len(items) // (4 * usable_cores())))
+def _tasks(items: Sequence[T], nbytes: int) -> list[Sequence[T]]:
+    """Items of so many bytes each, on average, divided into tasks."""
+    step = max(1, min(_PER_TASK, len(items) // (4 * usable_cores()), _BYTES_PER_TASK // nbytes))
     return [items[start : start + step] for start in range(0, len(items), step)]
 
 
-def _prepare(
-    files: ImageFiles, options: DataOptions, background: str, progress: Progress, pool: WorkerPool
-) -> PackingTask:
+def _prepare(files: ImageFiles, options: DataOptions, background: str, progress: Progress) -> PackingTask:
     """Read every file once, for its digest and its header, and resolve the options."""
-    pool.start(len(files.names))
     headers: list[_Header] = []
     bad = list(files.bad)
     total = len(files.names) + len(bad)
-    prefetch = _Prefetch(_guess(files, options, background) if pool else None)
-    for scan in _scan_all(files, pool, prefetch):
+    prefetch = _Prefetch(_guess(files, options, background))
+    for scan in _scan_all(files, prefetch):
         headers.extend(scan.headers)
         bad.extend(scan.bad)
         prefetch.keep(scan.rows)
@@ -153,23 +152,24 @@ def _prepare(
     resolved, notes = _resolve(options, headers, background)
     notes += _of_others(files)
     prefetch.confirm(resolved)
+    shape = limits.item_shape(resolved)
 
     def blocks(start: int) -> Generator[Block, None, None]:
-        done = start
-        for block in _decode_all(files, headers[start:], resolved, pool, prefetch):
+        done, left = start, headers[start:]
+        tasks = _tasks(left, max(_mean_size(files), math.prod(shape)))
+        for block in in_threads(partial(_decode, files, resolved, prefetch), tasks):
             done += block.count
             yield block
             progress.update("decoding images", done, len(headers))
 
-    content = digest([(header.name, header.content) for header in headers], sorted(bad))
-    found = _found(files, headers)
-    shape = limits.item_shape(resolved)
-    return PackingTask(files.source, content, resolved, shape, total, blocks, tuple(bad), notes, found)
+    content = digest_of_many(((header.name, header.content.hex()) for header in headers), sorted(bad))
+    found, names = _found(files, headers), [header.name for header in headers]
+    return PackingTask(files.source, content, resolved, shape, total, blocks, tuple(bad), notes, found, names=names)
 
 
 def _guess(files: ImageFiles, options: DataOptions, background: str) -> DataOptions | None:
     """The resolved options if all images are like the first few."""
-    headers = _scan(files, files.names[:_PER_TASK]).headers
+    headers = _scan(files, files.names[:_GUESSED]).headers
     return _resolve(options, headers, background)[0] if headers else None
 
 
@@ -242,7 +242,7 @@ def _without_broken_outliers(files: ImageFiles, headers: list[_Header]) -> tuple
     if not odd or len(odd) > limits.NAMED:
         return headers, []
     options = DataOptions(image_size=limits.DEFAULT_SIZE, background="white", channels=3)
-    bad = dict(_decode(files, odd, options).bad)
+    bad = dict(_decode(files, options, _Prefetch(None), odd).bad)
     return [header for header in headers if header.name not in bad], list(bad.items())
 
 
@@ -262,105 +262,62 @@ def _read(files: ImageFiles, name: str) -> bytes:
         raise decode.BadImageError(decode.reason(error)) from error
 
 
-def _scan_all(files: ImageFiles, pool: WorkerPool, prefetch: _Prefetch) -> Iterator[_Scan]:
-    """Scan all files, task by task; small files are decoded ahead as long as there is a guess."""
+def _scan_all(files: ImageFiles, prefetch: _Prefetch) -> Iterator[_Scan]:
+    """Scan all files, task by task."""
+    nbytes = _mean_size(files)
     # Several threads that read and hash small files slow each other down.
-    count = usable_cores() if sum(map(files.size, files.names)) > _SMALL * len(files.names) else 1
-    with ThreadPoolExecutor(count) as threads:
-
-        def submit(names: Sequence[str]) -> Future[_Scan]:
-            if prefetch.guess is None or any(files.size(name) > SMALL_BYTES for name in names):
-                return threads.submit(_scan, files, names)
-            contents, bad = _read_all(files, names)
-            return pool.submit([*contents.values()], prefetch.guess, lambda decoded: _as_scan(contents, bad, decoded))
-
-        yield from in_order(submit, _tasks(files.names))
+    threads = usable_cores() if nbytes > _SMALL else 1
+    return in_threads(lambda names: _scan(files, names, prefetch.guess), _tasks(files.names, nbytes), threads)
 
 
-def _scan(files: ImageFiles, names: Sequence[str]) -> _Scan:
-    headers: list[_Header] = []
-    bad: list[limits.Bad] = []
+def _mean_size(files: ImageFiles) -> int:
+    """Bytes of a file, at least 1."""
+    return 1 + sum(map(files.size, files.names)) // max(1, len(files.names))
+
+
+def _scan(files: ImageFiles, names: Sequence[str], guess: DataOptions | None = None) -> _Scan:
+    """Read files and their headers; those whose values had to be decoded for that are converted too, with a guess."""
+    scan = _Scan([], [], {})
     for name in names:
         try:
             with _one_if_large(files.size(name)):
                 data = _read(files, name)
                 picture = decode.open_picture(data)
-                headers.append(_header(name, data, decode.header(picture), decode.values(picture)))
-                del picture
-                del data  # before the next one is read
+                scan.headers.append(_header(name, data, decode.header(picture), decode.values(picture)))
+                if guess and scan.headers[-1].values:
+                    with contextlib.suppress(decode.BadImageError):  # which will be found again
+                        scan.rows[name] = decode.row(picture, guess)
+                del data, picture  # before the next one is read
         except decode.BadImageError as error:
-            bad.append((name, str(error)))
-    return _Scan(headers, bad, {})
-
-
-def _as_scan(contents: Mapping[str, bytes], bad: list[limits.Bad], decoded: Decoded) -> _Scan:
-    """The scan of files, by name, that were decoded ahead; a file whose pixels are bad still has a header."""
-    rows, outcomes = decoded
-    files = [(name, data, *outcome) for (name, data), outcome in zip(contents.items(), outcomes, strict=True)]
-    headers = [_header(name, data, header, values) for name, data, _, header, values in files if header is not None]
-    bad = bad + [(name, str(reason)) for name, _, reason, header, _ in files if header is None]
-    good = (name for name, _, reason, *_ in files if reason is None)
-    return _Scan(headers, bad, dict(zip(good, rows, strict=True)))
+            scan.bad.append((name, str(error)))
+    return scan
 
 
 def _header(name: str, data: bytes, header: decode.Header, values: Values | None) -> _Header:
-    return _Header(name, hashlib.sha256(data).hexdigest(), len(data), *header, values)
+    return _Header(name, hashlib.sha256(data).digest(), _shared(header.size), header.grey, header.frames, values)
 
 
-def _read_all(files: ImageFiles, names: Sequence[str]) -> tuple[dict[str, bytes], list[limits.Bad]]:
-    contents: dict[str, bytes] = {}
+@functools.cache
+def _shared(size: tuple[int, int]) -> tuple[int, int]:
+    """The first tuple of these values, so that a million images need only one."""
+    return size
+
+
+def _decode(files: ImageFiles, options: DataOptions, prefetch: _Prefetch, headers: Sequence[_Header]) -> Block:
+    """Read files once more, and convert them, unless all were converted ahead; one whose digest has changed is bad."""
+    if (ahead := prefetch.pop([header.name for header in headers])) is not None:
+        return Block(ahead)
+    rows, good = np.empty((len(headers), *limits.item_shape(options)), np.uint8), 0
     bad: list[limits.Bad] = []
-    for name in names:
+    for header in headers:
         try:
-            contents[name] = _read(files, name)
+            with _one_if_large(max(header.pixels, files.size(header.name))):
+                data = _read(files, header.name)
+                if hashlib.sha256(data).digest() != header.content:
+                    raise decode.BadImageError("changed while it was being read")
+                rows[good] = decode.row(decode.open_picture(data), options)
+                del data  # before the next one is read
+            good += 1
         except decode.BadImageError as error:
-            bad.append((name, str(error)))
-    return contents, bad
-
-
-def _decode_all(
-    files: ImageFiles, headers: Sequence[_Header], options: DataOptions, pool: WorkerPool, prefetch: _Prefetch
-) -> Iterator[Block]:
-    """Decode all images, task by task: prefetched ones are taken, small ones go to the pool, others to threads."""
-    with ThreadPoolExecutor(usable_cores()) as threads:
-
-        def submit(part: Sequence[_Header]) -> Future[Block]:
-            names = tuple(header.name for header in part)
-            if (rows := prefetch.pop(names)) is not None:
-                return done(Block(rows, names))
-            if not pool or any(header.length > SMALL_BYTES or header.pixels > SMALL_PIXELS for header in part):
-                return threads.submit(_decode, files, part, options)
-            contents, bad = _read_again(files, part)
-            return pool.submit([*contents.values()], options, lambda decoded: _block(contents, bad, decoded))
-
-        yield from in_order(submit, _tasks(headers))
-
-
-def _decode(files: ImageFiles, headers: Sequence[_Header], options: DataOptions) -> Block:
-    blocks = []
-    for header in headers:
-        with _one_if_large(max(header.pixels, header.length)):
-            contents, changed = _read_again(files, [header])
-            blocks.append(_block(contents, changed, decode.pictures([*contents.values()], options)))
-            del contents  # before the next one is read
-    names = tuple(name for block in blocks for name in block.names)
-    bad = tuple(item for block in blocks for item in block.bad)
-    return Block(np.concatenate([block.rows for block in blocks]), names, bad)
-
-
-def _read_again(files: ImageFiles, headers: Sequence[_Header]) -> tuple[dict[str, bytes], list[limits.Bad]]:
-    """Read files once more; one whose digest has changed is bad."""
-    contents, bad = _read_all(files, [header.name for header in headers])
-    for header in headers:
-        data = contents.get(header.name)
-        if data is not None and hashlib.sha256(data).hexdigest() != header.content:
-            del contents[header.name]
-            bad.append((header.name, "changed while it was being read"))
-    return contents, bad
-
-
-def _block(contents: Mapping[str, bytes], bad: Sequence[limits.Bad], decoded: Decoded) -> Block:
-    rows, outcomes = decoded
-    reasons = [(name, outcome.reason) for name, outcome in zip(contents, outcomes, strict=True)]
-    names = tuple(name for name, reason in reasons if reason is None)
-    return Block(rows, names, (*bad, *((name, reason) for name, reason in reasons if reason is not None)))
+            bad.append((header.name, str(error)))
+    return Block(rows[:good], tuple(bad))

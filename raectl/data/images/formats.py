@@ -150,8 +150,7 @@ def of_pnm(data: bytes) -> Wide | None:
 
 def of_jpeg2000(data: bytes, image: Image.Image) -> Wide | None:
     """A JPEG 2000 in colour, or with alpha, that Pillow has opened; None if its values are bytes."""
-    start = data.find(_SIZ)
-    if image.format != "JPEG2000" or image.mode not in _MODES_OF_JPEG2000 or start < 0:
+    if image.format != "JPEG2000" or image.mode not in _MODES_OF_JPEG2000 or (start := data.find(_SIZ)) < 0:
         return None
     components = int.from_bytes(data[start + _COMPONENTS : start + _COMPONENTS + 2], "big")
     bits = (data[start + _COMPONENTS + 2] & 127) + 1

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from raectl.data import limits
@@ -11,7 +12,7 @@ from raectl.data.images.files import ImageFiles, open_image_files
 from raectl.data.options import DataOptions
 from raectl.errors import RaectlError
 from raectl.progress import Progress
-from raectl.storage.cache import digest
+from raectl.storage.cache import digest_of_many
 
 
 class Folder(Source):
@@ -28,29 +29,35 @@ class Folder(Source):
         names, others = sorted([*names, *disguised]), [name for name in others if name not in disguised]
         if not names:
             raise nothing_in(str(root), others)
-        states: list[tuple[str, int, int, int]] = []
         sizes: dict[str, int] = {}
-        for name in names:
-            try:
-                status = os.stat(f"{root}/{name}")  # noqa: PTH116 (a `Path` for each of a million files takes seconds)
-            except OSError as error:  # a broken link
-                bad.append((name, error.strerror or "cannot be read"))
-                continue
-            if stat.S_ISREG(status.st_mode):
-                states.append((name, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
-                sizes[name] = status.st_size
-            else:
-                bad.append((name, "not a file"))  # reading a pipe could block
+        state = digest_of_many(_states(root, names, sizes, bad), bad, others)
         images = ImageFiles(
             source=str(root),
             names=tuple(sizes),
             size=sizes.__getitem__,
             read=lambda name: _read(f"{root}/{name}", sizes[name]),
-            state=digest(states, bad, others),
+            state=state,
             bad=tuple(bad),
             others=tuple(others),
         )
         return open_image_files(images, options, self.background, progress)
+
+
+def _states(
+    root: Path, names: list[str], sizes: dict[str, int], bad: list[limits.Bad]
+) -> Iterator[tuple[str, int, int, int]]:
+    """Name, size and times of each plain file; its size is put into `sizes`, and what is no plain file into `bad`."""
+    for name in names:
+        try:
+            status = os.stat(f"{root}/{name}")  # noqa: PTH116 (a `Path` for each of a million files takes seconds)
+        except OSError as error:  # a broken link
+            bad.append((name, error.strerror or "cannot be read"))
+            continue
+        if stat.S_ISREG(status.st_mode):
+            sizes[name] = status.st_size
+            yield name, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        else:
+            bad.append((name, "not a file"))  # reading a pipe could block
 
 
 def _read(path: str, size: int) -> bytes:
