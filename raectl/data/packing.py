@@ -10,7 +10,6 @@ A copy of the data elsewhere has the same key. Entries are written atomically; d
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,9 +26,11 @@ from raectl.errors import RaectlError
 from raectl.progress import Progress
 from raectl.storage.atomic import describing_os_errors, write_json
 from raectl.storage.cache import cache_directory, digest
+from raectl.storage.records import read_record, to_json
 
+_LARGEST_META = 2**32  # bytes; ten million names take some hundred million
 # Part of every key: to be changed with the layout of the entries; another decoder may give other pixels.
-_VERSION = f"3, Pillow {PIL.__version__}"
+_VERSION = f"4, Pillow {PIL.__version__}"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,31 @@ class PackingTask:
         """The names of the items that are not bad."""
         left_out = {name for name, _ in bad}
         return tuple(name for name in self.names if name not in left_out)
+
+
+@dataclass(frozen=True)
+class _Memo:
+    """Of a state of a source: the key of its entry, and what was said when it was made."""
+
+    key: str
+    notes: tuple[str, ...]
+    found: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Meta:
+    """What an entry holds beside its items."""
+
+    options: DataOptions
+    shape: tuple[int, ...]
+    total: int
+    names: tuple[str, ...]
+    skipped: tuple[limits.Bad, ...]
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        if len(self.names) not in (0, self.total - len(self.skipped)):
+            raise ValueError("it has not as many names as items")
 
 
 @dataclass(frozen=True)
@@ -89,9 +115,10 @@ def packed(state: str, options: DataOptions, prepare: Callable[[], PackingTask],
     Raises:
         RaectlError: too many items are bad.
     """
-    memo = _read(_memo_path(state, options))
-    if memo is not None and (entry := _load(memo.get("key"))):
-        return dataclasses.replace(entry, notes=tuple(memo.get("notes", ())), found=memo.get("found", {}))
+    with contextlib.suppress(RaectlError):
+        memo = read_record(_memo_path(state, options), _Memo)
+        if entry := _load(memo.key):
+            return dataclasses.replace(entry, notes=memo.notes, found=memo.found)
     task = prepare()
     problem = "a new entry cannot be read back"
     try:
@@ -101,7 +128,7 @@ def packed(state: str, options: DataOptions, prepare: Callable[[], PackingTask],
         for path, notes in {_memo_path(state, task.options): (), _memo_path(state, options): task.notes}.items():
             with describing_os_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, {"key": task.key, "notes": notes, "found": task.found})
+            write_json(path, to_json(_Memo(task.key, notes, task.found)))
     except RaectlError as error:
         if not isinstance(error.__cause__, OSError):
             raise  # an error of the data, not of the cache
@@ -155,43 +182,24 @@ def _write(task: PackingTask, progress: Progress) -> None:
                 pieces.append(block)
                 bad.extend(block.bad)
                 _check(task, bad, block)
-        meta = {
-            "options": task.options.form,
-            "shape": task.shape,
-            "total": task.total,
-            "names": task.good_names(bad),
-            "skipped": sorted(bad, key=limits.by_number),
-            "fingerprint": pieces.join(),
-        }
-        pieces.move(entry, meta)
+        skipped, names = tuple(sorted(bad, key=limits.by_number)), task.good_names(bad)
+        # An entry is of no tolerance of bad items: that of whoever opens it counts.
+        options = dataclasses.replace(task.options, max_bad=DataOptions().max_bad, strict=False)
+        pieces.move(entry, to_json(_Meta(options, task.shape, task.total, names, skipped, pieces.join())))
 
 
 def _entry(key: str) -> Path:
     return cache_directory() / "packed" / key
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """A JSON object, of any size, or None if the file is missing or damaged."""
+def _load(key: str) -> Packed | None:
+    """An entry of the cache, or None if it is missing or damaged: then it is made again."""
+    entry = _entry(key)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _load(key: Any) -> Packed | None:
-    """An entry of the cache, or None if it is missing or damaged."""
-    entry = _entry(str(key))
-    meta = _read(entry / "meta.json")
-    if meta is None:
-        return None
-    try:
+        meta = read_record(entry / "meta.json", _Meta, largest=_LARGEST_META)
         items = np.load(entry / "items.npy", mmap_mode="r")  # raises if the file is truncated
-        options = DataOptions(**meta["options"])
-        names, skipped = tuple(meta["names"]), tuple((name, reason) for name, reason in meta["skipped"])
-        fits = items.dtype == np.uint8 and items.shape == (meta["total"] - len(skipped), *meta["shape"])
-        if not fits or len(names) not in (0, len(items)):
-            return None
-        return Packed(items, options, meta["total"], names, skipped, meta["fingerprint"])
-    except Exception:  # a damaged entry is made again, whatever the damage
+    except (RaectlError, OSError, ValueError, EOFError):
         return None
+    if items.dtype != np.uint8 or items.shape != (meta.total - len(meta.skipped), *meta.shape):
+        return None
+    return Packed(items, meta.options, meta.total, meta.names, meta.skipped, meta.fingerprint)

@@ -31,6 +31,7 @@ from raectl.errors import RaectlError
 from raectl.progress import Progress
 from raectl.storage.atomic import TEMPORARY, atomic_file, write_text
 from raectl.storage.lock import is_same, try_lock
+from raectl.storage.records import Count, read_record
 
 _LARGEST, _SECONDS = 64 * 2**20, 5.0  # bytes of rows, and time, after which a piece is closed
 _POLL = 0.2  # seconds between two looks whether another process has ended
@@ -111,7 +112,7 @@ class Pieces:
             for block in piece.blocks:
                 # Not through a memory map, in which a full disk would crash the process.
                 file.write(block.rows.data)
-        write_text(self._path(piece.number, ".json"), json.dumps({"rows": rows, "bad": bad}))
+        write_text(self._path(piece.number, ".json"), json.dumps((rows, bad)))
         # An interruption before the second line writes the same piece again.
         self._records[piece.number] = rows, bad
         self._piece = _Piece(piece.number + 1)
@@ -257,11 +258,9 @@ def _clear(folder: Path, known: Collection[str]) -> None:
 
 def _record(path: Path) -> tuple[int, list[Bad]] | None:
     """Number of rows and bad items of a piece; None if the file is missing or damaged."""
-    try:
-        record = json.loads(path.read_bytes())
-        return int(record["rows"]), [(str(name), str(reason)) for name, reason in record["bad"]]
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
+    with contextlib.suppress(RaectlError):
+        return read_record(path, tuple[Count, list[Bad]])
+    return None
 
 
 def _length(path: Path) -> int:

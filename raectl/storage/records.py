@@ -119,15 +119,16 @@ def _integer(text: str) -> int:
     return value
 
 
-def read_record(path: Path, kind: type[T], hint: str = RESTORE) -> T:
+def read_record(path: Path, kind: type[T], hint: str = RESTORE, largest: int = _MAX_JSON) -> T:
     """Read a JSON file; see `parse`.
 
     Raises:
         RaectlError: it is missing, unreadable, larger than any of raectl's, not strict JSON, or no such record.
     """
     with open_file(path) as file:
-        content = file.read(_MAX_JSON + 1)
-    if len(content) > _MAX_JSON:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read() if size <= largest else b""
+    if size > largest:
         raise RaectlError(f"{path} is too large to be one of raectl's JSON files")
     try:
         return parse(content, kind)

@@ -112,7 +112,7 @@ def test_a_killed_packing_loses_no_closed_piece(tmp_path, cache, decoded):
     folder = fill(tmp_path / "a", FILES)
     interrupt(folder, KeyboardInterrupt)
     (left,) = (cache / "packed").iterdir()
-    kept = sum(json.loads(path.read_bytes())["rows"] for path in left.glob("*.json"))
+    kept = sum(json.loads(path.read_bytes())[0] for path in left.glob("*.json"))
     assert kept >= 20
     decoded.clear()
     open_dataset(folder)
