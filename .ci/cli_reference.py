@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from raectl import registry
-from raectl.cli.main import app
+from raectl.cli.main import program
 from raectl.cli.output import plain
 from raectl.config import FLAGS, Config, Option, options_of
 
@@ -42,7 +42,7 @@ _COMMON = ("as_json", "debug", "show_help")
 
 def reference() -> str:
     """The whole page."""
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = typer.main.get_command(program()).commands  # type: ignore[attr-defined]
     pages = (line for name in commands for line in _command(name, commands[name]))
     return "\n".join([_HEAD, *pages, _COMPONENTS, *_keys(), _FILE, *_of_files(), ""])
 

@@ -52,7 +52,14 @@ _DATA: dict[str, dict[str, Any]] = {
 }
 _SUMMED = ("vae", "cv-vae")  # models whose loss in the paper's code is a sum over pixels and a mean over channels
 _UNITS = {"celeba/wae": 20.0}  # its loss in the paper's code is 0.05 times a sum over all values
-_COMMON: dict[str, Any] = {"width": 128, "batch_size": 100, "bn_momentum": 0.01, "plateau": "absolute"}
+_COMMON: dict[str, Any] = {
+    "width": 128,
+    "batch_size": 100,
+    "bn_momentum": 0.01,
+    "plateau": "absolute",
+    "optimizer": "adam",
+    "average": 0.0,
+}
 OTHER: dict[str, dict[str, Any]] = {
     "celeba/vae-released": {"batch_size": 1000},
     "celeba/cv-vae-released": {"width": 64},

@@ -38,6 +38,7 @@ _TABLE: dict[str, dict[str, str]] = {
         "conv-gru-medium": "raectl.model.architectures.recurrent:ConvGRUMedium",
         "conv-gru-large": "raectl.model.architectures.recurrent:ConvGRULarge",
     },
+    "optimizer": {"muon": "raectl.training.optimizers.muon:Muon", "adam": "raectl.training.optimizers.adam:Adam"},
     "density": {
         "standard-normal": "raectl.densities.standard_normal:StandardNormal",
         "gaussian": "raectl.densities.gaussian:Gaussian",

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -31,22 +32,11 @@ _WHOLE = "nothing is left half-written"
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of malloc.h
 _MIB = 2**20
 
-app = typer.Typer(
-    name="raectl",
-    no_args_is_help=True,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-)
 # In the order of the help. `a-b` is the function `a_b` of the file `commands/a_b.py`.
 _COMMANDS = (
     *("demo", "train", "fit-density", "sharpen", "sample", "reconstruct", "interpolate", "evaluate", "compare"),
     *("optimize", "info", "presets", "check"),
 )
-for _name in _COMMANDS:
-    _function = _name.replace("-", "_")
-    app.command(_name)(getattr(importlib.import_module(f"raectl.cli.commands.{_function}"), _function))
 
 
 def _version(value: bool) -> None:
@@ -61,8 +51,24 @@ def _help(context: typer.Context, value: bool) -> None:
         raise typer.Exit
 
 
-# The help option is our own: Typer's costs every command the import of pydantic, half of what `--help` takes.
-@app.callback(add_help_option=False)
+def program(commands: Iterable[str] = _COMMANDS) -> typer.Typer:
+    """The program, of all commands or of some."""
+    app = typer.Typer(
+        name="raectl",
+        no_args_is_help=True,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+    )
+    # The help option is our own: Typer's costs every command the import of pydantic, half of what `--help` takes.
+    app.callback(add_help_option=False)(_program)
+    for name in commands:
+        function = name.replace("-", "_")
+        app.command(name)(getattr(importlib.import_module(f"raectl.cli.commands.{function}"), function))
+    return app
+
+
 def _program(
     show_help: Annotated[
         bool, typer.Option("--help", "-h", help="Show this message and exit.", callback=_help, is_eager=True)
@@ -111,7 +117,9 @@ def _terminated(signum: int, frame: FrameType | None) -> NoReturn:
 
 def _run() -> int:
     try:
-        result = app(standalone_mode=False)
+        # A command is registered in a few milliseconds, so only the one that is asked for.
+        commands = [name for name in _COMMANDS if name in sys.argv[1:2]]
+        result = program(commands or _COMMANDS)(standalone_mode=False)
         if result == _INTERRUPTED:  # what Typer makes of Ctrl-C, without a word
             raise KeyboardInterrupt
         sys.stdout.flush()

@@ -183,7 +183,16 @@ class Config(SourceOptions):
         shown="a twentieth of all, from 16 to 100",
     )
     sharpen: bool = _training(False, "A second phase, in which a critic sharpens the decoder; see raectl sharpen.")
-    lr: float = _training(1e-3, "Adam's learning rate.", low=1e-12, high=10)
+    optimizer: str = _training(
+        "muon", "muon (for kernels; Adam for all else) or adam.", component="optimizer", metavar="NAME"
+    )
+    average: float = _training(
+        0.99,
+        "Decay of the average of the weights, which is validated and kept; 0: the last weights.",
+        low=0,
+        high=0.99999,
+    )
+    lr: float = _training(1e-3, "Learning rate: Adam's; Muon's is 10 times as large.", low=1e-12, high=10)
     seed: int = _training(0, "Seed of everything random.", low=0, high=2**63 - 1)
     device: str = _training("auto", "auto, cpu, cuda, cuda:N or mps.", Device)
     precision: str = _training("auto", "auto (bf16 where fast), fp32 or bf16.", choices=("auto", "fp32", "bf16"))

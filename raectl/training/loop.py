@@ -7,11 +7,12 @@ weights of one that was not, on the same machine and thread count.
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from raectl import rng
 from raectl.config import Config
@@ -20,8 +21,12 @@ from raectl.errors import RaectlError
 from raectl.modalities.base import modality_of
 from raectl.model.build import build, build_loss
 from raectl.model.plateau import Plateau
-from raectl.model.weights import adam_arrays, load_adam, load_module, module_arrays
+from raectl.model.weights import load_module, module_arrays, to_array
+from raectl.registry import resolve
+from raectl.training.optimizers import Optimizer
 from raectl.training.state import Position, TrainingState
+
+_STATISTICS = 20  # batches that batch norm's statistics are measured on
 
 
 class Loop:
@@ -47,7 +52,8 @@ class Loop:
         # oneDNN and cuDNN are fastest with the channels last, which is also how images are stored.
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = build_loss(config, self.modality, penalties)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, fused=True)
+        self.optimizer: Optimizer = resolve("optimizer", config.optimizer)(self.model, config.lr)
+        self.average = {name: value.detach().clone() for name, value in self.model.named_parameters() if config.average}
         self.plateau = Plateau(
             config.plateau_gain,
             config.plateau_patience,
@@ -84,7 +90,12 @@ class Loop:
         terms = self.terms(rows, generator)
         terms[0].backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
+        if self.average:
+            # Less at first, to forget the initial weights.
+            decay = min(self.config.average, (1 + self.position.step) / (10 + self.position.step))
+            weights = [value.detach() for value in self.model.parameters()]
+            torch._foreach_lerp_(list(self.average.values()), weights, 1 - decay)
         self.sums += terms.detach() * len(rows)
         self.position.batch += 1
         self.position.step += 1
@@ -126,6 +137,40 @@ class Loop:
             sums += self.terms(rows, generator) * len(rows)
         return dict(zip(self.loss.terms, (sums / len(self.val_rows)).tolist(), strict=True))
 
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the model's parameters are the averages, and batch norm's statistics are those under them."""
+        if not self.average:
+            yield
+            return
+        own = {name: value.clone() for name, value in self.model.state_dict().items()}
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(self.average[name])
+        self._measure_statistics()
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(own)
+
+    @torch.no_grad()
+    def _measure_statistics(self) -> None:
+        """Set batch norm's statistics to their means over some batches."""
+        norms = [module for module in self.model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a mean over all batches
+        self.model.train()
+        order = rng.permutation(self.config.seed, "statistics", len(self.train_rows), self.position.epoch)
+        for number in range(min(self.batches, _STATISTICS) if norms else 0):
+            rows = self.train_rows[order[self.edges[number] : self.edges[number + 1]]]
+            generator = rng.torch_generator(self.config.seed, "statistics", number, self.device)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+                self.model.decoder(self.model.code(self.model.encoder(self.tensor(rows)), generator).z)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
     def is_comparable(self, step: int) -> bool:
         """Whether the loss of an epoch that ends at a step is by the reconstruction term that all later ones are by."""
         if not len(self.val_rows):  # the loss is a mean over the epoch's steps
@@ -141,13 +186,15 @@ class Loop:
             RaectlError: a loss or a weight is not finite: the run diverged.
         """
         means = self.means()
-        self.model.converge()
-        validation = self.validate() if len(self.val_rows) else None
-        loss = (validation or means)["loss"]
         if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
             raise self._diverged("weights are")
-        if not math.isfinite(loss):
-            raise self._diverged("validation loss is")
+        with self.averaged():
+            self.model.converge()
+            validation = self.validate() if len(self.val_rows) else None
+            loss = (validation or means)["loss"]
+            if not math.isfinite(loss):
+                raise self._diverged("validation loss is")
+            now = module_arrays(self.model)
         position, lr = self.position, self.position.lr
         position.epoch += 1
         position.batch = 0
@@ -156,7 +203,7 @@ class Loop:
         best = comparable and (position.best_loss is None or loss < position.best_loss)
         if best or not comparable:
             position.best_loss, position.best_epoch = loss if best else None, position.epoch
-            self.best = module_arrays(self.model)
+            self.best = now
         if comparable:
             self.plateau.update(position, loss)
         self._set_rate()
@@ -177,21 +224,23 @@ class Loop:
             position=self.position,
             last=module_arrays(self.model),
             best=self.best,
-            adam=adam_arrays(self.optimizer),
+            average={name: to_array(value) for name, value in self.average.items()},
+            optimizer=self.optimizer.to_arrays(),
             sums=self.sums.cpu().double().numpy(),
         )
 
     def restore(self, state: TrainingState) -> None:
         """The inverse of `state`."""
         load_module(self.model, state.last)
-        load_adam(self.optimizer, state.adam)
+        self.optimizer.load(state.optimizer)
+        for name, value in self.average.items():
+            value.copy_(torch.from_numpy(state.average[name]))
         self.position, self.best = state.position, state.best
         self._set_rate()
         self.sums.copy_(torch.from_numpy(state.sums))
 
     def _set_rate(self) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.position.lr
+        self.optimizer.set_rate(self.position.lr)
 
     def _diverged(self, what: str) -> RaectlError:
         return RaectlError(

@@ -34,7 +34,7 @@ def resumed(directory: Directory, given: dict[str, Any]) -> Config:
     item_shape, (model, penalties) = outline(directory, record, build)
     modality = modality_of(data.modality, data.options)
     terms = build_loss(config, modality, penalties).terms
-    read_header(directory.training, Position, TrainingState.layout_of(model, len(terms)))
+    read_header(directory.training, Position, TrainingState.layout_of(config, model, len(terms)))
     if given.get("grammar") is not None:
         given = {**given, "grammar": grammars.canonical(given["grammar"])}
     wanted = Config.from_dict({**config.to_dict(), **given})

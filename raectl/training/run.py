@@ -191,7 +191,7 @@ class Run:
         remove_temporaries_of(self.directory.path.resolve())
         for path in (self.directory.path, self.directory.samples):
             remove_temporaries(path)
-        layout = TrainingState.layout_of(self.loop.model, len(self.loop.loss.terms))
+        layout = TrainingState.layout_of(self.config, self.loop.model, len(self.loop.loss.terms))
         state = TrainingState.read(self.directory.training, layout)
         if state.position.batch > self.loop.batches:
             raise RaectlError(
@@ -319,15 +319,16 @@ class Run:
     def _draw(self) -> None:
         """Reconstructions of held-out items, samples from a Gaussian over held-out codes, and the losses so far."""
         loop = self.loop
-        loop.model.eval()
         rows = loop.val_rows if len(loop.val_rows) else loop.train_rows
         rows = rows[rng.permutation(self.config.seed, "pictures", len(rows))[:_PICTURE_LATENTS]]  # of all classes
         originals = self.dataset.items[rows[:_PICTURE_PAIRS]]
         parts = np.split(rows, range(loop.config.batch_size or 1, len(rows), loop.config.batch_size or 1))
-        codes = torch.cat([loop.model.encode(loop.tensor(part)) for part in parts])
-        pairs = loop.modality.to_items(loop.model.decode(codes[: len(originals)]))
-        z = Gaussian().fit(codes.cpu()).sample(2 * _PICTURE_PAIRS, self.config.seed).to(loop.device)
-        samples = loop.modality.to_items(loop.model.decode(z))
+        with loop.averaged():
+            loop.model.eval()
+            codes = torch.cat([loop.model.encode(loop.tensor(part)) for part in parts])
+            pairs = loop.modality.to_items(loop.model.decode(codes[: len(originals)]))
+            z = Gaussian().fit(codes.cpu()).sample(2 * _PICTURE_PAIRS, self.config.seed).to(loop.device)
+            samples = loop.modality.to_items(loop.model.decode(z))
         out = self.directory.samples / f"epoch-{loop.position.epoch:04d}"
         with self.directory.drawing():
             loop.modality.writer.write_picture(out, (originals, pairs), samples)

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from raectl.config import Config
 from raectl.model.autoencoder import Autoencoder
 from raectl.model.plateau import Schedule
-from raectl.model.weights import adam_layout, module_layout
+from raectl.model.weights import module_layout
+from raectl.registry import resolve
 from raectl.storage.arrays import Arrays, Layout, Spec, grouped, joined, read_arrays, write_arrays
 from raectl.storage.records import Count, Positive
 
-_GROUPS = ("last", "best", "adam", "epoch")
+_GROUPS = ("last", "best", "average", "optimizer", "epoch")
 
 
 @dataclass
@@ -44,30 +46,38 @@ class TrainingState:
     Arguments:
         position: where it is.
         last, best: weights, by name.
-        adam: the optimizer's moments.
+        average: of the parameters, by name; none where the last weights are kept.
+        optimizer: its state.
         sums: (terms,) float64, the epoch's sums of each term so far.
     """
 
     position: Position
     last: Arrays
     best: Arrays
-    adam: Arrays
+    average: Arrays
+    optimizer: Arrays
     sums: np.ndarray
 
     def write(self, path: Path) -> None:
         """Write it as one file, in one rename."""
-        groups = {"last": self.last, "best": self.best, "adam": self.adam, "epoch": {"sums": self.sums}}
-        write_arrays(path, joined(groups), self.position)
+        groups = {name: getattr(self, name) for name in _GROUPS[:-1]}
+        write_arrays(path, joined({**groups, "epoch": {"sums": self.sums}}), self.position)
 
     @staticmethod
-    def layout_of(model: Autoencoder, terms: int) -> Layout:
+    def layout_of(config: Config, model: Autoencoder, terms: int) -> Layout:
         """The layout of the file of a model, whose loss has so many terms."""
 
         def of_names(names: Collection[str]) -> dict[str, Spec]:
             weights = module_layout(model)
-            moments = {name.removeprefix("adam.") for name in names if name.startswith("adam.")}
-            adam = adam_layout(model.parameters(), moments)
-            return joined({"last": weights, "best": weights, "adam": adam, "epoch": {"sums": ((terms,), "float64")}})
+            present = {name.removeprefix("optimizer.") for name in names if name.startswith("optimizer.")}
+            groups = {
+                "last": weights,
+                "best": weights,
+                "average": {name: weights[name] for name, _ in model.named_parameters() if config.average},
+                "optimizer": resolve("optimizer", config.optimizer).layout_of(model, present),
+                "epoch": {"sums": ((terms,), "float64")},
+            }
+            return joined(groups)
 
         return of_names
 
@@ -80,4 +90,4 @@ class TrainingState:
         """
         arrays, position = read_arrays(path, Position, layout)
         groups = grouped(arrays, _GROUPS)
-        return cls(position, groups["last"], groups["best"], groups["adam"], groups["epoch"]["sums"])
+        return cls(position, sums=groups.pop("epoch")["sums"], **groups)

@@ -130,7 +130,9 @@ def test_comparison(cli: Cli, trained, data, tmp_path) -> None:
 
 def test_training_learns(data, tmp_path) -> None:
     """After 100 epochs, reconstructions are nearer than the one string that is nearest to all."""
-    config = raectl.Config(grammar="expressions", batch_size=10, epochs=100, lr=0.01, width=16, latent_dim=8, beta=1e-3)
+    config = raectl.Config(
+        grammar="expressions", batch_size=10, epochs=100, lr=0.003, width=16, latent_dim=8, beta=1e-3
+    )
     checkpoint = raectl.train(config, data, tmp_path / "ckpt")
     items = torch.from_numpy(np.array(checkpoint.open_data().items))
     modality = checkpoint.modality

@@ -8,7 +8,7 @@ from support.checkpoints import SMALL
 from support.cli import write_pictures
 
 import raectl
-from raectl import presets
+from raectl import presets, registry
 from raectl.model.plateau import Plateau, Schedule
 from raectl.training.loop import Loop
 from raectl.training.run import train
@@ -90,18 +90,22 @@ def test_a_rate_below_the_least_is_not_raised() -> None:
     assert position.lr == 1e-5
 
 
-def test_the_optimizer_gets_the_rate(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("optimizer", registry.names("optimizer"))
+def test_the_optimizer_gets_the_rate(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
     rates: list[float] = []
     usual = Loop.step
 
     def watching(self: Loop, rows: np.ndarray) -> None:
-        rates.append(self.optimizer.param_groups[0]["lr"])
+        rates.append(self.optimizer._adam.param_groups[0]["lr"])
+        assert getattr(self.optimizer, "_lr", rates[-1]) == rates[-1]
         usual(self, rows)
 
     monkeypatch.setattr(Loop, "step", watching)
     validate = Loop.validate
     monkeypatch.setattr(Loop, "validate", lambda self: {**validate(self), "loss": 1.0})
-    train(raectl.Config(**SMALL, epochs=7), data, tmp_path / "out")
+    train(raectl.Config(**SMALL, epochs=7, optimizer=optimizer), data, tmp_path / "out")
     assert rates == [1e-3] * 24 + [5e-4] * 4
 
 

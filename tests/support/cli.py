@@ -167,7 +167,7 @@ def assert_same_run(a: Path, b: Path) -> None:
     theirs, their_metadata = read_arrays(b / "training.safetensors", Any)
     assert our_metadata == their_metadata
     assert list(ours) == list(theirs)
-    assert {name.partition(".")[0] for name in ours} == {"last", "best", "adam", "epoch"}
+    assert {name.partition(".")[0] for name in ours} == {"last", "best", "average", "optimizer", "epoch"}
     odd = [name for name in ours if ours[name].tobytes() != theirs[name].tobytes()]
     assert not odd, f"{len(odd)} of {len(ours)} arrays differ: {odd[:5]}"
     for name in ("training.safetensors", "model.safetensors"):

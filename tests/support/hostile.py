@@ -286,7 +286,7 @@ kind("weights of no epoch", ALL, metadata(WEIGHTS, lambda said: said.update(epoc
 kind("a state of another shape", {RESUME}, arrays(STATE, reshape))
 kind("a state of another type", {RESUME}, arrays(STATE, retype))
 kind("a state that is NaN", {RESUME}, arrays(STATE, set_value(np.nan)))
-kind("a state without moments of a weight", {RESUME}, arrays(STATE, lambda held: held.pop("adam.0/exp_avg")))
+kind("a state without moments of a weight", {RESUME}, arrays(STATE, lambda held: held.pop("optimizer.0/exp_avg")))
 kind("a state with other sums", {RESUME}, arrays(STATE, lambda h: h.update({"epoch.sums": np.zeros(9)})))
 kind("a state of groups unknown", {RESUME}, arrays(STATE, lambda held: held.update({"x.y": np.zeros(9)})))
 kind("a state at a negative epoch", {RESUME}, position(epoch=-1))

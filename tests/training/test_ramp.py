@@ -50,7 +50,8 @@ def position(out: Path) -> dict[str, Any]:
 
 def weights_are_the_last(out: Path) -> bool:
     arrays, model = (read_arrays(out / name, Any)[0] for name in ("training.safetensors", "model.safetensors"))
-    return all(np.array_equal(model[name], arrays[f"last.{name}"]) for name in model)
+    average = {name.removeprefix("average."): array for name, array in arrays.items() if name.startswith("average.")}
+    return bool(average) and all(np.array_equal(model[name], array) for name, array in average.items())
 
 
 # -- stopped and resumed ----------------------------------------------------------------------------------------------
