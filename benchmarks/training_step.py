@@ -39,9 +39,12 @@ Column = Callable[[], object]
 
 
 def config(width: int, precision: str) -> raectl.Config:
-    """RAE-L2."""
+    """RAE-L2, by Adam as all columns."""
     reg = {"tikhonov": {"weight": WEIGHT}}
-    return raectl.Config(reg=reg, width=width, precision=precision, device="cpu", val_fraction=0, batch_size=BATCH)
+    return raectl.Config(
+        reg=reg, width=width, precision=precision, device="cpu", val_fraction=0, batch_size=BATCH,
+        optimizer="adam", average=0.0,
+    )  # fmt: skip
 
 
 def images(steps: int) -> np.ndarray:

@@ -14,7 +14,7 @@ lines = Path(RDConfig.RDDataDir, "NCI", "first_5K.smi").read_text().splitlines()
 Path("small.smi").write_text("\n".join(sorted(lines, key=lambda line: len(line.split()[0]))[:300]))
 
 # Strings that the grammar does not know, salts and metals among them, are skipped and counted: here up to a tenth.
-config = raectl.Config(width=16, latent_dim=16, beta=1e-3, batch_size=20, epochs=40, lr=5e-3, max_bad=0.1)
+config = raectl.Config(width=16, latent_dim=16, beta=1e-3, batch_size=20, epochs=40, lr=2e-3, max_bad=0.1)
 checkpoint = raectl.train(config, "small.smi", out="molecules", overwrite=True)
 for note in checkpoint.open_data().notes:
     print(note)
