@@ -139,16 +139,17 @@ class Loop:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Inside, the model's parameters are the averages, and batch norm's statistics are those under them."""
+        """Inside, the model has the average weights, and the statistics of batch norm and the spectral norms of these."""
         if not self.average:
             yield
             return
         own = {name: value.clone() for name, value in self.model.state_dict().items()}
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                parameter.copy_(self.average[name])
-        self._measure_statistics()
         try:
+            with torch.no_grad():
+                for name, parameter in self.model.named_parameters():
+                    parameter.copy_(self.average[name])
+            self.model.converge()
+            self._measure_statistics()
             yield
         finally:
             self.model.load_state_dict(own)
@@ -188,8 +189,9 @@ class Loop:
         means = self.means()
         if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
             raise self._diverged("weights are")
-        with self.averaged():
+        if not self.average:
             self.model.converge()
+        with self.averaged():
             validation = self.validate() if len(self.val_rows) else None
             loss = (validation or means)["loss"]
             if not math.isfinite(loss):
