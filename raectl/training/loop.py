@@ -139,7 +139,7 @@ class Loop:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Inside, the model has the average weights, and the statistics of batch norm and the spectral norms of these."""
+        """Inside, the model has the average weights, and their spectral norms and batch statistics."""
         if not self.average:
             yield
             return
