@@ -35,7 +35,8 @@ from raectl.storage import atomic, lock
 from raectl.storage.arrays import Arrays, Layout, content_digest, dump_arrays, file_digest, read_arrays
 from raectl.storage.records import RESTORE, Count, convert, read_lines, read_record, to_json
 
-SCHEMA = 2
+SCHEMA = 3
+_EARLIER = {1: "raectl 0.1", 2: "raectl 0.2 under development"}
 SHARPENING = "sharpening"  # the second phase's name in log.jsonl
 T = TypeVar("T")
 _ATTEMPTS = 20  # at reading what a running `train` may be replacing; it does so once an epoch
@@ -229,10 +230,9 @@ class Directory:
             )
         values = read_record(self.config, dict[str, Any])
         schema = values.get("schema")
-        if schema == 1:
-            raise RaectlError(
-                f"{self.path} was written by raectl 0.1, which this version does not open: train it again"
-            )
+        if schema in (*_EARLIER,):
+            who = _EARLIER[schema]
+            raise RaectlError(f"{self.path} was written by {who}, which this version does not open: train it again")
         if schema != SCHEMA:
             newer = isinstance(schema, int) and schema > SCHEMA
             hint = "a newer raectl wrote it: update raectl" if newer else "it was not written by raectl"

@@ -100,6 +100,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if (
         {contents.dtype, names.dtype} != {np.dtype(np.uint64)}
         or contents.ndim != 1
+        or names.ndim != 1
         or len(names) not in (0, len(contents))
     ):
         raise RaectlError(f"{path} holds no digests of items", RESTORE)

@@ -97,7 +97,10 @@ def read_arrays(path: Path, kind: type[T], layout: Layout | None = None, hint: s
 
 
 def _metadata(file: Any) -> dict[str, Any]:
-    return parse((file.metadata() or {})[_METADATA], dict[str, Any])
+    metadata = file.metadata() or {}
+    if _METADATA not in metadata:
+        raise ValueError("raectl did not write it")
+    return parse(metadata[_METADATA], dict[str, Any])
 
 
 def _record(path: Path, metadata: Mapping[str, Any], kind: type[T], hint: str) -> T:
@@ -135,8 +138,10 @@ def _opened(path: Path, hint: str) -> Iterator[Any]:
 
     with open_file(path) as plain:
         length, size = int.from_bytes(plain.read(8), "little"), os.fstat(plain.fileno()).st_size
-    if length > _MAX_HEADER or size > _memory():
+    if size > _memory():
         raise RaectlError(f"{path} is not one of raectl's files: it is larger than this machine's memory")
+    if length > min(_MAX_HEADER, size):
+        raise RaectlError(f"cannot read {path}: it is no safetensors file, or damaged", hint)
     try:
         with safe_open(path, framework="np") as file:
             yield file

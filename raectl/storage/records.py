@@ -71,9 +71,10 @@ def _check_fields(value: dict[str, Any], record: Any) -> None:
     if not dataclasses.is_dataclass(record):
         return
     fields = {field.name: field for field in dataclasses.fields(record)}
-    missing = [name for name, field in fields.items() if name not in value and "option" not in field.metadata]
-    if other := [*(value.keys() - fields.keys()), *missing]:
-        raise ValueError(f"the field {other[0]!r} is {'missing' if missing else 'unknown'}")
+    if unknown := value.keys() - fields.keys():
+        raise ValueError(f"the field {min(unknown)!r} is unknown")
+    if missing := [name for name, field in fields.items() if name not in value and "option" not in field.metadata]:
+        raise ValueError(f"the field {missing[0]!r} is missing")
     for name, part in value.items():
         _check_fields(part, getattr(record, name))
 

@@ -164,13 +164,15 @@ class Loop:
             norm.momentum = None  # a mean over all batches
         self.model.train()
         order = rng.permutation(self.config.seed, "statistics", len(self.train_rows), self.position.epoch)
-        for number in range(min(self.batches, _STATISTICS) if norms else 0):
-            rows = self.train_rows[order[self.edges[number] : self.edges[number + 1]]]
-            generator = rng.torch_generator(self.config.seed, "statistics", number, self.device)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-                self.model.decoder(self.model.code(self.model.encoder(self.tensor(rows)), generator).z)
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        try:
+            for number in range(min(self.batches, _STATISTICS) if norms else 0):
+                rows = self.train_rows[order[self.edges[number] : self.edges[number + 1]]]
+                generator = rng.torch_generator(self.config.seed, "statistics", number, self.device)
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+                    self.model.decoder(self.model.code(self.model.encoder(self.tensor(rows)), generator).z)
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
 
     def is_comparable(self, step: int) -> bool:
         """Whether the loss of an epoch that ends at a step is by the reconstruction term that all later ones are by."""
@@ -197,6 +199,8 @@ class Loop:
             if not math.isfinite(loss):
                 raise self._diverged("validation loss is")
             now = module_arrays(self.model)
+        if not all(np.isfinite(array).all() for array in now.values()):
+            raise self._diverged("average of the weights is")
         position, lr = self.position, self.position.lr
         position.epoch += 1
         position.batch = 0
@@ -221,8 +225,12 @@ class Loop:
         }
 
     def state(self) -> TrainingState:
-        """A copy of everything that decides how the run goes on."""
-        return TrainingState(
+        """A copy of everything that decides how the run goes on.
+
+        Raises:
+            RaectlError: a number is not finite: the run diverged, and the state last saved is to stay.
+        """
+        state = TrainingState(
             position=self.position,
             last=module_arrays(self.model),
             best=self.best,
@@ -230,6 +238,13 @@ class Loop:
             optimizer=self.optimizer.to_arrays(),
             sums=self.sums.cpu().double().numpy(),
         )
+        if not all(
+            np.isfinite(array).all()
+            for group in (state.last, state.average, state.optimizer)
+            for array in group.values()
+        ):
+            raise self._diverged("weights are")
+        return state
 
     def restore(self, state: TrainingState) -> None:
         """The inverse of `state`."""

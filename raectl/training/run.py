@@ -193,12 +193,12 @@ class Run:
             remove_temporaries(path)
         layout = TrainingState.layout_of(self.config, self.loop.model, len(self.loop.loss.terms))
         state = TrainingState.read(self.directory.training, layout)
-        if state.position.batch > self.loop.batches:
-            raise RaectlError(
-                f"{self.directory.training} is damaged: an epoch has {self.loop.batches} batches", RESTORE
-            )
+        position, batches = state.position, self.loop.batches
+        if position.batch > batches or position.step != position.epoch * batches + position.batch:
+            raise RaectlError(f"{self.directory.training} is damaged: an epoch has {batches} batches", RESTORE)
+        if position.best_epoch > position.epoch:
+            raise RaectlError(f"{self.directory.training} is damaged: its best epoch is to come", RESTORE)
         self.loop.restore(state)
-        position = self.loop.position
         self.directory.cut_log(position.epoch)
         self._note_threads(record.environment.threads)
         if (

@@ -96,7 +96,7 @@ EDITS: dict[str, tuple[Any, str]] = {
     "unknown data field": (lambda r: r["data"].update(colour=3), "'colour' is unknown"),
     "missing data field": (lambda r: r["data"].pop("shape"), "missing required field `shape`"),
     "unknown data option": (lambda r: r["data"]["options"].update(colour=3), "damaged"),
-    "newer": (lambda r: r.update(schema=3), "update raectl"),
+    "newer": (lambda r: r.update(schema=99), "update raectl"),
     "of 0.1": (lambda r: r.update(schema=1), "raectl 0.1, which this version does not open: train it again"),
     "no schema": (lambda r: r.pop("schema"), "not written by raectl"),
     "schema of another type": (lambda r: r.update(schema="2"), "not written by raectl"),

@@ -194,7 +194,7 @@ kind("the lock: gibberish", set(), written(".raectl.lock", b"\xff" * 10_000))
 
 _CONFIG = {
     "deep": "[" * 200_000,
-    "huge": '{"schema": 2, "x": [' + "[]," * 6_000_000 + "[]]}",
+    "huge": '{"schema": 3, "x": [' + "[]," * 6_000_000 + "[]]}",
     "of another kind": "[1, 2]",
     "no text": b"\xff\xfe\x00\x00",
     "NaN": '{"schema": NaN}',
@@ -203,10 +203,10 @@ _CONFIG = {
 }
 for _name, _text in _CONFIG.items():
     kind(f"config.json: {_name}", ALL, written("config.json", _text))
-kind("config.json: a field twice", ALL, content("config.json", lambda c: c.replace(b"{", b'{"schema": 2, ', 1)))
+kind("config.json: a field twice", ALL, content("config.json", lambda c: c.replace(b"{", b'{"schema": 3, ', 1)))
 
 _EDITS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "a newer version": lambda r: r.update(schema=3),
+    "a newer version": lambda r: r.update(schema=99),
     "no configuration": lambda r: r.pop("config"),
     "an unknown option": lambda r: r["config"].update(colour=3),
     "an option's name of a megabyte": lambda r: r["config"].update({"x" * 2**20: 3}),

@@ -264,7 +264,7 @@ def _palette() -> bytes:
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n(canary) (w) file closefile\n"
 SVG = b'<!DOCTYPE s [<!ENTITY x SYSTEM "file:///etc/passwd">]><svg xmlns="http://www.w3.org/2000/svg">&x;</svg>'
 NAN = encoded(Image.fromarray(np.full((8, 8), np.nan, np.float32)), "TIFF")
-NO_IMAGE = "no image of a known format"
+NO_IMAGE, EMPTY = "no image of a known format", "an empty file"
 KINDS = {
     # images that are not whole
     "truncated PNG": Kind(one(cut(colour("PNG"))), "skipped", "truncated"),
@@ -279,7 +279,7 @@ KINDS = {
     "corrupt WebP": Kind(one(flipped(colour("WEBP"), 0.02), "hostile.webp"), "skipped"),
     "corrupt TIFF": Kind(one(b"II*\0\xff\xff\xff\x7f" + bytes(99), "hostile.tif"), "skipped"),
     "TIFF directories in a circle": Kind(one(tiff(8, 8, 8), "hostile.tif"), "fine"),
-    "empty file": Kind(one(b""), "skipped", NO_IMAGE),
+    "empty file": Kind(one(b""), "skipped", EMPTY),
     "text": Kind(one(b"Dear diary, this is no image.\n"), "skipped", NO_IMAGE),
     "PNG of no pixels": Kind(one(raw_png(0, 0, 2, b"")), "skipped"),
     "TIFF of NaN": Kind(one(NAN, "hostile.tif"), "skipped", "NaN or infinite"),
@@ -349,11 +349,11 @@ KINDS = {
     "animated PNG": Kind(one(_frames("PNG")), "fine"),
     "damaged EXIF": Kind(one(colour("JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff"), "hostile.jpg"), "fine"),
     "unicode name": Kind(one(png(noise(8, 8, 3)), "hostile \u4f60\u597d \U0001f600.png"), "fine"),
-    "new line in a name": Kind(one(b"", "hostile\nerror: x.png"), "skipped", NO_IMAGE),
-    "terminal sequence in a name": Kind(one(b"", "hostile\x1b[2J\x1b]0;x\x07.png"), "skipped", NO_IMAGE),
-    "turned direction in a name": Kind(one(b"", "hostile\u202egnp.png"), "skipped", NO_IMAGE),
-    "terminal sequence in a zip's name": Kind(archive({"hostile\x1b[31m.png": b""}), "skipped", NO_IMAGE),
-    "name of no encoding": Kind(one(b"", os.fsdecode(b"hostile\xff\xfe.png")), "skipped", NO_IMAGE),
+    "new line in a name": Kind(one(b"", "hostile\nerror: x.png"), "skipped", EMPTY),
+    "terminal sequence in a name": Kind(one(b"", "hostile\x1b[2J\x1b]0;x\x07.png"), "skipped", EMPTY),
+    "turned direction in a name": Kind(one(b"", "hostile\u202egnp.png"), "skipped", EMPTY),
+    "terminal sequence in a zip's name": Kind(archive({"hostile\x1b[31m.png": b""}), "skipped", EMPTY),
+    "name of no encoding": Kind(one(b"", os.fsdecode(b"hostile\xff\xfe.png")), "skipped", EMPTY),
 }  # fmt: skip
 if sys.platform == "linux":
     KINDS["file that cannot be read"] = Kind(with_link("/proc/self/mem"), "skipped", "Input/output error")

@@ -82,14 +82,3 @@ def test_the_average_is_what_is_kept_and_without_one_the_last_weights_are(tmp_pa
         kept = run.average or {name: value.detach() for name, value in run.model.named_parameters()}
         assert all(np.array_equal(run.best[name], value.numpy()) for name, value in kept.items())
         assert bool(run.average) is bool(average)
-
-
-def test_a_longer_average_of_noisy_steps_has_a_smaller_held_out_loss(tmp_path: Path) -> None:
-    losses = {}
-    for average in (0.0, 0.9):
-        run = loop(tmp_path, average=average, lr=5e-3, optimizer="adam")
-        for _ in range(8):
-            list(run.epoch())
-            record = run.end_epoch()
-        losses[average] = record["validation"]["loss"]  # type: ignore[index]
-    assert losses[0.9] < losses[0.0]

@@ -46,7 +46,7 @@ def test_it_is_the_quintic_iteration_in_its_plain_form() -> None:
     assert torch.allclose(orthogonalized(matrix.float()).double(), x, atol=1e-4)
 
 
-@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12, 1e15])
 def test_the_gradient_s_scale_does_not_matter_and_zeros_stay_zeros(scale: float) -> None:
     matrix = torch.randn(6, 10, generator=torch.Generator().manual_seed(3))
     usual = orthogonalized(matrix)
@@ -99,3 +99,12 @@ def test_a_rate_of_nothing_moves_nothing(name: str) -> None:
     optimizer.set_rate(0.0)
     steps(optimizer, module, 0, 1)
     assert all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
+
+
+def test_a_module_without_biases_is_trained() -> None:
+    module = nn.Linear(3, 2, bias=False)
+    optimizer = Muon(module, 1e-3)
+    module(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    assert bool(module.weight.isfinite().all())
+    assert optimizer.to_arrays().keys() == optimizer.layout_of(module, ()).keys()

@@ -61,7 +61,7 @@ def _unknown(data: bytes) -> str:
     """What a file is that no decoder knows."""
     begins: dict[str, bytes | tuple[bytes, ...]] = {
         "a Git LFS pointer, no image": b"version https://git-lfs",
-        "a web page, no image": (b"<!doctype", b"<!DOCTYPE", b"<html", b"<HTML"),
+        "a web page, no image": (b"<!doctype html", b"<!DOCTYPE html", b"<html", b"<HTML"),
     }
     found = [what for what, first in begins.items() if data.lstrip().startswith(first)]
     return found[0] if found else "no image of a known format" if data else "an empty file"

@@ -36,7 +36,7 @@ class Muon(Optimizer):
     def __init__(self, module: nn.Module, lr: float) -> None:
         self._kernels, others = _parts(module)
         self._momentum = [torch.zeros_like(kernel.detach().flatten(1)) for kernel in self._kernels]
-        self._adam = torch.optim.Adam(others, lr=lr, fused=True)
+        self._adam = torch.optim.Adam(others or [torch.zeros(1)], lr=lr, fused=True)  # it takes no empty list
         self._lr = lr
 
     @torch.no_grad()
@@ -90,13 +90,13 @@ def orthogonalized(matrix: Tensor) -> Tensor:
     """
     if matrix.shape[0] > matrix.shape[1]:
         return orthogonalized(matrix.T).T
+    matrix = matrix / (matrix.norm() + _TINY)
     gram = matrix @ matrix.T
-    gram /= gram.trace() + _TINY**2
     factor = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     for _ in range(_STEPS):
         polynomial = torch.add(_B * gram, gram @ gram, alpha=_C)
         polynomial.diagonal().add_(_A)
         factor = polynomial @ factor
         gram = polynomial @ gram @ polynomial
-    result: Tensor = factor @ matrix / (matrix.norm() + _TINY)
+    result: Tensor = factor @ matrix
     return result

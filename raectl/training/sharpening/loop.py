@@ -29,7 +29,7 @@ from raectl.data import Dataset, split
 from raectl.densities.mixtures.gmm import GMM
 from raectl.errors import RaectlError, command
 from raectl.model.build import build_decoder, build_sharp_decoder, constraints
-from raectl.model.levels import SharpDecoder
+from raectl.model.levels import SharpDecoder, are_valid
 from raectl.model.weights import (
     adam_arrays,
     adam_layout,
@@ -208,11 +208,7 @@ class SharpeningLoop:
         *sums, steps = self.sums.tolist()
         self.sums.zero_()
         if not all(map(math.isfinite, sums)):
-            raise RaectlError(
-                f"sharpening diverged before step {self.position.step:,}; the plain decoder is as it was",
-                command("raectl", "sharpen", self.checkpoint.directory.path, "--overwrite", "--weight")
-                + f" below {self.options.weight:g}",
-            )
+            raise self._diverged()
         return {name: value / max(1.0, steps) for name, value in zip(TERMS, sums, strict=True)}
 
     @torch.no_grad()
@@ -240,6 +236,11 @@ class SharpeningLoop:
         load_module(sharp, self.kept)
         return sharp
 
+    def _diverged(self) -> RaectlError:
+        message = f"sharpening diverged before step {self.position.step:,}; the plain decoder is as it was"
+        again = command("raectl", "sharpen", self.checkpoint.directory.path, "--overwrite", "--weight")
+        return RaectlError(message, f"{again} below {self.options.weight:g}")
+
     @property
     def state(self) -> SharpeningState:
         """Where the phase is."""
@@ -251,7 +252,11 @@ class SharpeningLoop:
         return self.state.is_done
 
     def write(self, path: Path) -> None:
-        """Write everything that decides how the phase goes on as one file, in one rename."""
+        """Write everything that decides how the phase goes on as one file, in one rename.
+
+        Raises:
+            RaectlError: a number is not finite: the phase diverged.
+        """
         groups = {
             "last": module_arrays(self.decoder),
             "average": {name: to_array(value) for name, value in self.average.items()},
@@ -262,7 +267,10 @@ class SharpeningLoop:
             "mixture": self.mixture.to_arrays(),
             "sums": {"sums": self.sums.cpu().double().numpy()},
         }
-        write_arrays(path, joined(groups), self.state)
+        arrays = joined(groups)
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise self._diverged()  # the state that was saved last stays
+        write_arrays(path, arrays, self.state)
 
     def _layout(self, names: Collection[str]) -> dict[str, Spec | None]:
         present = grouped(dict.fromkeys(names), _GROUPS)
@@ -294,6 +302,8 @@ class SharpeningLoop:
             raise RaectlError(f"{path} is damaged: {error.message}", HINT) from error
         if self.mixture.dim != self.latents.shape[1]:
             raise RaectlError(f"{path} is damaged: its mixture has {self.mixture.dim} dimensions", HINT)
+        if not are_valid(groups["kept"]["levels.points"]):
+            raise RaectlError(f"{path} is damaged: its levels are out of range", HINT)
         load_module(self.decoder, groups["last"])
         load_module(self.critic, groups["critic"])
         load_adam(self.optimizer, groups["decoder-adam"])

@@ -79,8 +79,9 @@ def sharpen(
     given = {"steps": steps, "weight": weight, "seed": seed}
     recover(Path(path))
     with Lock(Path(path), progress.note) as lock, flushing_denormals():
+        if Directory(Path(path)).is_recognised():
+            lock.acquire()  # before the weights are read, which a running `train` may replace
         checkpoint = load(path, device, PLAIN)
-        lock.acquire()
         check_sharpenable(checkpoint)
         if checkpoint.config.precision == "bf16" and not has_bf16(checkpoint.device.type):
             raise UsageError(
