@@ -32,6 +32,8 @@ WRONG = {
     "max_productions": [0, 4097, 15.0, "15", True],
     "epochs": [0, -1, 1.5, 2_000_000, None, True],
     "batch_size": [1, 0, 1e2, 100_001],
+    "optimizer": ["sgd", None, 3],
+    "average": [-0.1, 1.0, "half", None, float("nan"), True],
     "lr": [0.0, -1e-3, 11, "fast", float("nan"), float("inf"), None, True],
     "seed": [-1, 2**63, 0.0, None, "7"],
     "sharpen": [None, 1, "yes"],
@@ -67,6 +69,8 @@ GIVEN = {
     "max_productions": 20,
     "epochs": 2,
     "batch_size": 5,
+    "optimizer": "adam",
+    "average": 0.5,
     "lr": 0.1,
     "seed": 9,
     "sharpen": True,
@@ -90,7 +94,7 @@ def test_the_tables_here_know_every_option():
 def test_a_wrong_value_is_refused_by_the_name_it_is_typed_under(name, value):
     with pytest.raises(UsageError) as error:
         Config(**{name: value})
-    kinds = {"model": "model", "arch": "architecture", "reconstruction": "reconstruction"}
+    kinds = {"model": "model", "arch": "architecture", "optimizer": "optimizer", "reconstruction": "reconstruction"}
     typed = kinds.get(name) if isinstance(value, str | dict) else None
     assert (typed or as_typed(name)) in error.value.message
     assert error.value.exit_code == 2 and "\n" not in error.value.message
@@ -108,6 +112,7 @@ def test_a_wrong_value_is_refused_by_the_name_it_is_typed_under(name, value):
         ("seed", 0, 2**63 - 1),
         ("beta", 0, 1e9),
         ("bn_momentum", 1e-6, 1),
+        ("average", 0, 0.99999),
         ("lr", 1e-12, 10),
         ("val_fraction", 0, 0.9),
         ("sigma", 1e-6, 1e3),
@@ -169,6 +174,8 @@ def test_defaults():
         "max_productions": None,
         "epochs": 50,
         "batch_size": None,
+        "optimizer": "muon",
+        "average": 0.99,
         "lr": 1e-3,
         "seed": 0,
         "sharpen": False,
