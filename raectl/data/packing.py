@@ -183,7 +183,7 @@ def _write(task: PackingTask, progress: Progress) -> None:
                 bad.extend(block.bad)
                 _check(task, bad, block)
         skipped, names = tuple(sorted(bad, key=limits.by_number)), task.good_names(bad)
-        # An entry is of no tolerance of bad items: that of whoever opens it counts.
+        # An entry has no tolerance of bad items: that of the caller who opens it counts.
         options = dataclasses.replace(task.options, max_bad=DataOptions().max_bad, strict=False)
         pieces.move(entry, to_json(_Meta(options, task.shape, task.total, names, skipped, pieces.join())))
 

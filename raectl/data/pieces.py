@@ -232,7 +232,7 @@ def _claim(entry: Path, progress: Progress) -> tuple[Path, int | None]:
 
 
 def _release(folder: Path, lock: int | None, stay: bool) -> None:
-    """Release the lock; remove the folder, unless it is to stay, and the lock last, so that nobody uses it before."""
+    """Release the lock; remove the folder, unless it is to stay, and the lock last: no process uses it before."""
     try:
         with contextlib.suppress(OSError):
             if not stay:

@@ -19,7 +19,7 @@ from raectl.errors import RaectlError
 
 NAME = ".raectl.lock"
 _MAX_OWNER = 4096  # bytes read of a lock file
-_START = 1  # of the text in it: Windows lets nobody read the first byte, which is what it locks
+_START = 1  # of the text in it: on Windows no other process can read the first byte, the one locked
 
 
 def try_lock(handle: int) -> bool | None:

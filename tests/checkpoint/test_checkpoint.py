@@ -363,3 +363,11 @@ def test_the_decoder_is_to_be_had(trained: Any) -> None:
     assert isinstance(checkpoint.decoder, torch.nn.Module) and not checkpoint.decoder.training
     with torch.no_grad():
         torch.testing.assert_close(checkpoint.decoder(z).reshape(3, -1), checkpoint.decode(z).reshape(3, -1))
+
+
+@pytest.mark.parametrize("names", [np.array(3, np.uint64), np.zeros((60, 2), np.uint64)])
+def test_digests_of_items_of_another_shape_are_left_aside(trained: Any, names: np.ndarray) -> None:
+    path = trained.path / "items.safetensors"
+    write_arrays(path, {**read_arrays(path, Any)[0], "names": names})
+    checkpoint = raectl.load(trained.path, "cpu")
+    assert checkpoint.seen(checkpoint.open_data().items) is None

@@ -79,6 +79,7 @@ OF_STATE = {
         lambda h: h.update({n: np.zeros(1, np.float32) for n in h if n.startswith("average.")})
     ),
     "moments of text": record(lambda r: r.update(weights=5)),
+    "levels out of range": arrays(lambda h: h["kept.levels.points"].fill(5.0)),
     "sums of another shape": arrays(lambda h: h.update({"sums.sums": np.zeros(1)})),
     "a mixture of other dimensions": arrays(
         lambda h: h.update({"mixture.means": np.zeros((h["mixture.means"].shape[0], 9), np.float32)})

@@ -293,6 +293,8 @@ kind("a state at a negative epoch", {RESUME}, position(epoch=-1))
 kind("a state at an epoch that is text", {RESUME}, position(epoch="1"))
 kind("a state with an unknown field", {RESUME}, position(colour=3))
 kind("a state with no rate", {RESUME}, position(lr=0.0))
+kind("a state of fewer steps than its epochs have", {RESUME}, position(step=1))
+kind("a state whose best epoch is to come", {RESUME}, position(best_epoch=77))
 kind("a state without an epoch", {RESUME}, metadata(STATE, lambda said: said.pop("epoch")))
 
 # -- densities ---------------------------------------------------------------------------------------------------------

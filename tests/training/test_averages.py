@@ -82,3 +82,12 @@ def test_the_average_is_what_is_kept_and_without_one_the_last_weights_are(tmp_pa
         kept = run.average or {name: value.detach() for name, value in run.model.named_parameters()}
         assert all(np.array_equal(run.best[name], value.numpy()) for name, value in kept.items())
         assert bool(run.average) is bool(average)
+
+
+def test_a_state_that_is_not_finite_is_never_made(tmp_path: Path) -> None:
+    run = loop(tmp_path)
+    list(run.epoch())
+    run.state()
+    next(run.model.parameters()).data.fill_(float("nan"))
+    with pytest.raises(raectl.RaectlError, match="no longer finite"):
+        run.state()
