@@ -24,6 +24,7 @@ _TABLE: dict[str, dict[str, str]] = {
         "tikhonov": "raectl.model.regularizers.tikhonov:Tikhonov",
         "gradient-penalty": "raectl.model.regularizers.gradient_penalty:GradientPenalty",
         "spectral-norm": "raectl.model.regularizers.spectral_norm:SpectralNorm",
+        "noise": "raectl.model.regularizers.code_noise:CodeNoise",
     },
     "reconstruction": {
         "l2": "raectl.model.reconstructions.squared:Squared",

@@ -80,9 +80,10 @@ def test_regularizer(name, arch):
     penalty = regularizer.penalty(model.decoder, z, x_hat, generator)
     assert penalty.shape == (20,) and torch.isfinite(penalty).all() and (penalty >= 0).all()
     weight = type(regularizer).default_weight(64, 3)
-    assert (weight is None) == ("weight" not in regularizer.options)
+    assert (weight is None) == ("weight" not in regularizer.options or not regularizer.penalizes)
     assert weight is None or (isinstance(weight, float) and weight > 0)
     assert (weight is None) == (not penalty.requires_grad)
+    assert regularizer.perturb(z, generator).shape == z.shape
     if weight is not None:
         kernels = [p for p in model.decoder.parameters() if p.dim() > 1]
         gradients = torch.autograd.grad(penalty.mean(), kernels)

@@ -38,7 +38,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / path).write_text(content, "utf-8")
     registry = home / "raectl" / "registry.py"
     text = registry.read_text("utf-8")
-    (last,) = re.findall(r'\n        "spectral-norm": [^\n]*\n', text)
+    (last,) = re.findall(r'\n        "noise": [^\n]*\n', text)
     registry.write_text(text.replace(last, f"{last}        {line.strip()}\n"), "utf-8")
     return home
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from raectl.model.architectures import Pair
@@ -31,6 +32,12 @@ class Autoencoder(nn.Module):
         """Call `Regularizer.converge` for each regularizer."""
         for regularizer, part in self._regularized:
             regularizer.converge(part)
+
+    def perturb(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """What the decoder sees of codes z: in training, `Regularizer.perturb` of each: (B, d) => (B, d)."""
+        for regularizer, part in self._regularized if self.training else ():
+            z = regularizer.perturb(z, generator) if part is self.decoder else z
+        return z
 
     def encode(self, x: Tensor) -> Tensor:
         """The mean of each item's code: (B, *item_shape) => (B, d)."""

@@ -35,7 +35,8 @@ def build(config: Config, item_shape: tuple[int, ...]) -> tuple[Autoencoder, Pen
         )
         code = row.code(pair.features, config.latent_dim, config)
         model = Autoencoder(pair, code, config.latent_dim, list(regularizers.values()))
-    return model, {name: (r, r.settings["weight"]) for name, r in regularizers.items() if "weight" in config.reg[name]}
+    weighted = {name: r for name, r in regularizers.items() if "weight" in config.reg[name] and r.penalizes}
+    return model, {name: (r, r.settings["weight"]) for name, r in weighted.items()}
 
 
 def constraints(config: Config) -> list[Regularizer]:

@@ -68,16 +68,18 @@ class Loss:
         """The terms' means over a batch: (B, *item_shape) => (len(terms),) float32, the loss first.
 
         Arguments:
-            generator: draws the noise of the code, then of the latent term, then of the penalties in their order.
+            generator: draws the noise of the code, then what regularizers add to it, then the noise of the latent term,
+                then of the penalties in their order.
             step: number of the optimizer's steps before this one, on which the reconstruction term may depend.
         """
         with parametrize.cached():  # one power iteration per step
             codes = model.code(model.encoder(x), generator)
-            x_hat = model.decoder(codes.z)
+            z = model.perturb(codes.z, generator)
+            x_hat = model.decoder(z)
             errors = torch.stack([self.reconstruction(x, draw, step) for draw in x_hat.split(len(x))])  # (K, B)
             values = [errors, self._latent(errors, self.latent(codes, generator))]
             for regularizer, _ in self.penalties.values():
-                values.append(regularizer.penalty(model.decoder, codes.z, x_hat, generator))
+                values.append(regularizer.penalty(model.decoder, z, x_hat, generator))
         means = [value.float().mean() for value in values]
         # Terms of weight 0 are left out: 0 * inf would be NaN.
         loss = torch.stack([w * mean for w, mean in zip(self.weights.values(), means, strict=True) if w]).sum()

@@ -169,7 +169,8 @@ class Loop:
                 rows = self.train_rows[order[self.edges[number] : self.edges[number + 1]]]
                 generator = rng.torch_generator(self.config.seed, "statistics", number, self.device)
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-                    self.model.decoder(self.model.code(self.model.encoder(self.tensor(rows)), generator).z)
+                    z = self.model.code(self.model.encoder(self.tensor(rows)), generator).z
+                    self.model.decoder(self.model.perturb(z, generator))
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum

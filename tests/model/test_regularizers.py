@@ -5,8 +5,11 @@ import torch
 from support.regularizers import D, convolutional, smooth
 from torch import nn
 
+import raectl
+import raectl.model.build
 from raectl import registry
 from raectl.model.regularizers.base import NoRegularizer
+from raectl.model.regularizers.code_noise import CodeNoise
 from raectl.model.regularizers.gradient_penalty import GradientPenalty
 from raectl.model.regularizers.spectral_norm import SpectralNorm
 from raectl.model.regularizers.tikhonov import Tikhonov
@@ -73,3 +76,34 @@ def test_constraints_cost_nothing(regularizer):
     regularizer.wrap(decoder)
     z = torch.randn(3, D)
     assert regularizer.penalty(decoder, z, decoder(z)).tolist() == [0, 0, 0]
+
+
+def test_noise_is_a_gradient_penalty_in_the_codes_units():
+    """E |D(z + w S e) - x|^2 - |D(z) - x|^2 = w^2 ||J S||_F^2 exactly for a linear decoder."""
+    decoder = nn.Linear(3, 5).double()
+    z = torch.randn(40_000, 3, dtype=torch.float64) * torch.tensor([0.1, 1.0, 30.0], dtype=torch.float64)
+    x = torch.randn(40_000, 5, dtype=torch.float64)
+    noisy = CodeNoise(weight=0.2).perturb(z)
+    excess = (decoder(noisy) - x).square().sum(dim=1) - (decoder(z) - x).square().sum(dim=1)
+    expected = 0.2**2 * (decoder.weight * z.std(dim=0)).square().sum()
+    assert abs(excess.mean() - expected) < 5 * excess.std() / 200
+
+
+def test_noise_does_not_depend_on_the_codes_scale():
+    generator = torch.Generator()
+    z = torch.randn(6, 3)
+    small, large = (CodeNoise().perturb(scale * z, generator.manual_seed(1)) / scale for scale in (1.0, 1024.0))
+    assert torch.equal(small, large)
+    constant = torch.ones(4, 3)  # a dimension without spread stays as it is
+    assert torch.equal(CodeNoise().perturb(constant), constant)
+
+
+def test_noise_is_there_in_training_only():
+    config = raectl.Config(reg="noise=0.5", width=2, latent_dim=4)
+    with_noise, without = (
+        raectl.model.build.build(c.replace(arch="mlp", beta=0.0), (1, 8, 8))[0]
+        for c in (config, config.replace(reg={}))
+    )
+    z = torch.randn(3, 4)
+    assert not torch.equal(with_noise.perturb(z), z) and torch.equal(without.perturb(z), z)
+    assert torch.equal(with_noise.eval().perturb(z), z)

@@ -1,6 +1,7 @@
-"""The interface of a regularizer: a reparametrization of the decoder, a penalty, or both."""
+"""The interface of a regularizer: a reparametrization of the decoder, a penalty, noise on its input, or several."""
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ class Regularizer(Component):
 
     A method that is not overridden does nothing.
     """
+
+    penalizes: ClassVar[bool] = True  # whether its weight is that of a penalty
 
     @property
     def on_encoder(self) -> bool:
@@ -29,6 +32,10 @@ class Regularizer(Component):
 
     def converge(self, decoder: nn.Module) -> None:
         """Update the state that `wrap` added to the current weights, at the end of an epoch, before validation."""
+
+    def perturb(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """What the decoder sees in training in place of the codes z: (B, d) => (B, d)."""
+        return z
 
     def penalty(self, decoder: nn.Module, z: Tensor, x_hat: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The penalty of each item, (B,).
