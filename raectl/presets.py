@@ -59,6 +59,9 @@ _COMMON: dict[str, Any] = {
     "plateau": "absolute",
     "optimizer": "adam",
     "average": 0.0,
+    "augment": "off",
+    "patience": 0,
+    "plateau_patience": 5,
 }
 OTHER: dict[str, dict[str, Any]] = {
     "celeba/vae-released": {"batch_size": 1000},

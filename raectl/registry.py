@@ -39,6 +39,12 @@ _TABLE: dict[str, dict[str, str]] = {
         "conv-gru-medium": "raectl.model.architectures.recurrent:ConvGRUMedium",
         "conv-gru-large": "raectl.model.architectures.recurrent:ConvGRULarge",
     },
+    "augmentation": {
+        "flip": "raectl.training.augmentation:flip",
+        "shift": "raectl.training.augmentation:shift",
+        "turn": "raectl.training.augmentation:turn",
+        "colour": "raectl.training.augmentation:recolour",
+    },
     "optimizer": {"muon": "raectl.training.optimizers.muon:Muon", "adam": "raectl.training.optimizers.adam:Adam"},
     "density": {
         "standard-normal": "raectl.densities.standard_normal:StandardNormal",

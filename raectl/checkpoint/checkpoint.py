@@ -15,7 +15,7 @@ from raectl.checkpoint.contents import Contents
 from raectl.checkpoint.densities import find, list_fitted, save
 from raectl.checkpoint.densities import load as load_density
 from raectl.checkpoint.directory import Directory, encoder_digest
-from raectl.checkpoint.items import Seen, recognise
+from raectl.checkpoint.items import Seen, recognise, split_as
 from raectl.checkpoint.latents import cached_latents
 from raectl.checkpoint.sharpened import PLAIN, SHARP, Sharpened, check_decoder
 from raectl.data import Dataset, open_dataset, split
@@ -55,6 +55,7 @@ class Checkpoint:
         sharpened, sharp_weights: how the sharp one was made, and SHA-256 of its file; None where it is not in use.
         weights: SHA-256 of the weights for use.
         encoder: SHA-256 of what latents come from, see `encoder_digest`.
+        lineage: the runs that its weights at the start come from.
 
     Example:
         >>> checkpoint = raectl.load("ckpt")                             # doctest: +SKIP
@@ -66,7 +67,7 @@ class Checkpoint:
     def __init__(self, contents: Contents, device: str = "auto") -> None:
         self.directory, self.item_shape = contents.directory, contents.item_shape
         self.config, self.data = contents.record.resolved, contents.record.data
-        self.epoch, self.weights = contents.epoch, contents.weights
+        self.epoch, self.weights, self.lineage = contents.epoch, contents.weights, contents.record.lineage
         self.encoder = encoder_digest(contents.arrays)
         self.device = torch.device(resolve_device(device))
         self.modality = modality_of(self.data.modality, self.data.options)
@@ -221,7 +222,7 @@ class Checkpoint:
             RaectlError: the data have changed, the latents cannot be used, or another process writes here.
         """
         progress = progress or Progress()
-        if not self.epoch:
+        if not self.epoch and not self.lineage:
             progress.note(f"{self.directory.path} has no whole epoch yet: these are the latents of initial weights")
         with Lock(self.directory.path, progress.note) as lock:
             lock.acquire()
@@ -241,8 +242,14 @@ class Checkpoint:
         """Latents of the training and of the held-out items; for the model's own data the split of its training."""
         z = self.latents(dataset)
         as_latents(z)  # before the split, so that rows are those of the data
-        train, held_out = split(len(z), self.config.val_fraction, self.config.seed)
+        train, held_out = self.split(dataset.items)
         return z[train], z[held_out]
+
+    def split(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of the items that are for training, and of those held out, as in the training of this model."""
+        if self.lineage:
+            return split_as(self.directory.items, items, self.config)
+        return split(len(items), self.config.val_fraction, self.config.seed)
 
     def densities(self) -> tuple[str, ...]:
         """Names of the fitted densities, in the order in which they were fitted."""

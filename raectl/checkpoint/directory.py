@@ -93,6 +93,18 @@ class _Epoch:
 
 
 @dataclass(frozen=True)
+class Ancestor:
+    """A run whose weights another one began with: where it was, its weights' SHA-256 and epoch, and its data."""
+
+    checkpoint: str
+    weights: str
+    epoch: Count
+    source: str
+    n: Count
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class ConfigRecord:
     """config.json.
 
@@ -102,6 +114,7 @@ class ConfigRecord:
         data: what the model was trained on.
         weights: SHA-256 of the weights for use, and of those that they replace.
         environment: versions of Python and PyTorch, and the number of threads.
+        lineage: the runs that the weights at the start come from, the first one first; none for random ones.
     """
 
     schema: int
@@ -110,10 +123,12 @@ class ConfigRecord:
     data: DataSummary
     weights: _Weights
     environment: _Environment
+    lineage: tuple[Ancestor, ...] = ()
 
     def __post_init__(self) -> None:
         config = self.resolved
-        if None in (config.latent_dim, config.arch, config.beta, config.batch_size):
+        needed = ("latent_dim", "arch", "width", "beta", "batch_size", "epochs", "patience", "plateau_patience")
+        if None in (getattr(config, name) for name in needed):
             raise ValueError("an option without a value")
         if config.grammar != self.data.options.grammar:
             raise ValueError("the grammar of the configuration is not that of the data")
@@ -242,7 +257,15 @@ class Directory:
         except ValueError as error:
             raise RaectlError(f"{self.config} is damaged: {error}", RESTORE) from error
 
-    def publish(self, config: Config, data: DataSummary, arrays: Arrays, epoch: int, threads: int) -> None:
+    def publish(
+        self,
+        config: Config,
+        data: DataSummary,
+        arrays: Arrays,
+        epoch: int,
+        threads: int,
+        lineage: tuple[Ancestor, ...] = (),
+    ) -> None:
         """Write config.json and the weights for use, such that the directory is whole in between as well."""
         import torch
 
@@ -251,7 +274,7 @@ class Directory:
         with atomic.atomic_file(self.model) as temporary:
             dump_arrays(temporary, arrays, _Epoch(epoch))
             weights = _Weights(file_digest(temporary), former)
-            record = ConfigRecord(SCHEMA, __version__, config.to_dict(), data, weights, environment)
+            record = ConfigRecord(SCHEMA, __version__, config.to_dict(), data, weights, environment, lineage)
             self.write_config(record)
 
     def write_config(self, record: ConfigRecord) -> None:

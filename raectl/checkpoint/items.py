@@ -21,9 +21,50 @@ from raectl.storage.records import RESTORE
 _BLOCK = 2**21  # bytes digested at a time, 8 bytes of memory each
 
 
-def write_items(path: Path, dataset: Dataset) -> None:
-    """Write the digests of a data set's items, and of their names if it has any."""
-    write_arrays(path, {"contents": _contents(dataset.items), "names": _names(dataset.names)})
+class Digests(NamedTuple):
+    """Digests of items: of the contents, (N,) uint64, of the names, (N,) or none, and of the contents of the items,
+    sorted, that the weights at the start were trained on."""
+
+    contents: np.ndarray
+    names: np.ndarray
+    before: np.ndarray
+
+    def split(self, config: Config) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of the items trained on, and of those held out."""
+        trained_on = np.isin(self.contents, self.before) if len(self.before) else None
+        return split(len(self.contents), config.val_fraction, config.seed, trained_on)
+
+
+_NONE = np.empty(0, np.uint64)
+
+
+def digests_of(dataset: Dataset, before: np.ndarray = _NONE) -> Digests:
+    """The digests of a data set's items; `before` as `Digests` has it."""
+    return Digests(_contents(dataset.items), _names(dataset.names), before)
+
+
+def trained_on(path: Path, config: Config) -> np.ndarray:
+    """Sorted digests of all items that a model was trained on, from its file and its configuration.
+
+    Raises:
+        RaectlError: the file is missing or damaged.
+    """
+    digests = read_items(path)
+    return np.union1d(digests.contents[digests.split(config)[0]], digests.before)
+
+
+def split_as(path: Path, items: np.ndarray, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """How a model whose digests are in a file splits items: indices of those to train on, and of those held out.
+
+    Raises:
+        RaectlError: the file is missing or damaged.
+    """
+    return Digests(_contents(items), _NONE, read_items(path).before).split(config)
+
+
+def write_items(path: Path, digests: Digests) -> None:
+    """Write digests."""
+    write_arrays(path, digests._asdict())
 
 
 def difference(path: Path, dataset: Dataset) -> str:
@@ -34,7 +75,7 @@ def difference(path: Path, dataset: Dataset) -> str:
     Raises:
         RaectlError: the file is missing or damaged.
     """
-    old, new = _read(path), (_contents(dataset.items), _names(dataset.names))
+    old, new = read_items(path)[:2], digests_of(dataset)[:2]
     changed = 0
     if len(old[1]) and len(new[1]):
         before, now = (dict(zip(names.tolist(), contents.tolist(), strict=True)) for contents, names in (old, new))
@@ -84,27 +125,28 @@ def recognise(path: Path, items: np.ndarray, config: Config) -> Seen | None:
         config: says which of the digests' items were held out. An item that is in both parts was trained on.
     """
     try:
-        contents, _ = _read(path)
+        digests = read_items(path)
     except RaectlError:
         return None
-    trained_on, held_out = (contents[rows] for rows in split(len(contents), config.val_fraction, config.seed))
+    trained_on, held_out = (digests.contents[rows] for rows in digests.split(config))
+    trained_on = np.union1d(trained_on, digests.before)
     found = _contents(items)
     trained = np.isin(found, trained_on)
     return Seen(len(found), int(trained.sum()), int((np.isin(found, held_out) & ~trained).sum()))
 
 
-def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The digests of contents and of names, (N,) uint64 each, or none of names."""
-    arrays, _ = read_arrays(path, NoneType, lambda _: {"contents": None, "names": None})
-    contents, names = arrays["contents"], arrays["names"]
-    if (
-        {contents.dtype, names.dtype} != {np.dtype(np.uint64)}
-        or contents.ndim != 1
-        or names.ndim != 1
-        or len(names) not in (0, len(contents))
-    ):
+def read_items(path: Path) -> Digests:
+    """The inverse of `write_items`.
+
+    Raises:
+        RaectlError: the file is missing or damaged.
+    """
+    arrays, _ = read_arrays(path, NoneType, lambda _: dict.fromkeys(Digests._fields))
+    digests = Digests(**arrays)
+    is_right = all(array.dtype == np.uint64 and array.ndim == 1 for array in digests)
+    if not is_right or len(digests.names) not in (0, len(digests.contents)):
         raise RaectlError(f"{path} holds no digests of items", RESTORE)
-    return contents, names
+    return digests
 
 
 def _contents(items: np.ndarray) -> np.ndarray:

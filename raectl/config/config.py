@@ -75,6 +75,25 @@ class Term(Option[Reconstruction | None]):
         return dict(value)
 
 
+@dataclass(frozen=True)
+class Augmentations(Option[str]):
+    """Augmentations of the training images: `off`, `auto`, or names."""
+
+    def check(self, value: Any, typed: str) -> str:
+        """Return the names in the order in which they are applied, separated by commas, or the word."""
+        known = registry.names(self.component)
+        given = [name.strip() for name in value.split(",")] if isinstance(value, str) else []
+        if given in (["off"], ["auto"]):
+            return given[0]
+        wrong = next((name for name in given if name not in known), None)
+        if wrong is not None or not given or len(set(given)) < len(given):
+            shown = repr(value) if wrong is None or wrong == value else f"{value}: {wrong!r}"
+            raise UsageError(
+                f"{typed}{shown} is none of off, auto, {', '.join(known)}, or several", f"{typed}flip,shift"
+            )
+        return ",".join(name for name in known if name in given)
+
+
 def _names_none(value: Any, component: str) -> UsageError:
     known = f"known: {', '.join(registry.names(component))}"
     return UsageError(f"{FLAGS[component]} {value!r} names no {component}", known)
@@ -172,15 +191,42 @@ class Config(SourceOptions):
         component="architecture",
         shown="by the data: conv32 up to 32 pixels, else conv64",
     )
-    width: int = _model(32, "Filters of the first layer (the paper: 128).", low=1, high=1024)
+    width: int | None = _model(
+        None,
+        "Filters of the first layer (the paper: 128).",
+        low=1,
+        high=1024,
+        shown="16 below 5,000 training items, else 32",
+    )
     bn_momentum: float = _of_file(0.1, "Batch norm's momentum in PyTorch's sense (the paper: 0.01).", low=1e-6, high=1)
-    epochs: int = _training(50, "Epochs in all, also when resuming.", low=1, high=1_000_000)
+    epochs: int | None = _training(
+        None,
+        "Epochs in all, also when resuming.",
+        low=1,
+        high=1_000_000,
+        shown="as many as make 2,000 steps, at least 10",
+    )
+    patience: int | None = _training(
+        None,
+        "Epochs without a better held-out loss after which training ends; 0: it goes on.",
+        low=0,
+        high=1_000_000,
+        shown="four times plateau_patience",
+    )
     batch_size: int | None = _training(
         None,
         "Items a step, at most; batch norm needs two.",
         low=2,
         high=100_000,
         shown="a twentieth of all, from 16 to 100",
+    )
+    augment: str = _training(
+        "auto",
+        f"Changes of training images at random: off, auto, or some of {registry.known('augmentation')}, as flip,shift; "
+        "auto is flip,shift for 40 epochs or more, when images are learned by heart, and flip alone below 16 pixels.",
+        Augmentations,
+        component="augmentation",
+        metavar="off|auto|LIST",
     )
     sharpen: bool = _training(False, "A second phase, in which a critic sharpens the decoder; see raectl sharpen.")
     optimizer: str = _training(
@@ -199,7 +245,9 @@ class Config(SourceOptions):
     plateau: str = _of_file("relative", "What plateau_gain is.", choices=("relative", "absolute"))
     plateau_gain: float = _of_file(1e-4, "The least gain in validation loss that counts.", low=0, high=1e6)
     plateau_factor: float = _of_file(0.5, "Factor of lr after plateau_patience epochs without it.", low=1e-6, high=1)
-    plateau_patience: int = _of_file(5, "Epochs without a gain until then.", low=1, high=1_000_000)
+    plateau_patience: int | None = _of_file(
+        None, "Epochs without a gain until then.", low=1, high=1_000_000, shown="as many as make 250 steps, at least 5"
+    )
     min_lr: float = _of_file(1e-8, "The least learning rate.", low=0, high=10)
 
     def replace(self, **changes: Any) -> "Config":

@@ -21,7 +21,7 @@ import torch
 
 from raectl import rng
 from raectl.checkpoint.checkpoint import Checkpoint
-from raectl.data import Dataset, split
+from raectl.data import Dataset
 from raectl.errors import RaectlError, UsageError
 from raectl.evaluation.columns import Column, columns
 from raectl.evaluation.features import FeatureSpace, cached_features, extract_all, feature_spaces
@@ -164,8 +164,7 @@ class Evaluation:
         """
         if self.training is None or self.on_training_data:
             return None
-        config = self.checkpoint.config
-        rows, _ = split(len(self.training), config.val_fraction, config.seed)
+        rows, _ = self.checkpoint.split(self.training.items)
         order = rng.permutation(self.seed, "evaluation training sample", len(rows))
         return _chosen(self.training, rows[order[: len(self.real)]])
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from raectl import rng
 from raectl.checkpoint.checkpoint import BLOCK, Checkpoint
-from raectl.data import Dataset, split
+from raectl.data import Dataset
 from raectl.registry import resolve
 
 MEAN = "mean"  # the first word of its name
@@ -35,7 +35,7 @@ def baseline(checkpoint: Checkpoint, items: np.ndarray, training: Dataset | None
         source, rows, of = items, np.arange(len(items)), "these items, as the training data are gone"
     else:
         source, of = training.items, "the items trained on"
-        rows, _ = split(len(source), checkpoint.config.val_fraction, checkpoint.config.seed)
+        rows, _ = checkpoint.split(source)
     rows = rows[rng.choose(0, "mean item", len(rows), _MOST)]
     total = torch.zeros(checkpoint.item_shape, dtype=torch.float64)
     for start in range(0, len(rows), BLOCK):

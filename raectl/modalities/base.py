@@ -36,6 +36,7 @@ class Modality(ABC):
     noun: str = "item"  # one of its items, in tables: `image`
     writer: "Writer"  # writes items to files
     can_be_sharpened: bool = False  # whether a critic of images can judge the items
+    can_be_augmented: bool = False  # whether an item that is mirrored, moved or tinted is an item still
     is_drawn: bool = False  # whether the decoder's output is a distribution, from which `mode` draws items
 
     def __init__(self, **options: Any) -> None:

@@ -84,6 +84,7 @@ class Images(Modality):
     noun = "image"
     writer = ImageWriter()
     can_be_sharpened = True
+    can_be_augmented = True
 
     def default_architecture(self, item_shape: tuple[int, ...]) -> str:
         return "conv32" if max(item_shape[1:]) <= 32 else "conv64"

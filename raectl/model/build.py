@@ -26,7 +26,7 @@ Penalties = dict[str, tuple[Regularizer, float]]
 def build(config: Config, item_shape: tuple[int, ...]) -> tuple[Autoencoder, Penalties]:
     """The model, initialized from the configuration's seed, and its penalties with their weights."""
     row: Model = registry.resolve("model", config.model)
-    assert config.arch is not None and config.latent_dim is not None, "the configuration must be resolved"
+    assert config.arch and config.latent_dim and config.width, "the configuration must be resolved"
     regularizers = {name: make_regularizer(name, given) for name, given in config.reg.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.torch_generator(config.seed, "weights", 0).initial_seed())

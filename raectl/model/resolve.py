@@ -12,6 +12,12 @@ from raectl.model.reconstructions import fill_in, for_modality
 from raectl.model.regularizers import Regularizer
 from raectl.model.table import Model
 
+_STEPS, _EPOCHS = 2000, 10  # of a run, at least
+_PLATEAU_STEPS, _PLATEAU_EPOCHS = 250, 5
+_FEW_ITEMS = 5000  # for which a narrow net is wide enough
+_SEEN_OFTEN = 40  # epochs after which images are augmented
+_SMALL = 16  # pixels; there a shift by one changes more than there is to learn
+
 
 def resolve(config: Config, dataset: Dataset) -> Config:
     """Fill in the options whose defaults depend on the data, the model or the machine.
@@ -30,6 +36,10 @@ def resolve(config: Config, dataset: Dataset) -> Config:
     data_dim = modality.data_dim(item_shape)
     beta = modality.default_betas(latent_dim).get(config.model, model.beta(data_dim, latent_dim))
     device = resolve_device(config.device)
+    batch_size = config.batch_size or min(100, max(16, len(train) // 20))
+    batches = max(1, min(-(-len(train) // batch_size), len(train) // 2))
+    epochs = config.epochs or max(_EPOCHS, -(-_STEPS // batches))
+    plateau_patience = config.plateau_patience or max(_PLATEAU_EPOCHS, -(-_PLATEAU_STEPS // batches))
     return config.replace(
         latent_dim=latent_dim,
         beta=beta if config.beta is None else config.beta,
@@ -37,10 +47,26 @@ def resolve(config: Config, dataset: Dataset) -> Config:
         arch=config.arch or modality.default_architecture(item_shape),
         reg=resolve_regularizers(config.reg, data_dim, latent_dim),
         **{name: getattr(dataset.options, name) for name in RESOLVED},
-        batch_size=config.batch_size or min(100, max(16, len(train) // 20)),
+        width=config.width or (16 if len(train) < _FEW_ITEMS else 32),
+        batch_size=batch_size,
+        epochs=epochs,
+        plateau_patience=plateau_patience,
+        patience=4 * plateau_patience if config.patience is None else config.patience,
+        augment=_augment(config.augment, modality, item_shape, epochs),
         device=device,
         precision=resolve_precision(config.precision, device),
     )
+
+
+def _augment(asked: str, modality: Modality, item_shape: tuple[int, ...], epochs: int) -> str:
+    """The augmentations of a run; `auto` spares a short one, which has too much to learn to overfit."""
+    if asked not in ("off", "auto") and not modality.can_be_augmented:
+        raise UsageError(f"--augment {asked} is for images, and these are others", "omit --augment")
+    if asked != "auto":
+        return asked
+    if not modality.can_be_augmented or epochs < _SEEN_OFTEN:
+        return "off"
+    return "flip" if min(item_shape[1:]) < _SMALL else "flip,shift"
 
 
 def check(config: Config) -> None:

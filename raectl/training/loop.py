@@ -23,6 +23,8 @@ from raectl.model.build import build, build_loss
 from raectl.model.plateau import Plateau
 from raectl.model.weights import load_module, module_arrays, to_array
 from raectl.registry import resolve
+from raectl.storage.arrays import Arrays
+from raectl.training.augmentation import augmented
 from raectl.training.optimizers import Optimizer
 from raectl.training.state import Position, TrainingState
 
@@ -36,14 +38,24 @@ class Loop:
         config: resolved.
         dataset: its items are split into those trained on and those held out.
         out: where the state is saved, for messages.
+        rows: indices of the items trained on, and of those held out; None for those of the configuration's split.
+        is_continued: whether the weights at the start are those of another run.
     """
 
-    def __init__(self, config: Config, dataset: Dataset, out: Path) -> None:
-        assert config.batch_size is not None, "the configuration must be resolved"
+    def __init__(
+        self,
+        config: Config,
+        dataset: Dataset,
+        out: Path,
+        rows: tuple[np.ndarray, np.ndarray] | None = None,
+        is_continued: bool = False,
+    ) -> None:
+        assert config.batch_size and config.epochs and config.plateau_patience, "the configuration must be resolved"
+        self.epochs, self.batch_size = config.epochs, config.batch_size
         self.config, self.dataset, self._out = config, dataset, out
         self.modality = modality_of(dataset.modality, dataset.options)
         self.device = torch.device(config.device)
-        self.train_rows, self.val_rows = split(len(dataset), config.val_fraction, config.seed)
+        self.train_rows, self.val_rows = rows or split(len(dataset), config.val_fraction, config.seed)
         if len(self.train_rows) < 2:
             items = f"{len(dataset)} item{' is' if len(dataset) == 1 else 's are'}"
             message = f"{dataset.source}: {items} too few to train on"
@@ -52,6 +64,8 @@ class Loop:
         # oneDNN and cuDNN are fastest with the channels last, which is also how images are stored.
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = build_loss(config, self.modality, penalties)
+        # Other weights have been through the change of the reconstruction term.
+        self._first_step = self.loss.reconstruction.constant_from if is_continued else 0
         self.optimizer: Optimizer = resolve("optimizer", config.optimizer)(self.model, config.lr)
         self.average = {name: value.detach().clone() for name, value in self.model.named_parameters() if config.average}
         self.plateau = Plateau(
@@ -67,13 +81,36 @@ class Loop:
         self.best = module_arrays(self.model)
         n = len(self.train_rows)
         # ceil(n / batch size) batches whose sizes differ by at most one, none of a single item: batch norm needs two.
-        self.batches = min(-(-n // config.batch_size), n // 2)
+        self.batches = min(-(-n // self.batch_size), n // 2)
         self.edges = np.arange(self.batches + 1) * n // self.batches
+
+    def begin(self, weights: Arrays) -> None:
+        """Take up another run's weights; they are the best until an epoch is better on what neither has seen."""
+        load_module(self.model, weights)
+        for name, value in self.model.named_parameters():
+            if self.average:
+                self.average[name].copy_(value.detach())
+        self.best = module_arrays(self.model)
+        if len(self.val_rows):
+            self.position.best_loss = self.validate()["loss"]
+            self.plateau.update(self.position, self.position.best_loss)
 
     @property
     def steps_left(self) -> int:
         """Steps to the end of the run."""
-        return (self.config.epochs - self.position.epoch) * self.batches - self.position.batch
+        return (self.epochs - self.position.epoch) * self.batches - self.position.batch
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all epochs are done, or none was better than the best one for `patience` epochs."""
+        return self.position.epoch >= self.epochs or self.is_stale
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the last `patience` epochs brought no better loss."""
+        position, patience = self.position, self.config.patience or 0
+        waited = position.epoch - position.best_epoch
+        return 0 < patience <= waited and position.best_loss is not None and position.batch == 0
 
     def epoch(self) -> Iterator[None]:
         """Make the steps that are left of the epoch, each when the next one is asked for."""
@@ -87,7 +124,7 @@ class Loop:
     def step(self, rows: np.ndarray) -> None:
         """One step of the optimizer, on some of the items."""
         generator = rng.torch_generator(self.config.seed, "training", self.position.step, self.device)
-        terms = self.terms(rows, generator)
+        terms = self.terms(self._augmented(self.tensor(rows)), generator)
         terms[0].backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.model.zero_grad(set_to_none=True)
@@ -100,10 +137,16 @@ class Loop:
         self.position.batch += 1
         self.position.step += 1
 
-    def terms(self, rows: np.ndarray, generator: torch.Generator) -> Tensor:
-        """The loss and its terms, means over some of the items: (len(loss.terms),)."""
+    def terms(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """The loss and its terms, means over a batch: (B, *item_shape) => (len(loss.terms),)."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            return self.loss(self.model, self.tensor(rows), generator, self.position.step)
+            return self.loss(self.model, x, generator, self._first_step + self.position.step)
+
+    def _augmented(self, x: Tensor) -> Tensor:
+        if self.config.augment == "off":
+            return x
+        generator = rng.torch_generator(self.config.seed, "augmentation", self.position.step, self.device)
+        return augmented(x, self.config.augment, generator)
 
     def tensor(self, rows: np.ndarray) -> Tensor:
         """Some of the items as the networks see them: (B, *item_shape)."""
@@ -127,14 +170,13 @@ class Loop:
 
         The batches are random: a term that compares all codes of a batch must not see those of one class alone.
         """
-        assert self.config.batch_size is not None
         self.model.eval()
         sums = torch.zeros_like(self.sums)
         order = rng.permutation(self.config.seed, "validation order", len(self.val_rows))
-        for number, start in enumerate(range(0, len(self.val_rows), self.config.batch_size)):
-            rows = self.val_rows[order[start : start + self.config.batch_size]]
+        for number, start in enumerate(range(0, len(self.val_rows), self.batch_size)):
+            rows = self.val_rows[order[start : start + self.batch_size]]
             generator = rng.torch_generator(self.config.seed, "validation", number, self.device)
-            sums += self.terms(rows, generator) * len(rows)
+            sums += self.terms(self.tensor(rows), generator) * len(rows)
         return dict(zip(self.loss.terms, (sums / len(self.val_rows)).tolist(), strict=True))
 
     @contextmanager
@@ -179,7 +221,7 @@ class Loop:
         """Whether the loss of an epoch that ends at a step is by the reconstruction term that all later ones are by."""
         if not len(self.val_rows):  # the loss is a mean over the epoch's steps
             step -= self.batches
-        return step >= self.loss.reconstruction.constant_from
+        return self._first_step + step >= self.loss.reconstruction.constant_from
 
     def end_epoch(self) -> dict[str, object]:
         """Validate, keep the weights if they are the best, and move the schedule; the epoch's line of the log.
@@ -216,7 +258,7 @@ class Loop:
         self._set_rate()
         return {
             "epoch": position.epoch,
-            "epochs": self.config.epochs,
+            "epochs": self.epochs,
             "step": position.step,
             "lr": lr,
             "train": means,

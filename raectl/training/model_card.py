@@ -1,5 +1,8 @@
 """The model card: README.md of a checkpoint directory."""
 
+from collections.abc import Sequence
+
+from raectl.checkpoint.directory import Ancestor
 from raectl.checkpoint.summary import DataSummary
 from raectl.config import Config, text_of
 from raectl.modalities.base import modality_of
@@ -17,8 +20,9 @@ _TEXT = """\
 | architecture | {arch}, width {width}, {latent_dim} latent dimensions |
 | data | {n:,} items of shape {shape}, SHA-256 `{fingerprint}` |
 | held out for validation | {held_out:.0%} |
-| training | {epoch} of {epochs} epochs, batches of {batch_size}, Adam, learning rate {lr:g}, {precision}, seed {seed} |
-| weights for use | epoch {best_epoch}, {best_loss} |
+| training | {epoch} of {epochs} epochs, batches of {batch_size}, learning rate {lr:g}, {precision}, seed {seed} |
+| optimizer | {optimizer}, average of the weights {average:g}, augmentation {augment} |
+{lineage}| weights for use | epoch {best_epoch}, {best_loss} |
 
 Every option is in `config.json`, every epoch's terms in `log.jsonl`, pictures of the training in `samples/`.
 
@@ -31,7 +35,7 @@ Autoencoders", ICLR 2020. What the model may be used for depends on its data, of
 """
 
 
-def text(config: Config, data: DataSummary, position: Position) -> str:
+def text(config: Config, data: DataSummary, position: Position, lineage: Sequence[Ancestor] = ()) -> str:
     """The card's Markdown for a run at some position. It holds no path, since checkpoints are passed on."""
     modality = modality_of(data.modality, data.options)
     return _TEXT.format(
@@ -46,6 +50,10 @@ def text(config: Config, data: DataSummary, position: Position) -> str:
         held_out=config.val_fraction,
         epoch=position.epoch,
         best_epoch=position.best_epoch,
+        lineage="".join(
+            f"| weights at the start | of a model of {a.n:,} {data.modality}, SHA-256 `{a.weights}` |\n"
+            for a in lineage[-1:]
+        ),
         best_loss=_best_loss(config, position),
     )
 

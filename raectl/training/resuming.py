@@ -16,7 +16,7 @@ from raectl.model.resolve import check_sharpen, resolve_regularizers
 from raectl.storage.arrays import read_header
 from raectl.training.state import Position, TrainingState
 
-_MAY_CHANGE = ("epochs", "device", "sharpen", "max_bad", "strict")
+_MAY_CHANGE = ("epochs", "patience", "device", "sharpen", "max_bad", "strict")
 
 
 def resumed(directory: Directory, given: dict[str, Any]) -> Config:
@@ -29,6 +29,7 @@ def resumed(directory: Directory, given: dict[str, Any]) -> Config:
         RaectlError: the stored configuration and the training state do not belong together.
         UsageError: another option contradicts the stored one, or the hardware lacks the stored device or precision.
     """
+    given = {name: value for name, value in given.items() if value is not None}
     record = directory.read_config()
     config, data = record.resolved, record.data
     item_shape, (model, penalties) = outline(directory, record, build)

@@ -11,7 +11,7 @@ import torch
 from raectl import rng
 from raectl.checkpoint.checkpoint import Checkpoint, load
 from raectl.checkpoint.directory import Directory
-from raectl.checkpoint.items import difference, write_items
+from raectl.checkpoint.items import difference, digests_of, write_items
 from raectl.checkpoint.sharpened import PLAIN
 from raectl.checkpoint.summary import DataSummary
 from raectl.config import Config, SourceOptions, options_of, text_of
@@ -22,6 +22,7 @@ from raectl.errors import Interrupted, RaectlError, UsageError, command
 from raectl.model.reconstructions import for_modality
 from raectl.model.resolve import check, resolve
 from raectl.progress import Progress
+from raectl.storage.arrays import Arrays
 from raectl.storage.atomic import (
     atomic_directory,
     describing_os_errors,
@@ -39,6 +40,7 @@ from raectl.training.loss_curve import write_loss_curve
 from raectl.training.resuming import resumed
 from raectl.training.sharpening.run import sharpen_after_training
 from raectl.training.signals import Signals
+from raectl.training.starting import Origin, Start
 from raectl.training.state import TrainingState
 
 _REPORT_SECONDS = 0.5  # between looks at the running means, each of which waits for the device
@@ -53,6 +55,7 @@ def train(
     source: str | Path | np.ndarray | None = None,
     out: str | Path = "ckpt",
     *,
+    start: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -63,6 +66,8 @@ def train(
         config: the options; when resuming, what differs from the defaults must be as it was, see `resumed`.
         source: the data: a path, `digits`, or an array (N, H, W, C); None for `digits`, or what is resumed.
         out: the directory to make.
+        start: the checkpoint directory of another run, whose weights this one begins with; options of `config` that
+            are the defaults are then that run's, but for those that follow from the data and the length.
         resume: go on in `out`, up to `config.epochs` in all.
         overwrite: put the run in the place of a checkpoint directory that exists.
         progress: receives progress.
@@ -84,25 +89,30 @@ def train(
     with Lock(directory.path.resolve(), progress.note) as lock, flushing_denormals():
         if resume and overwrite:
             raise UsageError("--resume and --overwrite exclude each other")
+        if start is not None and resume:
+            raise UsageError("--from is for a new run, --resume goes on with one", "omit one of them")
         recover(directory.path)
         if (resume or overwrite) and directory.is_recognised():
             lock.acquire()
+        begun = None if start is None else Start.read(Path(start), given_of(config))
         if resume:
-            default = vars(Config())
-            full = None not in (config.latent_dim, config.arch, config.beta)  # from `resumed`: defaults were meant too
-            given = {name: value for name, value in vars(config).items() if full or value != default[name]}
-            config = resumed(directory, {**given, "epochs": config.epochs})
+            config = resumed(directory, given_of(config))
         else:
+            config = config if begun is None else begun.config
             check(config)
             check_out(directory, overwrite=overwrite)
         dataset = _open(directory if resume and source is None else None, source, config, progress)
         for note in dataset.notes:
             progress.note(note)
-        config = config if resume else resolve(config, dataset)
-        run = Run(config, dataset, directory, progress)
+        if not resume:
+            config = resolve(config if begun is None else begun.resolved(dataset), dataset)
+        origin = begun.origin if begun else Origin.recorded(directory) if resume else Origin()
+        run = Run(config, dataset, directory, progress, origin)
         if resume:
             run.restore()
         else:
+            if begun is not None:
+                run.begin(begun.arrays)
             run.create(lock, overwrite=overwrite)
         run.go()
         del run  # its weights and the optimizer's moments
@@ -111,6 +121,13 @@ def train(
     checkpoint = load(directory.path, config.device)
     checkpoint.training_data = dataset
     return checkpoint
+
+
+def given_of(config: Config) -> dict[str, Any]:
+    """The options that were given: those that differ from the defaults, or all of a configuration that is resolved."""
+    default = vars(Config())
+    full = None not in (config.latent_dim, config.arch, config.beta)
+    return {name: value for name, value in vars(config).items() if full or value != default[name]}
 
 
 def _open(
@@ -152,13 +169,26 @@ def check_out(directory: Directory, *, overwrite: bool) -> None:
 class Run:
     """One run: the loop, the directory it is saved to, and who is told of it."""
 
-    def __init__(self, config: Config, dataset: Dataset, directory: Directory, progress: Progress) -> None:
+    def __init__(
+        self, config: Config, dataset: Dataset, directory: Directory, progress: Progress, origin: Origin
+    ) -> None:
         self.config, self.dataset, self.directory, self.progress = config, dataset, directory, progress
-        self.summary = DataSummary.of(dataset)
-        self.loop = Loop(config, dataset, directory.path)
+        self.summary, self.origin = DataSummary.of(dataset), origin
+        self.digests = digests_of(dataset, origin.trained_on)
+        rows = self.digests.split(config)
+        self.loop = Loop(config, dataset, directory.path, rows, is_continued=bool(origin.lineage))
         self.saved = time.monotonic()
 
     # -- beginning and saving --------------------------------------------------------------------------------------
+
+    def begin(self, weights: Arrays) -> None:
+        """Take up another run's weights."""
+        if np.isin(self.digests.contents[self.loop.val_rows], self.origin.trained_on).any():
+            self.progress.note(
+                f"all items of {self.dataset.source} were trained on by {self.origin.lineage[-1].checkpoint}: the "
+                "held-out ones are not new to the model, and their loss is too low"
+            )
+        self.loop.begin(weights)
 
     def create(self, lock: Lock, *, overwrite: bool) -> None:
         """Create the directory with the initial state in one step, already locked; `overwrite` replaces an old one."""
@@ -170,7 +200,7 @@ class Run:
         try:
             with atomic_directory(target, replace=overwrite) as temporary:
                 lock.acquire(temporary)
-                write_items(Directory(temporary).items, self.dataset)
+                write_items(Directory(temporary).items, self.digests)
                 self._write_into(Directory(temporary))
         except RaectlError as error:
             if getattr(error.__cause__, "errno", None) in (errno.ENOTEMPTY, errno.EEXIST):
@@ -206,7 +236,7 @@ class Run:
             or record.resolved.sharpen != self.config.sharpen
         ):
             self.save()  # killed after the state was written and before the weights for use were; or asked for more
-        if position.epoch >= self.config.epochs and not self.config.sharpen:
+        if position.epoch >= self.loop.epochs and not self.config.sharpen:
             self.progress.note(f"{self.directory.path} has its {position.epoch} epochs; --epochs N asks for more")
 
     def _note_threads(self, before: int) -> None:
@@ -241,24 +271,30 @@ class Run:
     def _write_into(self, directory: Directory) -> None:
         loop = self.loop
         loop.state().write(directory.training)
-        directory.publish(self.config, self.summary, loop.best, loop.position.best_epoch, torch.get_num_threads())
-        write_text(directory.model_card, model_card.text(self.config, self.summary, loop.position))
+        lineage, epoch, threads = self.origin.lineage, loop.position.best_epoch, torch.get_num_threads()
+        directory.publish(self.config, self.summary, loop.best, epoch, threads, lineage)
+        write_text(directory.model_card, model_card.text(self.config, self.summary, loop.position, lineage))
 
     # -- going on --------------------------------------------------------------------------------------------------
 
     def go(self) -> None:
         """Train until the last epoch is done or a signal comes; saves at every epoch's end."""
         loop = self.loop
-        if loop.steps_left > 0:
+        if not loop.is_over:
             self._note_short()
         with Signals() as signals:
-            while loop.position.epoch < self.config.epochs:
+            while not loop.is_over:
                 self._epoch(signals)
+        if loop.is_stale and loop.position.epoch < loop.epochs:
+            self.progress.note(
+                f"ended after {loop.position.epoch} of {loop.epochs} epochs: none since epoch "
+                f"{loop.position.best_epoch} had a better held-out loss; --patience N waits longer"
+            )
 
     def _note_short(self) -> None:
         """Say if the run is too short to learn much, or for its reconstruction term."""
         loop = self.loop
-        steps = loop.batches * self.config.epochs
+        steps = loop.batches * loop.epochs
         if steps < _FEW_STEPS:
             n, largest = len(loop.train_rows), int(np.diff(loop.edges).max())
             self.progress.note(
@@ -311,8 +347,8 @@ class Run:
         self.directory.append_log(record)
         self.save()
         self.progress.epoch(record)
-        epoch, epochs = self.loop.position.epoch, self.config.epochs
-        if epoch in (1, epochs) or epoch % max(1, epochs // 10) == 0:
+        epoch, epochs = self.loop.position.epoch, self.loop.epochs
+        if epoch == 1 or self.loop.is_over or epoch % max(1, epochs // 10) == 0:
             self._draw()
 
     @torch.no_grad()
@@ -322,7 +358,7 @@ class Run:
         rows = loop.val_rows if len(loop.val_rows) else loop.train_rows
         rows = rows[rng.permutation(self.config.seed, "pictures", len(rows))[:_PICTURE_LATENTS]]  # of all classes
         originals = self.dataset.items[rows[:_PICTURE_PAIRS]]
-        parts = np.split(rows, range(loop.config.batch_size or 1, len(rows), loop.config.batch_size or 1))
+        parts = np.split(rows, range(loop.batch_size, len(rows), loop.batch_size))
         with loop.averaged():
             loop.model.eval()
             codes = torch.cat([loop.model.encode(loop.tensor(part)) for part in parts])

@@ -94,7 +94,7 @@ def test_typed_options_win_over_the_file_over_the_preset(cli: Cli, original: Any
     config = cli(*dry, "--config", file, "--width", 9, "--reg", "none").json["config"]
     assert (config["width"], config["batch_size"], config["reg"]) == (9, 33, {})
     default = cli("train", "--dry-run", "--data", original.data).json["config"]
-    assert (default["width"], default["batch_size"], default["lr"], default["plateau"]) == (32, 16, 1e-3, "relative")
+    assert (default["width"], default["batch_size"], default["lr"], default["plateau"]) == (16, 16, 1e-3, "relative")
 
 
 def test_a_file_takes_every_option_of_the_command(cli: Cli, original: Any, tmp_path: Path) -> None:

@@ -105,14 +105,14 @@ def test_the_optimizer_gets_the_rate(
     monkeypatch.setattr(Loop, "step", watching)
     validate = Loop.validate
     monkeypatch.setattr(Loop, "validate", lambda self: {**validate(self), "loss": 1.0})
-    train(raectl.Config(**SMALL, epochs=7, optimizer=optimizer), data, tmp_path / "out")
+    train(raectl.Config(**SMALL, epochs=7, plateau_patience=5, optimizer=optimizer), data, tmp_path / "out")
     assert rates == [1e-3] * 24 + [5e-4] * 4
 
 
 def test_the_configuration_s_gain_is_the_one(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     validate = Loop.validate
     monkeypatch.setattr(Loop, "validate", lambda self: {**validate(self), "loss": 100.0 - self.position.epoch})
-    config = raectl.Config(**SMALL, epochs=7, plateau="absolute", plateau_gain=50.0)
+    config = raectl.Config(**SMALL, epochs=7, plateau="absolute", plateau_gain=50.0, plateau_patience=5)
     lr = [line["lr"] for line in train(config, data, tmp_path / "far").directory.read_log()]
     assert lr == [1e-3] * 6 + [5e-4]
     near = train(config.replace(plateau_gain=0.5), data, tmp_path / "near").directory.read_log()

@@ -27,8 +27,8 @@ def sorted_by_class(n: int) -> np.ndarray:
 def test_validation_batches_of_a_sorted_source_are_of_every_class(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop, seen, terms = loop_of(sorted_by_class(128), tmp_path), [], Loop.terms
-    monkeypatch.setattr(loop, "terms", lambda rows, generator: seen.append(rows) or terms(loop, rows, generator))
+    loop, seen, tensor = loop_of(sorted_by_class(128), tmp_path), [], Loop.tensor
+    monkeypatch.setattr(loop, "tensor", lambda rows: seen.append(rows) or tensor(loop, rows))
     loop.validate()
     assert sorted(np.concatenate(seen)) == sorted(loop.val_rows)
     assert all(0 < np.mean(rows < 64) < 1 for rows in seen), "WAE's term would be that of one class's codes"

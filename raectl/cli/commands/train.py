@@ -21,6 +21,16 @@ def train(
     preset: Annotated[str | None, o.run("The paper's settings, such as mnist/rae-l2.", metavar="DATA/MODEL")] = None,
     config: Annotated[Path | None, o.run("Options from a file, by name.", metavar="FILE.toml")] = None,
     out: Annotated[Path | None, o.run("The checkpoint directory to make.", "ckpt")] = None,
+    start: Annotated[
+        Path | None,
+        o.run(
+            "Begin with the weights of another run, on other or more data; its options are kept, those of the data and "
+            "the length aside.",
+            False,
+            "--from",
+            metavar="CKPT",
+        ),
+    ] = None,
     resume: Annotated[bool, o.run("Go on in the directory.", True, "--resume")] = False,
     overwrite: Annotated[bool, o.run("Replace a checkpoint directory that exists.", True, "--overwrite")] = False,
     dry_run: Annotated[bool, o.run("Print the resolved options as JSON and stop.", True, "--dry-run")] = False,
@@ -44,13 +54,15 @@ def train(
     typed = {name: value for name, value in typed.items() if value not in (None, [], ())}
     given, density = _merge(typed, preset, config, resume=resume)
     spec, directory = given.pop("data", None), Path(given.pop("out", "ckpt"))
+    if resume and start is not None:
+        raise UsageError("--from is for a new run, --resume goes on with one", "omit one of them")
     settings = resumed(Directory(directory), given) if resume else Config.from_dict(given)
     if dry_run:
-        _dry_run(settings, spec, directory, resume=resume)
+        _dry_run(settings, spec, directory, start, resume=resume)
         return
-    if not resume and "reg" not in given:
+    if not resume and start is None and "reg" not in given:
         say("no regularizer of the decoder: --reg tikhonov is a good one, --reg none says that it is meant")
-    _go(settings, spec, directory, as_json=as_json, resume=resume, overwrite=overwrite)
+    _go(settings, spec, directory, start, as_json=as_json, resume=resume, overwrite=overwrite)
     say("next: " + command("raectl", "fit-density", directory, *fit_arguments(density)))
 
 
@@ -72,12 +84,14 @@ def _merge(
     return given, presets.PRESETS[preset].density if preset else {}
 
 
-def _go(settings: Any, source: str | None, out: Path, *, as_json: bool, resume: bool, overwrite: bool) -> None:
+def _go(
+    settings: Any, source: str | None, out: Path, start: Path | None, *, as_json: bool, resume: bool, overwrite: bool
+) -> None:
     from raectl.cli.terminal import TerminalProgress
     from raectl.training.run import train as run
 
     with TerminalProgress() as progress:
-        checkpoint = run(settings, source, out, progress=progress, resume=resume, overwrite=overwrite)
+        checkpoint = run(settings, source, out, start=start, progress=progress, resume=resume, overwrite=overwrite)
     log = checkpoint.directory.read_log()
     best = next((line for line in log if line["epoch"] == checkpoint.epoch), {})
     kind, losses = ("validation", best["validation"]) if best.get("validation") else ("training", best.get("train", {}))
@@ -93,28 +107,34 @@ def _go(settings: Any, source: str | None, out: Path, *, as_json: bool, resume: 
     }
     rows = {
         "checkpoint": out,
-        "best epoch" if best.get("best") else "last epoch": f"{checkpoint.epoch} of {len(log)}",
+        "best epoch" if best.get("best") else "last epoch": f"{checkpoint.epoch} of {len(log)}"
+        if checkpoint.epoch or not log
+        else f"none: the weights of {checkpoint.lineage[-1].checkpoint} stay",
         f"{kind} loss": number(losses.get("loss")),
         "  reconstruction": number(losses.get("reconstruction")),
     }
     emit(values, rows, as_json=as_json)
 
 
-def _dry_run(config: Any, source: str | None, out: Path, *, resume: bool) -> None:
+def _dry_run(config: Any, source: str | None, out: Path, start: Path | None, *, resume: bool) -> None:
     from raectl.checkpoint.directory import Directory
     from raectl.checkpoint.summary import DataSummary
     from raectl.cli.terminal import TerminalProgress
     from raectl.data import open_dataset
     from raectl.model.resolve import check, resolve
-    from raectl.training.run import data_options
+    from raectl.training.run import data_options, given_of
+    from raectl.training.starting import Start
 
     if resume:
         summary = Directory(out).read_config().data
     else:
+        begun = None if start is None else Start.read(start, given_of(config))
+        config = config if begun is None else begun.config
         check(config)
         with TerminalProgress() as progress:
             dataset = open_dataset("digits" if source is None else source, data_options(config), progress)
             for note in dataset.notes:
                 progress.note(note)
-        config, summary = resolve(config, dataset), DataSummary.of(dataset)
+        config = resolve(config if begun is None else begun.resolved(dataset), dataset)
+        summary = DataSummary.of(dataset)
     emit({"out": str(out), "config": config.to_dict(), "data": asdict(summary)}, as_json=True)

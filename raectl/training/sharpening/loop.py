@@ -25,7 +25,7 @@ from torch.nn.utils import parametrize
 from raectl import rng
 from raectl.checkpoint.checkpoint import Checkpoint
 from raectl.checkpoint.sharpened import PLAIN
-from raectl.data import Dataset, split
+from raectl.data import Dataset
 from raectl.densities.mixtures.gmm import GMM
 from raectl.errors import RaectlError, command
 from raectl.model.build import build_decoder, build_sharp_decoder, constraints
@@ -71,7 +71,7 @@ class SharpeningLoop:
     def __init__(self, checkpoint: Checkpoint, dataset: Dataset, options: Options) -> None:
         self.checkpoint, self.dataset, self.options = checkpoint, dataset, options
         self.device, self.modality = checkpoint.device, checkpoint.modality
-        self.rows, self.held_out_rows = split(len(dataset), checkpoint.config.val_fraction, checkpoint.config.seed)
+        self.rows, self.held_out_rows = checkpoint.split(dataset.items)
         latents = checkpoint.latents(dataset)
         self.latents, self.held_out_latents = latents[self.rows], latents[self.held_out_rows]
         self.scale = torch.from_numpy(self.latents.std(axis=0)).to(self.device)

@@ -133,7 +133,7 @@ def resolve_options(
     config = checkpoint.config
     epochs = max([line["epoch"] for line in checkpoint.directory.read_log()], default=checkpoint.epoch)
     batches = -(-round(checkpoint.data.n * (1 - config.val_fraction)) // (config.batch_size or 1))
-    first = min(epochs, config.epochs) * batches
+    first = min(epochs, config.epochs or epochs) * batches
     return Options(
         steps=max(LEAST_STEPS, first // _OF_FIRST_PHASE) if steps is None else steps,
         weight=Options.weight if weight is None else weight,
