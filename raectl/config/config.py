@@ -211,7 +211,7 @@ class Config(SourceOptions):
         "Epochs without a better held-out loss after which training ends; 0: it goes on.",
         low=0,
         high=1_000_000,
-        shown="four times plateau_patience",
+        shown="as many as make 1,000 steps, at least 20",
     )
     batch_size: int | None = _training(
         None,
