@@ -34,6 +34,7 @@ _TABLE: dict[str, dict[str, str]] = {
     "architecture": {
         "conv32": "raectl.model.architectures.convolutional:Conv32",
         "conv64": "raectl.model.architectures.convolutional:Conv64",
+        "linear-conv": "raectl.model.architectures.linear_conv:LinearConv",
         "mlp": "raectl.model.architectures.mlp:MLP",
         "conv-gru": "raectl.model.architectures.recurrent:ConvGRU",
         "conv-gru-medium": "raectl.model.architectures.recurrent:ConvGRUMedium",

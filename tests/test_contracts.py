@@ -209,7 +209,7 @@ def test_every_model_and_every_regularizer_on_strings(model, reg, tmp_path):
     assert (tmp_path / "ckpt" / "samples" / "epoch-0001.txt").is_file()
 
 
-@pytest.mark.parametrize("arch", ["conv32", "conv64"])
+@pytest.mark.parametrize("arch", ["conv32", "conv64", "linear-conv"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_whole_way_on_images(arch, channels, tmp_path):
     items = images(channels=channels)

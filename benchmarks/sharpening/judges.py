@@ -53,6 +53,55 @@ def _patches(x: Tensor, generator: torch.Generator) -> Tensor:
     return found.flatten(1)
 
 
+def grid_energy(real: np.ndarray, made: np.ndarray) -> float:
+    """The energy of made images at the frequencies of an upsampling grid, over that of real ones; 1 is right.
+
+    Upsampling by strides of 2 leaves patterns of period 2 and 4 pixels. With P(k) the power of all images and channels
+    at horizontal frequency k of S (after a Hann window, summed over vertical ones), a peak stands out by
+
+        r(S/2) = P(S/2) / [P(S/2 - 3)^(4/3) / P(S/2 - 6)^(1/3)],
+        r(S/4) = P(S/4) / sqrt(P(S/4 - 3) P(S/4 + 3)),
+
+    likewise vertically; the result is the larger of the two ratios r(made) / r(real), each r a mean over directions.
+    Neighbours are three bins away because the window spreads a line over two; the first bracket is the parabola in
+    log P through two of them, which is even about S/2. A spectrum that falls smoothly has no peaks. Between two halves
+    of 800 photographs the result is up to 1.2, by chance. Where reducing the real images left a dip at S/2, as in the
+    emoji, blurred ones have up to 1.3 without any grid, by the rounding to bytes.
+
+    Arguments:
+        real, made: (N, S, S, C) uint8, S a multiple of 4 and at least 16.
+
+    Example:
+        >>> noise = np.random.default_rng(0).integers(64, 192, (200, 32, 32, 1)).astype(np.uint8)
+        >>> board = 24 * (np.indices((32, 32)).sum(axis=0) % 2)[..., None].astype(np.uint8)
+        >>> softer = (noise // 2 + np.roll(noise, 1, axis=1) // 4 + np.roll(noise, 1, axis=2) // 4).astype(np.uint8)
+        >>> grid_energy(noise, noise), grid_energy(noise, noise + board) > 2, 0.8 < grid_energy(noise, softer) < 1.25
+        (1.0, True, True)
+    """
+    peaks_real, peaks_made = _peaks(real), _peaks(made)
+    return max(a / b for a, b in zip(peaks_made, peaks_real, strict=True))
+
+
+def _peaks(items: np.ndarray) -> tuple[float, float]:
+    """r(S/2) and r(S/4), means over both directions."""
+    side = items.shape[1]
+    if side % 4 or side < 16:
+        raise ValueError(f"sides of {side} pixels have no bins at a quarter, or too few beside it")
+    window = torch.hann_window(side)
+    power = torch.zeros(side, side, dtype=torch.float64)
+    for part in np.array_split(items, -(-len(items) // 500)):
+        x = tensor(part)
+        x = (x - x.mean(dim=(2, 3), keepdim=True)) * window * window[:, None]
+        power += torch.fft.fft2(x).abs().square().sum(dim=(0, 1))
+    found = []
+    for line in (power.sum(dim=0), power.sum(dim=1)):
+        half, quarter = side // 2, side // 4
+        around = float(line[quarter - 3] * line[quarter + 3]) ** 0.5
+        expected = float(line[half - 3] * (line[half - 3] / line[half - 6]) ** (1 / 3))
+        found.append((float(line[half]) / expected, float(line[quarter]) / around))
+    return sum(pair[0] for pair in found) / 2, sum(pair[1] for pair in found) / 2
+
+
 class DigitClassifier:
     """A convolutional network that tells MNIST's digits apart, and the Fréchet distance in its 64 last features.
 

@@ -92,7 +92,7 @@ def test_glorot_uniform_kernels_and_zero_biases(name):
             assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.25)
             assert layer.bias.abs().max() == 0
             seen += 1
-    assert seen == (9 if name == "conv32" else 10 if name == "conv64" else 6)
+    assert seen == {"conv32": 9, "conv64": 10, "linear-conv": 9, "mlp": 6}[name]
 
 
 # -- 'same' padding ---------------------------------------------------------------------------------------------------
@@ -234,6 +234,73 @@ def test_output_is_cropped_at_the_end(name, side):
 
 def _is_last_crop(decoder: nn.Sequential, layer: nn.Module) -> bool:
     return layer is decoder[-2] and isinstance(layer, nn.ZeroPad2d)
+
+
+# -- a linear net beside a convolutional one --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("side", [*range(8, 36), 48, 63, 64, 65, 96, 127, 128, 130])
+def test_every_size(side, channels):
+    made = pair("linear-conv", side, channels)
+    x = torch.rand(2, channels, side, side)
+    features = made.encoder(x)
+    assert features.shape == (2, made.features)
+    assert made.decoder(torch.randn(2, 3)).shape == x.shape
+
+
+@pytest.mark.parametrize(("side", "start", "up"), [(28, 7, [4]), (32, 8, [4]), (33, 5, [4, 2]), (64, 8, [4, 2])])
+def test_layers_of_linear_conv(side, start, up):
+    made = pair("linear-conv", side, 3, width=2)
+    downs = layers_of(made.encoder, nn.Conv2d)
+    assert [tuple(down.weight.shape) for down in downs] == [
+        (o, i, 4, 4) for i, o in itertools.pairwise([3, 2, 4, 8, 16])
+    ]
+    dense, coarse = layers_of(made.decoder, nn.Linear)
+    assert dense.weight.shape == (16 * start**2, 3)
+    assert coarse.weight.shape == (3 * min(16, -(-side // 4)) ** 2, 3)
+    lifts = layers_of(made.decoder, nn.ConvTranspose2d)
+    assert [tuple(lift.weight.shape) for lift in lifts] == [
+        *((2 * i, 2 * o, 4, 4) for i, o in itertools.pairwise([8, *up])),
+        (2 * up[-1], 3, 4, 4),
+    ]
+    assert all(layer.stride == (2, 2) for layer in downs + lifts)
+    convolutions, _ = made.decoder[0]
+    kinds = [type(layer).__name__ for layer in convolutions if not isinstance(layer, nn.ZeroPad2d)]
+    stage = ["ConvTranspose2d", "BatchNorm2d", "ReLU"]
+    assert kinds == ["Linear", "Unflatten", *stage[1:], *stage * len(up), "ConvTranspose2d"]
+
+
+def test_nothing_but_the_image_has_its_full_size():
+    decoder, seen = pair("linear-conv", 64, 3).decoder, []
+    for layer in decoder.modules():
+        layer.register_forward_hook(lambda layer, inputs, output: seen.append(output.shape))
+    decoder(torch.randn(2, 3))
+    assert {shape[1] for shape in seen if shape[-1] == 64} == {3}
+
+
+def test_the_image_is_the_sum_of_its_parts():
+    made = pair("linear-conv", 33, 3)
+    decoder, z, x = made.decoder.eval(), torch.randn(2, 3), torch.rand(2, 3, 33, 33)
+    convolutions, linear = decoder[0]
+    torch.testing.assert_close(decoder(z), (convolutions(z) + linear(z)).sigmoid())
+    torch.testing.assert_close(linear(2 * z) + linear(0 * z), 2 * linear(z))
+    means = made.encoder.eval()(x)[:, -3 * 81 :].view(2, 3, 9, 9)
+    torch.testing.assert_close(means, nn.functional.adaptive_avg_pool2d(2 * x - 1, 9))
+
+
+@torch.no_grad()
+def spread(lift: nn.ConvTranspose2d) -> float:
+    """By how much an image varies inside that is made from equal values by equal weights, over its mean."""
+    nn.init.constant_(lift.weight, 1.0)
+    nn.init.zeros_(lift.bias)
+    inside = lift(torch.ones(1, lift.in_channels, 8, 8))[:, :, 3:-3, 3:-3]
+    return float((inside.max() - inside.min()) / inside.mean())
+
+
+def test_no_place_in_the_grid_gets_more_terms_than_another():
+    assert all(spread(lift) == 0 for lift in layers_of(pair("linear-conv", 64, 1).decoder, nn.ConvTranspose2d))
+    assert spread(layers_of(pair("conv64", 64, 1).decoder, nn.ConvTranspose2d)[0]) > 0.5  # of kernel 5 and stride 2
 
 
 # -- the sigmoid ------------------------------------------------------------------------------------------------------

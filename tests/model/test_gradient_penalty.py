@@ -13,6 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from raectl import registry
 from raectl.errors import UsageError
+from raectl.model.architectures.pair import Sum
 from raectl.model.regularizers.gradient_penalty import GradientPenalty
 from raectl.model.regularizers.spectral_norm import SpectralNorm
 from raectl.model.regularizers.tangent import Trace
@@ -55,6 +56,8 @@ def with_constant_statistics(decoder: nn.Sequential, z: Tensor) -> nn.Sequential
     for layer in decoder:
         if isinstance(layer, nn.BatchNorm2d):
             layer = Affine(layer, x if decoder.training else None)  # noqa: PLW2901
+        elif isinstance(layer, Sum):
+            layer = Sum(*(with_constant_statistics(branch, x) for branch in layer))  # noqa: PLW2901
         layers.append(layer)
         x = layer(x)
     return nn.Sequential(*layers)
@@ -219,8 +222,19 @@ def test_a_part_that_is_none(part):
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(("name", "side"), [("conv32", 8), ("conv32", 10), ("conv64", 8), ("conv64", 12)])
-def test_exact_form_on_the_papers_decoders(name, side, training):
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("conv32", 8),
+        ("conv32", 10),
+        ("conv64", 8),
+        ("conv64", 12),
+        ("linear-conv", 8),
+        ("linear-conv", 10),
+        ("linear-conv", 33),
+    ],
+)
+def test_exact_form_on_convolutional_decoders(name, side, training):
     decoder = registry.resolve("architecture", name)((1, side, side), D, 2, 0.1).decoder.train(training)
     stir_batch_norm(decoder)
     gp = GradientPenalty()
@@ -230,6 +244,17 @@ def test_exact_form_on_the_papers_decoders(name, side, training):
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=0)
     if not training:
         assert_same_gradients(got, expected, [*decoder.parameters()], 2e-3)
+
+
+def test_sums_within_sums():
+    inner = Sum(nn.Linear(4, 6), nn.Sequential(nn.Linear(4, 5), nn.Sigmoid(), nn.Linear(5, 6)))
+    decoder = nn.Sequential(Sum(nn.Sequential(nn.Linear(D, 4), nn.ReLU(), inner), nn.Linear(D, 6)), nn.Sigmoid())
+    decoder, gp = decoder.double(), GradientPenalty()
+    gp.wrap(decoder)
+    z = torch.randn(4, D, dtype=torch.float64, requires_grad=True)
+    got, expected = all_directions(gp, decoder, z), frobenius(decoder, z)
+    torch.testing.assert_close(got.double(), expected, rtol=1e-6, atol=0)
+    assert_same_gradients(got, expected, [z, *decoder.parameters()], 1e-5)
 
 
 @pytest.mark.parametrize("wrapped", [True, False])

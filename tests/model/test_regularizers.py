@@ -35,7 +35,7 @@ def test_tikhonov_is_the_sum_of_squares_of_the_kernels():
     assert Tikhonov().penalty(decoder, z, decoder(z)).tolist() == [212.0] * 5
 
 
-@pytest.mark.parametrize("name", ["conv32", "conv64", "mlp"])
+@pytest.mark.parametrize("name", ["conv32", "conv64", "linear-conv", "mlp"])
 def test_tikhonov_of_the_registered_decoders(name):
     decoder = registry.resolve("architecture", name)((1, 8, 8), 4, 2, 0.1).decoder
     layers = [layer for layer in decoder.modules() if isinstance(layer, nn.Linear | nn.ConvTranspose2d)]

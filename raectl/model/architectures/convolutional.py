@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from raectl.model.architectures.pair import Pair, Sigmoid, unpacked
 
-_BN_EPS = 1e-3
+BN_EPS = 1e-3
 
 
 class Rescale(nn.Module):
@@ -56,7 +56,7 @@ def convolutional(
 ) -> Pair:
     """Encoder and decoder for images (C, S, S); `decoder_widths` are multiples of F = `width`."""
     channels, side, _ = unpacked(item_shape, ("C", "S", "S"))
-    batch_norm = partial(nn.BatchNorm2d, eps=_BN_EPS, momentum=bn_momentum)
+    batch_norm = partial(nn.BatchNorm2d, eps=BN_EPS, momentum=bn_momentum)
 
     encoder: list[nn.Module] = [Rescale()] if rescale else []
     cin, s = channels, side

@@ -24,6 +24,30 @@ def unpacked(item_shape: tuple[int, ...], axes: tuple[str, ...]) -> tuple[int, .
     return item_shape
 
 
+class Concatenation(nn.ModuleList):
+    """What several modules make of one input, side by side: (B, ...) => (B, the sum of their features)."""
+
+    def __init__(self, *branches: nn.Module) -> None:
+        super().__init__(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([branch(x) for branch in self], dim=1)
+
+
+class Sum(nn.ModuleList):
+    """The sum of what several modules make of one input: (B, ...) => (B, ...)."""
+
+    def __init__(self, *branches: nn.Module) -> None:
+        super().__init__(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, *others = self
+        y: Tensor = first(x)
+        for branch in others:
+            y = y + branch(x)
+        return y
+
+
 class Sigmoid(nn.Sigmoid):
     """The sigmoid in float32: bfloat16 resolves only 1/256 near 1."""
 

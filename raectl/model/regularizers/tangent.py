@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from raectl.model.architectures.pair import Sum
+
 # (layer, its input (B, ...), its output (B, ...), tangent (b, ...) of the first b items) => tangent (b, ...)
 Rule = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
 
@@ -77,13 +79,13 @@ _RULES: dict[type[nn.Module], Rule] = {
     nn.BatchNorm2d: _batch_norm,
     nn.ReLU: lambda layer, x, y, t: t * (y[: len(t)] > 0),
     nn.Sigmoid: lambda layer, x, y, t: t * (y[: len(t)] * (1 - y[: len(t)])),
-    **dict.fromkeys((nn.Flatten, nn.Unflatten, nn.ZeroPad2d), lambda layer, x, y, t: layer(t)),
+    **dict.fromkeys((nn.Flatten, nn.Unflatten, nn.ZeroPad2d, nn.Upsample), lambda layer, x, y, t: layer(t)),
 }
 
 
 def _layers(module: nn.Module) -> Iterator[nn.Module]:
-    """The layers of nested `nn.Sequential`s, in order; any other module is one layer."""
-    if isinstance(module, nn.Sequential):
+    """The layers of nested `nn.Sequential`s and `Sum`s, in order; any other module is one layer."""
+    if isinstance(module, nn.Sequential | Sum):
         for child in module:
             yield from _layers(child)
     else:
@@ -94,7 +96,7 @@ class Trace:
     """The inputs and outputs of a decoder's layers in its last forward pass with gradients.
 
     Arguments:
-        decoder: a (nested) `nn.Sequential`, or any module, which is then treated as one layer.
+        decoder: a (nested) `nn.Sequential`, perhaps of `Sum`s, or any module, which is then treated as one layer.
 
     Example:
         >>> decoder = nn.Linear(2, 3)
@@ -106,12 +108,13 @@ class Trace:
 
     def __init__(self, decoder: nn.Module) -> None:
         # isinstance: the class of a reparametrized layer is a subclass of the layer's.
-        self._steps = [
-            (layer, next((rule for known, rule in _RULES.items() if isinstance(layer, known)), _jvp))
+        self._rules = {
+            layer: next((rule for known, rule in _RULES.items() if isinstance(layer, known)), _jvp)
             for layer in _layers(decoder)
-        ]
+        }
+        self._decoder = decoder
         self._seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
-        self._hooks = [layer.register_forward_hook(self._record) for layer, _ in self._steps]
+        self._hooks = [layer.register_forward_hook(self._record) for layer in self._rules]
 
     def _record(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if torch.is_grad_enabled():
@@ -119,7 +122,7 @@ class Trace:
 
     def saw(self, x_hat: Tensor) -> bool:
         """Whether `x_hat` is the output of the recorded pass."""
-        last = self._seen.get(self._steps[-1][0])
+        last = self._seen.get(next(reversed(self._rules)))
         return last is not None and last[1] is x_hat
 
     def replay(self, decoder: nn.Module, z: Tensor) -> None:
@@ -134,7 +137,16 @@ class Trace:
 
     def push(self, tangent: Tensor) -> Tensor:
         """J v of the first b items: (b, d) => (b, *item_shape). Discards the recorded pass."""
-        for layer, rule in self._steps:
-            tangent = rule(layer, *self._seen[layer], tangent)
+        tangent = self._through(self._decoder, tangent)
         self._seen.clear()
         return tangent
+
+    def _through(self, module: nn.Module, tangent: Tensor) -> Tensor:
+        if isinstance(module, Sum):
+            first, *others = (self._through(branch, tangent) for branch in module)
+            return sum(others, first)
+        if isinstance(module, nn.Sequential):
+            for child in module:
+                tangent = self._through(child, tangent)
+            return tangent
+        return self._rules[module](module, *self._seen[module], tangent)
