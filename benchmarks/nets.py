@@ -69,7 +69,8 @@ class Runner:
         dataset = open_dataset(source, DataOptions(**of_data))
         arch = net if net != "paper" else "conv32" if max(dataset.items.shape[1:3]) <= 32 else "conv64"
         config = Config(
-            arch=arch, reg="tikhonov", width=16, device="cpu", precision="fp32", seed=seed, epochs=100_000, augment="off",
+            arch=arch, reg="tikhonov", width=16, device="cpu", precision="fp32", seed=seed, epochs=100_000,
+            augment="off",
             **options, **of_data,
         )  # fmt: skip
         self.net, self.seconds = net, 0.0

@@ -107,16 +107,15 @@ def command(*arguments: object) -> dict[str, Any]:
 def table(rows: list[dict[str, Any]]) -> str:
     """A line a run, and the medians."""
     lines = [
-        "| run | seed | seconds | best epoch | test error | of the mean image's | density | nats a dimension, training | "
-        "held out |",
+        "| run | seed | seconds | best epoch | error | of the mean image's | density | nats, training | held out |",
         "|" + "---|" * 9,
     ]
     for name, label in (("few", "300"), ("more", "600, from the 300's"), ("anew", "600, anew")):
         for row in rows:
             r = row[name]
             lines.append(
-                f"| {label} | {row['seed']} | {r['seconds']:.0f} | {r['epochs']} | {r['test']:.5f} | {r['ratio']:.3f} | "
-                f"{r['density']} | {r['train']:.2f} | {r['held_out']:.2f} |"
+                f"| {label} | {row['seed']} | {r['seconds']:.0f} | {r['epochs']} | {r['test']:.5f} | "
+                f"{r['ratio']:.3f} | {r['density']} | {r['train']:.2f} | {r['held_out']:.2f} |"
             )
     middle = {
         name: [statistics.median(r[name][key] for r in rows) for key in ("seconds", "test")]
@@ -124,7 +123,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         if name != "seed"
     }
     text = "; ".join(f"{name} {seconds:.0f} s, error {error:.5f}" for name, (seconds, error) in middle.items())
-    return "\n".join([*lines, "", f"Medians: {text}."])
+    return "\n".join([*lines, "", f"Nats are a dimension's. Medians: {text}."])
 
 
 if __name__ == "__main__":

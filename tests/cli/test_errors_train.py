@@ -95,7 +95,7 @@ CASES: list[tuple[str, int, list[str]]] = [
     ("train --resume --out {w}/mine", 1, ["mine is no checkpoint directory", "no config.json"]),
     ("train --resume --out {w}/latents-only", 1, ["no config.json"]),
     ("train --resume --out {w}/ckpt --width 3", 2,
-     ["--width differs from the 2 with which {w}/ckpt was begun", "only --epochs, --device"]),
+     ["--width differs from the 2 with which {w}/ckpt was begun", "only --epochs, --patience, --device"]),
     ("train --resume --out {w}/ckpt --seed 1", 2, ["--seed differs from the 0 with"]),
     ("train --resume --out {w}/ckpt --reg none", 2, ["--reg differs from the", "tikhonov"]),
     ("train --resume --out {w}/ckpt --reg tikhonov=5", 2, ["--reg differs from the", "tikhonov"]),

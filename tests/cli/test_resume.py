@@ -55,7 +55,7 @@ def test_the_same_command_resumes(cli: Cli, data: Path, tmp_path: Path, options:
     name = "tikhonov" if "preset" not in options[0] and "tikhonov" in options else "gradient-penalty"
     for other in (("--reg", f"{name}=77"), ("--reg", "none")):
         result = cli.run("train", "--out", tmp_path / "out", *SMALL, "--resume", "--epochs", 3, *other)
-        assert_clear_error(result, 2, "--reg differs from the", "only --epochs, --device")
+        assert_clear_error(result, 2, "--reg differs from the", "only --epochs, --patience, --device")
     assert tree(tmp_path) == before
 
 
