@@ -14,6 +14,7 @@ from raectl.densities.mixtures.em import e_step, fit_mixture, kmeans_start, m_st
 from raectl.densities.mixtures.gmm import GMM
 from raectl.densities.standard_normal import StandardNormal
 from raectl.errors import RaectlError, UsageError
+from raectl.rng import normals
 
 KINDS = tuple(COVARIANCES)
 
@@ -158,6 +159,20 @@ def test_sample_moments_are_the_mixtures(kind):
     z = gmm.sample(100_000).numpy()
     np.testing.assert_allclose(z.mean(axis=0), mean, atol=0.02)
     np.testing.assert_allclose(np.cov(z.T), covariance, atol=0.03)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_samples_are_mean_and_factor_times_noise_of_their_component(kind):
+    gmm = GMM(components=4, covariance=kind).fit(curved())
+    arrays = gmm.to_arrays()
+    factors = np.linalg.cholesky(natural_covariances(arrays, kind, 4, 3))
+    rows, component = gmm.parameters.choose(5, 0, 500)
+    assert np.array_equal(np.sort(rows), np.arange(500)) and (np.diff(component) >= 0).all()
+    np.testing.assert_allclose(np.bincount(component, minlength=4) / 500, arrays["weights"], atol=0.1)
+    expected = np.empty((500, 3))
+    for row, k, e in zip(rows, component, normals(5, 0, 500, 3), strict=True):
+        expected[row] = arrays["means"][k] + factors[k] @ e
+    np.testing.assert_allclose(gmm.parameters.draw(5, 0, 500), expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -23,6 +23,20 @@ for _ in range(4):
     print(hashlib.sha256(b"".join(arrays[name].tobytes() for name in sorted(arrays))).hexdigest())
 """
 
+SAMPLED = """
+import hashlib
+import numpy as np, torch
+from raectl import registry
+rng = np.random.default_rng(0)
+for d in (16, 128):
+    k = 10
+    arrays = {"weights": np.full(k, 1 / k), "means": rng.normal(size=(k, d)), "covariances": np.empty((k, d, d))}
+    arrays["covariances"][:] = [(lambda a: a @ a.T / d + np.eye(d))(rng.normal(size=(d, d))) for _ in range(k)]
+    for kind, more in (("gmm", {}), ("student-t", {"freedom": np.full(k, 6.0)})):
+        density = registry.resolve("density", kind).from_arrays(arrays | more, components=k)
+        print(hashlib.sha256(density.sample(3000, seed=1).numpy().tobytes()).hexdigest())
+"""
+
 
 @pytest.mark.parametrize("kind", ["gmm", "bayesian-gmm"])
 def test_a_fit_with_many_threads_is_repeated_bit_for_bit(kind):
@@ -34,6 +48,18 @@ def test_a_fit_with_many_threads_is_repeated_bit_for_bit(kind):
     digests = done.stdout.split()
     assert done.returncode == 0 and len(digests) == 4, done.stderr
     assert len(set(digests)) == 1, digests
+
+
+def test_samples_are_the_same_bit_for_bit_with_any_number_of_threads():
+    said = set()
+    for threads in ("1", "2", "8"):
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        done = subprocess.run(
+            [sys.executable, "-c", SAMPLED], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0 and len(done.stdout.split()) == 4, done.stderr
+        said.add(done.stdout)
+    assert len(said) == 1
 
 
 def test_the_search_for_components_hands_its_options_on():

@@ -21,7 +21,7 @@ from raectl.densities.mixtures.em import (
     run_em_on_parts,
 )
 from raectl.densities.mixtures.parameters import MixtureParameters
-from raectl.rng import to_normal, uniforms
+from raectl.rng import gammas, normals
 
 _FREEDOM = (5.0, 1000.0)  # bounds of nu: from finite fourth moments to nearly Gaussian
 _BISECTIONS = 50
@@ -113,16 +113,11 @@ class StudentT(Mixture):
         return torch.logsumexp(state.log_joint(self.parameters.squared_distances(z)), dim=1)
 
     def _draw(self, seed: int, start: int, n: int) -> np.ndarray:
-        """mu + L e / sqrt(g), e ~ N(0, I), g ~ chi^2_nu / nu: one uniform number gives k, one gives g, d give e."""
-        from scipy.special import gammaincinv
-
-        u = uniforms(seed, start, n, 2 + self._d)
-        component = self.parameters.choose(u[:, 0])
+        """mu + L e / sqrt(g), e ~ N(0, I), g ~ chi^2_nu / nu: (n, d) float64."""
+        rows, component = self.parameters.choose(seed, start, n)
         half = self._freedom.numpy()[component] / 2
-        noise = to_normal(u[:, 2:]) / np.sqrt(gammaincinv(half, u[:, 1]) / half)[:, None]
-        offset = self._kind.apply_factor(self.parameters.factors.numpy(), component, noise)
-        z: np.ndarray = self.parameters.means.numpy()[component] + offset
-        return z
+        noise = normals(seed, start, n, self._d) / np.sqrt(gammas(half, seed, start) / half)[:, None]
+        return self.parameters.place(rows, component, noise)
 
     def _adopt(self, arrays: Arrays) -> int:
         self._freedom = arrays.take("freedom", (self.components,))
