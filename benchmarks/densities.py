@@ -31,8 +31,9 @@ from timing import RESULTS, paired, publish, ratio
 from raectl.densities import GMM
 from raectl.densities.covariance import COVARIANCES
 from raectl.densities.latents.standardizer import Standardizer
-from raectl.densities.mixtures.em import e_step, in_units, kmeans_start, m_step, run_em
+from raectl.densities.mixtures.em import e_step, in_units, m_step, run_em
 from raectl.densities.mixtures.parameters import MixtureParameters
+from raectl.densities.mixtures.start import start_mixture
 
 COMMAND = "OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE python benchmarks/densities.py"
 SIZES = {(60_000, 16): (3.5, 6.0), (200_000, 64): (2.8, 5.0), (60_000, 128): (1.8, 4.0)}  # floor and goal of the ratio
@@ -95,8 +96,7 @@ def same_start(n: int, d: int, seed: int) -> dict[str, Any]:
     """EM alone, on all rows, from one start: seconds an iteration, and where each ends."""
     z = torch.from_numpy(latents(n, d))
     standardizer, kind = Standardizer.fit(z), COVARIANCES["full"]
-    start = kmeans_start(z, standardizer, kind, K, seed)
-    start = m_step(start, e_step(z, standardizer, start, hard=True), RIDGE)
+    start = start_mixture(z[: n // 8], standardizer, kind, K, seed=seed, ridge=RIDGE)
 
     def step(rows: torch.Tensor, mixture: MixtureParameters) -> tuple[float, MixtureParameters]:
         sums = e_step(rows, standardizer, mixture)
@@ -144,7 +144,7 @@ def linear(n: int, d: int, seed: int) -> dict[str, Any]:
     """Nanoseconds a row and iteration of EM over all rows, and microseconds a row of a whole fit of 5 iterations."""
     z = torch.from_numpy(latents(n, d, seed))
     standardizer, kind = Standardizer.fit(z), COVARIANCES["full"]
-    start = kmeans_start(z, standardizer, kind, K, seed)
+    start = start_mixture(z[:4096], standardizer, kind, K, seed=seed, ridge=RIDGE)
     each, whole = [], []
     for _ in range(3):
         each.append(clocked(lambda: [e_step(z, standardizer, start) for _ in range(5)])[0] / 5 / n * 1e9)

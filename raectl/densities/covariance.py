@@ -91,6 +91,10 @@ class Matrices:
         """L_k y_k for y: (K, d)."""
         return (factors @ y[:, :, None])[:, :, 0]
 
+    def outer(self, x: Tensor) -> Tensor:
+        """x x^T for each row, as covariances are stored: (n, d) => (n, d, d)."""
+        return x[:, :, None] * x[:, None, :]
+
     def refit(self, factors: Tensor, counts: Tensor, first: Tensor, scatter: Tensor) -> Tensor:
         """Covariances of the M-step, from sum_n r (K,), sum_n r y (K, d), and `scatter` of sqrt(r) y."""
         about_means = scatter - self._sum(first[:, :, None] * (first / counts[:, None])[:, None, :])
@@ -152,6 +156,9 @@ class _Diagonals:
 
     def shift(self, factors: Tensor, y: Tensor) -> Tensor:
         return factors * y
+
+    def outer(self, x: Tensor) -> Tensor:
+        return self._mean(x.square())
 
     def refit(self, factors: Tensor, counts: Tensor, first: Tensor, scatter: Tensor) -> Tensor:
         variances = scatter / counts[:, None] - self._mean((first / counts[:, None]).square())

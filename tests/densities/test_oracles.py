@@ -10,8 +10,8 @@ from raectl.densities import choose_components
 from raectl.densities.covariance import COVARIANCES
 from raectl.densities.gaussian import Gaussian
 from raectl.densities.latents.standardizer import Standardizer
-from raectl.densities.mixtures.em import e_step, fit_mixture, kmeans_start, m_step
 from raectl.densities.mixtures.gmm import GMM
+from raectl.densities.mixtures.start import fit_mixture, start_mixture
 from raectl.densities.standard_normal import StandardNormal
 from raectl.errors import RaectlError, UsageError
 from raectl.rng import normals
@@ -63,8 +63,7 @@ def test_fitted_mixture_is_scikit_learns_from_the_same_start(kind):
     z, k = curved(), 5
     standardizer = Standardizer.fit(torch.from_numpy(z))
     standardizer = standardizer.isotropic() if kind == "spherical" else standardizer
-    start = kmeans_start(torch.from_numpy(z), standardizer, COVARIANCES[kind], k, seed=0)
-    first = m_step(start, e_step(torch.from_numpy(z), standardizer, start, hard=True), 1e-6)
+    first = start_mixture(torch.from_numpy(z), standardizer, COVARIANCES[kind], k, seed=0, ridge=1e-6)
     means = (first.means * standardizer.scale + standardizer.centre).numpy()
     covariances = COVARIANCES[kind].rescale(first.covariances, standardizer.scale)
     shaped = covariances.numpy().reshape(COVARIANCES[kind].file_shape(k, 3))

@@ -17,6 +17,9 @@ from raectl.densities.mixtures.parameters import MixtureParameters
 COVARIANCE = Option("full", "Of the components; tied is one for all of them.", choices=tuple(COVARIANCES))
 
 
+STARTS = Option(1, "EM starts on a part of the latents, of which the likeliest goes on.", low=1, high=1000)
+
+
 class Mixture(Density):
     """p(z) = sum_k w_k N(z; mu_k, Sigma_k). A subclass defines `_fit`, which sets `parameters`."""
 

@@ -10,17 +10,10 @@ from torch import Tensor
 
 from raectl.densities.base import Arrays
 from raectl.densities.latents.standardizer import Standardizer
-from raectl.densities.mixtures.base import Mixture
-from raectl.densities.mixtures.em import (
-    TINY_COUNT,
-    Sums,
-    fit_mixture,
-    in_units,
-    m_step,
-    root_responsibilities,
-    run_em_on_parts,
-)
+from raectl.densities.mixtures.base import STARTS, Mixture
+from raectl.densities.mixtures.em import TINY_COUNT, Sums, in_units, m_step, root_responsibilities, run_em_on_parts
 from raectl.densities.mixtures.parameters import MixtureParameters
+from raectl.densities.mixtures.start import fit_mixture
 from raectl.rng import gammas, normals
 
 _FREEDOM = (5.0, 1000.0)  # bounds of nu: from finite fourth moments to nearly Gaussian
@@ -65,6 +58,7 @@ class StudentT(Mixture):
 
     name = "student-t"
     chooses_components = True
+    starts = STARTS
 
     def _to_arrays(self) -> dict[str, Tensor]:
         return super()._to_arrays() | {"freedom": self._freedom}
@@ -73,7 +67,7 @@ class StudentT(Mixture):
         (n, d), k = z.shape, self.components
         standardizer = self._standardizer(z)
         options: dict[str, Any] = {"seed": seed, "max_iter": self.max_iter, "tol": self.tol}
-        start = fit_mixture(z, standardizer, self._kind, k, **options, ridge=self.reg_covar).state
+        start = fit_mixture(z, standardizer, self._kind, k, **options, ridge=self.reg_covar, starts=self.starts).state
         state = _State(start, torch.full((k,), 30.0, dtype=torch.float64))
         result = run_em_on_parts(z, lambda rows, now: self._iterate(rows, standardizer, now), state, k * d, **options)
         self.parameters, self._freedom = in_units(result.state.mixture, standardizer, z.dtype), result.state.freedom
@@ -92,9 +86,8 @@ class StudentT(Mixture):
             y = whiten(x)  # (n, K, d)
             squares = torch.linalg.vector_norm(y, dim=2).square()
             joint = state.log_joint(squares)  # (n, K)
-            total = torch.logsumexp(joint, dim=1, keepdim=True)
+            total, root = root_responsibilities(joint)
             log_likelihood += float(total.sum(dtype=torch.float64))
-            root = root_responsibilities(joint, total)
             r = root.square()
             u = ((nu + d) / (nu + squares)).to(z.dtype)
             root *= u.sqrt()
