@@ -67,7 +67,7 @@ def test_the_search_for_components_hands_its_options_on():
     chosen, tried = choose_components(z[:150], z[150:], 3, (1, 2), covariance="diag", max_iter=7, reg_covar=1e-3)
     assert chosen.settings == {
         "components": chosen.components, "covariance": "diag", "max_iter": 7, "tol": 1e-3, "reg_covar": 1e-3,
-        "starts": 1,
+        "starts": 1, "shrinkage": 0.0,
     }  # fmt: skip
     assert [row["components"] for row in tried] == [1, 2]
     alone = type(chosen)(**chosen.settings).fit(z[:150], seed=3)

@@ -120,8 +120,9 @@ def m_step(
     counts = sums.counts + TINY_COUNT
     covariances = kind.refit(mixture.factors, counts, sums.first, sums.scatter)
     if shrinkage and len(covariances) == k > 1:  # not one tied covariance
-        share = (counts / (counts + shrinkage)).reshape(-1, *[1] * (covariances.ndim - 1))
-        pooled = torch.tensordot(counts / counts.sum(), covariances, 1)
+        n = counts if members is None else members + TINY_COUNT
+        share = (n / (n + shrinkage)).reshape(-1, *[1] * (covariances.ndim - 1))
+        pooled = torch.tensordot(n / n.sum(), covariances, 1)
         covariances = share * covariances + (1 - share) * pooled
     covariances = covariances + kind.diagonal(torch.full((d,), ridge, dtype=torch.float64), k)
     means = mixture.means + kind.shift(mixture.factors, sums.first / counts[:, None])

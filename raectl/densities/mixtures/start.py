@@ -62,16 +62,17 @@ def fit_mixture(
     tol: float,
     ridge: float,
     starts: int = 1,
+    shrinkage: float = 0.0,
 ) -> EMResult[MixtureParameters]:
     """Fit a mixture of K Gaussians to z: (N, d) by EM; the result is in standardized units.
 
-    `ridge` is added to the variances; `max_iter` and `tol` are those of `run_em_on_parts`. Of several starts, that is
-    taken which is the likeliest when EM has converged on the first subset of the rows.
+    `ridge` and `shrinkage` are those of `m_step`, `max_iter` and `tol` those of `run_em_on_parts`. Of several
+    starts, that is taken which is the likeliest when EM has converged on the first subset of the rows.
     """
 
     def step(rows: Tensor, mixture: MixtureParameters) -> tuple[float, MixtureParameters]:
         sums = e_step(rows, standardizer, mixture)
-        return sums.log_likelihood / len(rows), m_step(mixture, sums, ridge)
+        return sums.log_likelihood / len(rows), m_step(mixture, sums, ridge, shrinkage=shrinkage)
 
     first = next(parts(z, k * z.shape[1], seed))
     numbers = range(starts if k > 1 else 1)

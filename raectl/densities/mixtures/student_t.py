@@ -10,7 +10,7 @@ from torch import Tensor
 
 from raectl.densities.base import Arrays
 from raectl.densities.latents.standardizer import Standardizer
-from raectl.densities.mixtures.base import STARTS, Mixture
+from raectl.densities.mixtures.base import SHRINKAGE, STARTS, Mixture
 from raectl.densities.mixtures.em import TINY_COUNT, Sums, in_units, m_step, root_responsibilities, run_em_on_parts
 from raectl.densities.mixtures.parameters import MixtureParameters
 from raectl.densities.mixtures.start import fit_mixture
@@ -58,7 +58,7 @@ class StudentT(Mixture):
 
     name = "student-t"
     chooses_components = True
-    starts = STARTS
+    starts, shrinkage = STARTS, SHRINKAGE
 
     def _to_arrays(self) -> dict[str, Tensor]:
         return super()._to_arrays() | {"freedom": self._freedom}
@@ -67,11 +67,12 @@ class StudentT(Mixture):
         (n, d), k = z.shape, self.components
         standardizer = self._standardizer(z)
         options: dict[str, Any] = {"seed": seed, "max_iter": self.max_iter, "tol": self.tol}
-        start = fit_mixture(z, standardizer, self._kind, k, **options, ridge=self.reg_covar, starts=self.starts).state
+        more: dict[str, Any] = {"ridge": self.reg_covar, "starts": self.starts, "shrinkage": self.shrinkage}
+        start = fit_mixture(z, standardizer, self._kind, k, **options, **more).state
         state = _State(start, torch.full((k,), 30.0, dtype=torch.float64))
         result = run_em_on_parts(z, lambda rows, now: self._iterate(rows, standardizer, now), state, k * d, **options)
         self.parameters, self._freedom = in_units(result.state.mixture, standardizer, z.dtype), result.state.freedom
-        self.notices = standardizer.notices(n, k * d, self._remedy())
+        self.notices = standardizer.notices(n, self._directions(d), self._remedy())
         self._report(result, n, d, extra=1)
 
     def _iterate(self, z: Tensor, standardizer: Standardizer, state: _State) -> tuple[float, _State]:
@@ -97,7 +98,7 @@ class StudentT(Mixture):
             logs += (r * (u.log() - u)).sum(dim=0)
             first += torch.bmm(root.T[:, None, :], y.transpose(0, 1))[:, 0]
             scatter += self._kind.scatter(y)
-        moved = m_step(mixture, Sums(log_likelihood, counts, first, scatter), self.reg_covar, members)
+        moved = m_step(mixture, Sums(log_likelihood, counts, first, scatter), self.reg_covar, members, self.shrinkage)
         mean = log_likelihood / len(z) - float(standardizer.scale.log().sum())
         return mean, _State(moved, _degrees_of_freedom(nu, logs / (members + TINY_COUNT), d))
 
