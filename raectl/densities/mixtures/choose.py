@@ -18,7 +18,7 @@ from raectl.progress import Progress
 CANDIDATES = (1, 2, 5, 10, 20, 50, 100, 200)
 _SLOW = 10.0  # seconds
 _PATIENCE = 2  # worse candidates in a row that end the search
-_SHRINKAGES = (0.0, 0.5, 2.0, 8.0)  # candidates, in dimensions,
+_SHRINKAGES = (0.0, 0.125, 0.5, 2.0, 8.0)  # candidates, in dimensions,
 _FEW = 10  # where there are fewer latents than so many a component and dimension
 
 
@@ -35,8 +35,8 @@ def choose_components(
 
     Candidates above the number of distinct training latents are skipped; two worse ones in a row end the search.
 
-    Where latents are few, n < 10 K d, shrinkages of 0, d/2, 2 d and 8 d are tried as well, unless one is given: for
-    each number of components upwards from the best one for the number before, until one is worse.
+    Where latents are few, n < 10 K d, shrinkages of 0, d/8, d/2, 2 d and 8 d are tried as well, unless one is given:
+    for each number of components upwards from the best one for the number before, until one is worse.
 
     Reference: Smyth, "Model Selection for Probabilistic Clustering Using Cross-Validated Likelihood", Statistics and
     Computing 10, 2000 (there with many splits; here one).
@@ -54,8 +54,8 @@ def choose_components(
 
     Example:
         >>> gmm, table = choose_components([[0.0], [0.1], [9.0], [9.1]], [[0.05], [9.05]], candidates=(1, 2))
-        >>> gmm.components, len(table)
-        (2, 2)
+        >>> gmm.components, [row["components"] for row in table][:2]
+        (2, [1, 2])
     """
     train_z, val_z = as_latents(train_z), as_latents(val_z)
     search = _Search(train_z, val_z, seed, kind, progress or Progress(), options)
