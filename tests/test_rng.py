@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from raectl.errors import UsageError
-from raectl.rng import normals, permutation, to_normal, torch_generator, uniforms
+from raectl.rng import gammas, normals, permutation, torch_generator, uniforms
 
 WIDTHS = (1, 3, 4, 5, 17)
 WRONG_SEEDS = (-1, 2**64, 1.0, "0", True, None)
@@ -49,15 +49,50 @@ def test_uniforms_are_uniform_and_open():
 
 
 def test_the_extreme_words_stay_inside_the_open_interval():
-    largest = ((np.uint64(2**64 - 1) >> np.uint64(12)) + 0.5) * 2.0**-52
-    assert largest < 1
-    assert np.isfinite(to_normal(np.array([largest, 1 - largest]))).all()
+    assert ((np.uint64(2**64 - 1) >> np.uint64(12)) + 0.5) * 2.0**-52 < 1
+
+
+@pytest.mark.parametrize("word", [0, 2**64 - 1])
+def test_normals_of_the_extreme_words_are_finite(monkeypatch, word):
+    monkeypatch.setattr("raectl.rng._words", lambda *_: np.full(4, word, np.uint64))
+    e = normals(0, 0, 1, 8)
+    assert np.isfinite(e).all() and abs(e).max() < 6.8
 
 
 def test_normals_are_normal():
-    e = normals(12, 0, 50_000, 2)
-    assert stats.kstest(e.ravel(), "norm").pvalue > 0.01
-    np.testing.assert_allclose(stats.norm.ppf(uniforms(12, 0, 100, 2)), e[:100], rtol=1e-12)
+    e = normals(12, 0, 500_000, 16)
+    assert e.dtype == np.float32
+    sums = [e[:, i] + e[:, j] for i, j in ((0, 1), (0, 8), (1, 8))]  # 0 and 8 are of one pair of words
+    assert min(stats.kstest(e[:, j], "norm").pvalue for j in range(16)) > 0.01 / 16
+    assert min(stats.kstest(total / np.sqrt(2), "norm").pvalue for total in sums) > 0.01 / 3
+    assert stats.kstest(np.square(e[:, [0, 8]]).sum(axis=1), stats.chi2(2).cdf).pvalue > 0.01
+    tails = [4, 4.5, 5]
+    expected = [2 * stats.norm.sf(tail) * e.size for tail in tails]
+    np.testing.assert_allclose([(abs(e) > tail).sum() for tail in tails], expected, rtol=0.5)
+
+
+def test_normals_are_those_of_box_and_muller():
+    key = [3, int.from_bytes(hashlib.sha256(b"samples").digest()[:8], "little")]
+    words = np.random.Philox(key=np.array(key, np.uint64)).random_raw(8)
+    low, high = words & np.uint64(2**32 - 1), words >> np.uint64(32)
+    w = (
+        np.stack([low, high], axis=1).reshape(4, 4).astype(np.float64)
+    )  # radii and angles of the first row, of the second
+    for row in range(2):
+        r, v = np.sqrt(-2 * np.log((w[2 * row] + 0.5) / 2**32)), 2 * np.pi * w[2 * row + 1] / 2**32
+        expected = np.concatenate([r * np.cos(v), r * np.sin(v)])
+        np.testing.assert_allclose(normals(3, row, 1, 8)[0], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [0.5, 0.9, 2.5, 30.0, 500.0])
+def test_gamma_numbers_follow_the_gamma_distribution(shape):
+    assert stats.kstest(gammas(np.full(100_000, shape), 5, 0), stats.gamma(shape).cdf).pvalue > 0.01
+
+
+def test_a_gamma_number_is_a_function_of_seed_index_and_shape():
+    shapes = np.random.default_rng(0).uniform(0.5, 9, 3000)
+    whole = gammas(shapes, 1, 7)
+    assert all(gammas(shapes[i : i + 1], 1, 7 + i)[0] == whole[i] for i in range(0, 3000, 61))
 
 
 def test_no_rows():

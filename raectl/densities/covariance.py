@@ -91,6 +91,10 @@ class Matrices:
         """L_k y_k for y: (K, d)."""
         return (factors @ y[:, :, None])[:, :, 0]
 
+    def outer(self, x: Tensor) -> Tensor:
+        """x x^T for each row, as covariances are stored: (n, d) => (n, d, d)."""
+        return x[:, :, None] * x[:, None, :]
+
     def refit(self, factors: Tensor, counts: Tensor, first: Tensor, scatter: Tensor) -> Tensor:
         """Covariances of the M-step, from sum_n r (K,), sum_n r y (K, d), and `scatter` of sqrt(r) y."""
         about_means = scatter - self._sum(first[:, :, None] * (first / counts[:, None])[:, None, :])
@@ -102,13 +106,12 @@ class Matrices:
         return per_component.sum(dim=0, keepdim=True) if self.shared else per_component
 
     def apply_factor(self, factors: np.ndarray, component: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """L_k e for each row's component k: (n,) and noise e: (n, d); the rounding of a row does not depend on n."""
-        component = np.zeros_like(component) if self.shared else component
-        columns = np.ascontiguousarray(factors.transpose(2, 0, 1))  # (column, K, row)
-        z = np.zeros_like(noise)
-        # Column by column: the rounding of a BLAS product may depend on n.
-        for j in range(noise.shape[1]):
-            z[:, j:] += columns[j, component, j:] * noise[:, j, None]
+        """L_k e for each row's component k: (n,), sorted, and noise e: (n, d); rounding depends on all rows."""
+        z = np.empty_like(noise)
+        edges = np.array([0, len(noise)]) if self.shared else np.searchsorted(component, np.arange(len(factors) + 1))
+        for k in np.flatnonzero(np.diff(edges)):
+            group = slice(edges[k], edges[k + 1])
+            np.matmul(noise[group], factors[k].T, out=z[group])
         return z
 
 
@@ -153,6 +156,9 @@ class _Diagonals:
 
     def shift(self, factors: Tensor, y: Tensor) -> Tensor:
         return factors * y
+
+    def outer(self, x: Tensor) -> Tensor:
+        return self._mean(x.square())
 
     def refit(self, factors: Tensor, counts: Tensor, first: Tensor, scatter: Tensor) -> Tensor:
         variances = scatter / counts[:, None] - self._mean((first / counts[:, None]).square())

@@ -127,7 +127,6 @@ class Flow(NetworkDensity):
         self.stats = dict(fit_network(self._couplings, self._loss, x, held_out, recipe, seed, self._progress))
         self.stats |= {"base": len(self._base.weights), "parameters": self._numbers(d)}
         self.notices = standardizer.notices(n, d, "try --density gaussian or more data")
-        self._block = None
         self._couplings.double()
         self._judge_spread(self._draw(seed, 0, 4 * BLOCK), z, standardizer.scale)
 
@@ -156,8 +155,8 @@ class Flow(NetworkDensity):
         loss: Tensor = -(log_q + y[:, -1]).mean() / x.shape[1]
         return loss
 
-    def _draw_block(self, seed: int, start: int) -> np.ndarray:
-        x = in_blocks(self._inverse, torch.from_numpy(self._base.draw(seed, start, BLOCK)))
+    def _draw(self, seed: int, start: int, n: int) -> np.ndarray:
+        x = in_blocks(self._inverse, torch.from_numpy(self._base.draw(seed, start, n)))
         z: np.ndarray = (x @ self._factor.T + self._mean).numpy()
         return z
 

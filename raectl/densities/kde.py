@@ -10,7 +10,7 @@ from raectl.config import Option
 from raectl.densities.base import LOG_2PI, Arrays, Density
 from raectl.densities.latents.oddities import too_few
 from raectl.densities.latents.standardizer import Standardizer
-from raectl.rng import to_normal, uniforms
+from raectl.rng import normals, uniforms
 
 _COLUMNS = 8192  # training latents in a block of distances
 
@@ -43,10 +43,11 @@ class KDE(Density):
         return min(_COLUMNS, len(self._latents))
 
     def _draw(self, seed: int, start: int, n: int) -> np.ndarray:
-        u = uniforms(seed, start, n, 1 + self._d)
+        u = uniforms(seed, start, n, 1, "rows")[:, 0]
         # u < 1, but the product can round up to N.
-        row = np.minimum((u[:, 0] * len(self._latents)).astype(np.int64), len(self._latents) - 1)
-        z: np.ndarray = self._latents.numpy()[row] + self.bandwidth * self._scale.numpy() * to_normal(u[:, 1:])
+        row = np.minimum((u * len(self._latents)).astype(np.int64), len(self._latents) - 1)
+        noise = self.bandwidth * self._scale.numpy() * normals(seed, start, n, self._d)
+        z: np.ndarray = self._latents.numpy()[row] + noise
         return z
 
     def _log_prob(self, z: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ the lowest held-out loss are kept.
 
 import math
 import time
-from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,30 +49,17 @@ class Recipe:
 
 
 class NetworkDensity(Density):
-    """A density whose samples a network computes in blocks of BLOCK rows. A subclass defines `_draw_block`.
+    """A density whose samples a network computes in blocks of BLOCK rows.
 
     After a fit, `underfits` says whether the network is far from the latents: see `_judge_spread`.
-
-    The rounding of a network's output may depend on the batch size, so whole blocks are computed for any n.
     """
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
         self.underfits = False
-        self._block: tuple[tuple[int, int], np.ndarray] | None = None  # (seed, first row) and rows of the last block
 
-    @abstractmethod
-    def _draw_block(self, seed: int, start: int) -> np.ndarray:
-        """Samples start, ..., start + BLOCK - 1: (BLOCK, d)."""
-
-    def _draw(self, seed: int, start: int, n: int) -> np.ndarray:
-        first, blocks = start // BLOCK * BLOCK, []
-        for row in range(first, start + n, BLOCK):
-            if self._block is None or self._block[0] != (seed, row):
-                self._block = (seed, row), self._draw_block(seed, row)
-            blocks.append(self._block[1])
-        rows: np.ndarray = np.concatenate(blocks)[start - first :][:n]
-        return rows
+    def _block_rows(self) -> int:
+        return BLOCK
 
     def _judge_spread(self, samples: np.ndarray, z: Tensor, scale: Tensor) -> None:
         """Say that the density underfits if samples are far narrower or wider than latents z of this `scale`: (d,).

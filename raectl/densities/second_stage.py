@@ -135,7 +135,7 @@ class SecondStageVAE(NetworkDensity):
         self.stats = dict(fit_network(self._networks, self._loss, *set_aside(x, seed), recipe, seed, self._progress))
         self.stats["parameters"] = sum(parameter.numel() for parameter in self._networks.parameters())
         self.notices = too_few(z)
-        self._block, self._prior = None, None
+        self._prior = None
         if self.components is not None:
             u = in_blocks(lambda rows: self._networks.encode(rows)[0], x)
             self._prior = CompleteGMM(components=self.components).fit(u, seed)
@@ -150,11 +150,8 @@ class SecondStageVAE(NetworkDensity):
         loss: Tensor = (error + self.beta * kl).mean()
         return loss
 
-    def _draw_block(self, seed: int, start: int) -> np.ndarray:
-        if self._prior:
-            u = self._prior.sample(BLOCK, seed, start)
-        else:
-            u = torch.from_numpy(normals(seed, start, BLOCK, self._d)).float()
+    def _draw(self, seed: int, start: int, n: int) -> np.ndarray:
+        u = self._prior.sample(n, seed, start) if self._prior else torch.from_numpy(normals(seed, start, n, self._d))
         return self._decode(u).numpy()
 
     def _log_prob(self, z: Tensor) -> Tensor:
@@ -162,7 +159,7 @@ class SecondStageVAE(NetworkDensity):
         d, variance = self._d, self.beta * self._d / 2
         x = self._standardize(z)
         mu, log_sigma = torch.split(in_blocks(lambda rows: torch.cat(self._networks.encode(rows), 1), x), d, dim=1)
-        e = torch.from_numpy(normals(_BOUND_SEED, 0, _DRAWS // 2, d, "bound")).float()
+        e = torch.from_numpy(normals(_BOUND_SEED, 0, _DRAWS // 2, d, "bound"))
         e = e / e.square().mean(dim=0).sqrt()
         total = torch.zeros(len(z), dtype=torch.float64)
         for draw in torch.cat([e, -e]):

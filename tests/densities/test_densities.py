@@ -60,6 +60,9 @@ def test_a_sample_depends_on_seed_and_index_alone(name, options, d):
     assert torch.equal(density.sample(1, seed=9, start=37), whole[37:38])
     assert torch.equal(density.sample(3000, seed=9)[:64], whole)
     assert (density.sample(64, seed=10) != whole).any(dim=1).all()
+    far = density.sample(9000, seed=9)  # more than one block, and across their edges
+    assert torch.equal(far[:3000], density.sample(3000, seed=9))
+    assert torch.equal(far[2000:8500], torch.cat([density.sample(1300, 9, 2000 + 1300 * i) for i in range(5)]))
 
 
 @every_density

@@ -1,4 +1,4 @@
-"""How mixtures get from k-means on a part of the latents to a fixed point of EM on all of them."""
+"""How mixtures get from a part of the latents to a fixed point of EM on all of them."""
 
 import subprocess
 import sys
@@ -10,9 +10,9 @@ import torch
 from raectl.densities.covariance import COVARIANCES
 from raectl.densities.latents.standardizer import Standardizer
 from raectl.densities.mixtures import em
-from raectl.densities.mixtures.em import e_step, fit_mixture, kmeans_start, m_step, parts, run_em, some_rows
+from raectl.densities.mixtures.em import e_step, m_step, parts, run_em, some_rows
 from raectl.densities.mixtures.gmm import GMM
-from raectl.densities.mixtures.kmeans import kmeans
+from raectl.densities.mixtures.start import fit_mixture
 from raectl.densities.mixtures.student_t import StudentT
 
 
@@ -59,19 +59,6 @@ def test_a_fit_by_parts_is_a_fixed_point_on_all_rows(covariance):
     before, following = step(z, result.state)
     assert before == pytest.approx(result.history[-1])
     assert 0 <= step(z, following)[0] - before < 1e-3
-    start = kmeans_start(z, standardizer, kind, 6, 0)
-    start = m_step(start, e_step(z, standardizer, start, hard=True), 1e-6)
-    whole = run_em(z, step, start, max_iter=200, tol=1e-3)
-    assert result.history[-1] > whole.history[-1] - 0.05
-
-
-@pytest.mark.parametrize(("k", "d", "rows"), [(2, 1, 8192), (200, 1, 12_800), (2, 40, 10_240)])
-def test_kmeans_sees_enough_rows_for_its_centres_and_dimensions(monkeypatch, k, d, rows):
-    seen = []
-    monkeypatch.setattr(em, "kmeans", lambda x, k, generator: seen.append(len(x)) or x[:k])
-    z = overlapping(20_000, d)
-    kmeans_start(z, Standardizer.fit(z), COVARIANCES["diag"], k, 0)
-    assert seen == [rows]
 
 
 @pytest.mark.parametrize(
@@ -99,23 +86,9 @@ def test_the_report_counts_the_iterations_on_parts():
 def test_responsibilities_too_small_to_count_are_zeros():
     joint = torch.tensor([[0.0, -30.0, -39.0, -41.0, -90.0, -torch.inf]])
     expected = [[1.0, np.exp(-15), np.exp(-19.5), 0.0, 0.0, 0.0]]
-    np.testing.assert_allclose(em.root_responsibilities(joint, torch.zeros(1, 1)), expected, rtol=1e-5)
-
-
-def test_kmeans_finds_clusters_and_survives_points_that_coincide():
-    centres = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
-    x = centres.repeat_interleave(200, dim=0)
-    x = x + 0.5 * torch.randn(600, 2, generator=torch.Generator().manual_seed(0))
-    found = kmeans(x, 3, torch.Generator().manual_seed(1))
-    distances = torch.cdist(found, centres)
-    assert sorted(distances.argmin(dim=1).tolist()) == [0, 1, 2] and float(distances.min(dim=1).values.max()) < 0.2
-    assert kmeans(torch.ones(5, 2), 3, torch.Generator().manual_seed(0)).tolist() == [[1.0, 1.0]] * 3
-
-
-def test_kmeans_does_not_mind_the_units():
-    x = overlapping(500)
-    centres = kmeans(x, 6, torch.Generator().manual_seed(0))
-    assert torch.equal(kmeans(x / 1024, 6, torch.Generator().manual_seed(0)), centres / 1024)
+    total, root = em.root_responsibilities(joint + 7)
+    np.testing.assert_allclose(root, expected, rtol=1e-5)
+    np.testing.assert_allclose(total, [7.0], rtol=1e-6)
 
 
 def test_a_fit_does_not_import_scikit_learn():
@@ -125,14 +98,3 @@ def test_a_fit_does_not_import_scikit_learn():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def test_the_start_is_in_the_frame_of_the_data():
-    """Its centres are those of the clusters, though one dimension is a hundred times as wide as the other."""
-    rng = np.random.default_rng(0)
-    clusters = np.array([[-3.0, 200.0], [3.0, -200.0], [3.0, 200.0]])
-    z = torch.from_numpy(clusters[rng.integers(0, 3, 3000)] + rng.normal(size=(3000, 2)) * [0.01, 1.0])
-    standardizer = Standardizer.fit(z)
-    start = kmeans_start(z, standardizer, COVARIANCES["full"], 3, 0)
-    centres = start.means * standardizer.scale + standardizer.centre
-    assert torch.cdist(torch.from_numpy(clusters), centres).min(dim=1).values.max() < 1.0

@@ -10,10 +10,11 @@ from raectl.densities import choose_components
 from raectl.densities.covariance import COVARIANCES
 from raectl.densities.gaussian import Gaussian
 from raectl.densities.latents.standardizer import Standardizer
-from raectl.densities.mixtures.em import e_step, fit_mixture, kmeans_start, m_step
 from raectl.densities.mixtures.gmm import GMM
+from raectl.densities.mixtures.start import fit_mixture, start_mixture
 from raectl.densities.standard_normal import StandardNormal
 from raectl.errors import RaectlError, UsageError
+from raectl.rng import normals
 
 KINDS = tuple(COVARIANCES)
 
@@ -62,8 +63,7 @@ def test_fitted_mixture_is_scikit_learns_from_the_same_start(kind):
     z, k = curved(), 5
     standardizer = Standardizer.fit(torch.from_numpy(z))
     standardizer = standardizer.isotropic() if kind == "spherical" else standardizer
-    start = kmeans_start(torch.from_numpy(z), standardizer, COVARIANCES[kind], k, seed=0)
-    first = m_step(start, e_step(torch.from_numpy(z), standardizer, start, hard=True), 1e-6)
+    first = start_mixture(torch.from_numpy(z), standardizer, COVARIANCES[kind], k, seed=0, ridge=1e-6)
     means = (first.means * standardizer.scale + standardizer.centre).numpy()
     covariances = COVARIANCES[kind].rescale(first.covariances, standardizer.scale)
     shaped = covariances.numpy().reshape(COVARIANCES[kind].file_shape(k, 3))
@@ -158,6 +158,20 @@ def test_sample_moments_are_the_mixtures(kind):
     z = gmm.sample(100_000).numpy()
     np.testing.assert_allclose(z.mean(axis=0), mean, atol=0.02)
     np.testing.assert_allclose(np.cov(z.T), covariance, atol=0.03)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_samples_are_mean_and_factor_times_noise_of_their_component(kind):
+    gmm = GMM(components=4, covariance=kind).fit(curved())
+    arrays = gmm.to_arrays()
+    factors = np.linalg.cholesky(natural_covariances(arrays, kind, 4, 3))
+    rows, component = gmm.parameters.choose(5, 0, 500)
+    assert np.array_equal(np.sort(rows), np.arange(500)) and (np.diff(component) >= 0).all()
+    np.testing.assert_allclose(np.bincount(component, minlength=4) / 500, arrays["weights"], atol=0.1)
+    expected = np.empty((500, 3))
+    for row, k, e in zip(rows, component, normals(5, 0, 500, 3), strict=True):
+        expected[row] = arrays["means"][k] + factors[k] @ e
+    np.testing.assert_allclose(gmm.parameters.draw(5, 0, 500), expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", KINDS)

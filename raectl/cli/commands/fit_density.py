@@ -95,10 +95,15 @@ def _components(text: str | None) -> int | str | None:
 def _print(fit: Any, name: str, ckpt: Path, out: str, *, as_json: bool) -> None:
     stats = fit.density.stats
     if fit.tried and not as_json:
+        heads = ["components", "shrinkage", "train", "held out", "BIC"]
         tried = [
-            [r["components"], number(r["train"]), number(r["heldout"]), number(r.get("bic"), 0)] for r in fit.tried
-        ]
-        emit_table("tried, in nats per dimension", ["components", "train", "held out", "BIC"], tried)
+            [
+                r["components"], f"{r.get('shrinkage', 0):g}",
+                number(r["train"]), number(r["heldout"]), number(r.get("bic"), 0),
+            ]
+            for r in fit.tried
+        ]  # fmt: skip
+        emit_table("tried, in nats per dimension", heads, tried)
     values = {
         "density": name,
         "kind": fit.kind,
@@ -119,6 +124,8 @@ def _print(fit: Any, name: str, ckpt: Path, out: str, *, as_json: bool) -> None:
         "log-likelihood, held out": f"{unseen} nats per dimension, n = {fit.n_held_out:,}",
         "BIC": f"{stats['bic']:,.0f}" if "bic" in stats else "-",
     }
+    if shrinkage := fit.density.settings.get("shrinkage"):
+        rows["shrinkage"] = f"{shrinkage:g} latents"
     if (fit.held_out or 0) > 0:
         rows["above 0"] = "no error: a density exceeds 1 where latents are close together"
     if "best_epoch" in stats:

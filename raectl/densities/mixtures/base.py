@@ -17,6 +17,14 @@ from raectl.densities.mixtures.parameters import MixtureParameters
 COVARIANCE = Option("full", "Of the components; tied is one for all of them.", choices=tuple(COVARIANCES))
 
 
+STARTS = Option(1, "EM starts on a part of the latents, of which the likeliest goes on.", low=1, high=1000)
+
+SHRINKAGE = Option(
+    0.0, "nu, by which covariances are shrunk towards the pooled one: (n_k Sigma_k + nu P) / (n_k + nu).",
+    low=0, high=1e9, shown="0; by held-out latents, if they choose components and are few",
+)  # fmt: skip
+
+
 class Mixture(Density):
     """p(z) = sum_k w_k N(z; mu_k, Sigma_k). A subclass defines `_fit`, which sets `parameters`."""
 
@@ -45,6 +53,11 @@ class Mixture(Density):
         check_components(self.components, len(z))
         standardizer = Standardizer.fit_near(z)
         return standardizer.isotropic() if self.settings.get("covariance") == "spherical" else standardizer
+
+    def _directions(self, d: int) -> int:
+        """Directions of variance that the latents have to fix: a shrunk covariance has those of the pooled one."""
+        full, shrunk = self._kind is COVARIANCES["full"], self.settings.get("shrinkage", 0) > 0
+        return self.components * d if full and not shrunk else max(self.components, d if shrunk else 1)
 
     def _remedy(self) -> str:
         """What to try where the latents are too few."""

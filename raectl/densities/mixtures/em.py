@@ -26,14 +26,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot, threshold
 
-from raectl.densities.covariance import Covariance, SingularError
+from raectl.densities.covariance import SingularError
 from raectl.densities.latents.standardizer import Standardizer
-from raectl.densities.mixtures.kmeans import kmeans
 from raectl.densities.mixtures.parameters import MixtureParameters
 from raectl.rng import torch_generator
 
-_NEGLIGIBLE = -40.0  # log responsibilities below count as -inf: products of subnormal numbers are very slow
-_KMEANS_ROWS = 2**13  # at least; and at least 64 per component, 256 per dimension
+_NEGLIGIBLE = -40.0  # log ratios to the largest below count as -inf: arithmetic of subnormal numbers is very slow
 _PART_ROWS = 2**12  # size of the first subset at least; and at least 8 K d
 TINY_COUNT = 10 * torch.finfo(torch.float64).eps  # added to counts, so that an empty component keeps its mean
 _PART_NUMBERS = 2**22  # in a subset at most, since it is a copy: 16 MiB of float32
@@ -90,10 +88,9 @@ def e_step(z: Tensor, standardizer: Standardizer, mixture: MixtureParameters, *,
     for x in standardizer.rows(z, k * d):
         y = whiten(x)  # (n, K, d)
         joint = constants - 0.5 * torch.linalg.vector_norm(y, dim=2).square()  # (n, K)
-        total = torch.logsumexp(joint, dim=1, keepdim=True)
+        total, root = root_responsibilities(joint)
         log_likelihood += float(total.sum(dtype=torch.float64))
-        likeliest = joint.argmax(dim=1) if hard else None
-        root = root_responsibilities(joint, total) if likeliest is None else one_hot(likeliest, k).to(z.dtype)
+        root = one_hot(joint.argmax(dim=1), k).to(z.dtype) if hard else root
         y *= root[:, :, None]
         counts += root.square().sum(dim=0)
         first += torch.bmm(root.T[:, None, :], y.transpose(0, 1))[:, 0]
@@ -101,17 +98,32 @@ def e_step(z: Tensor, standardizer: Standardizer, mixture: MixtureParameters, *,
     return Sums(log_likelihood - len(z) * float(standardizer.scale.log().sum()), counts, first, scatter)
 
 
-def root_responsibilities(joint: Tensor, total: Tensor) -> Tensor:
-    """sqrt(r) from log p(x, k) (n, K) and log p(x) (n, 1); 0 where it is negligible. (n, K)."""
-    return threshold((joint - total).mul_(0.5), _NEGLIGIBLE / 2, -torch.inf, inplace=True).exp_()
+def root_responsibilities(joint: Tensor) -> tuple[Tensor, Tensor]:
+    """log p(x), (n,), and sqrt(r), (n, K), 0 where it is negligible, from log p(x, k): (n, K)."""
+    largest = joint.amax(dim=1, keepdim=True)
+    shares = threshold(joint - largest, _NEGLIGIBLE, -torch.inf, inplace=True).exp_()
+    total = shares.sum(dim=1, keepdim=True)
+    return (largest + total.log())[:, 0], shares.div_(total).sqrt_()
 
 
-def m_step(mixture: MixtureParameters, sums: Sums, ridge: float, members: Tensor | None = None) -> MixtureParameters:
-    """The M-step, with `ridge` added to the variances; weights proportional to `members` (K,), or to the counts."""
+def m_step(
+    mixture: MixtureParameters, sums: Sums, ridge: float, members: Tensor | None = None, shrinkage: float = 0.0
+) -> MixtureParameters:
+    """The M-step; weights are proportional to `members` (K,), or to the counts.
+
+    Covariances are shrunk towards the pooled one by `shrinkage` nu, then `ridge` is added to the variances:
+
+        Sigma_k <- (n_k Sigma_k + nu P) / (n_k + nu)        P = sum_k n_k Sigma_k / sum_k n_k
+    """
     kind = mixture.kind
     k, d = mixture.means.shape
     counts = sums.counts + TINY_COUNT
     covariances = kind.refit(mixture.factors, counts, sums.first, sums.scatter)
+    if shrinkage and len(covariances) == k > 1:  # not one tied covariance
+        n = counts if members is None else members + TINY_COUNT
+        share = (n / (n + shrinkage)).reshape(-1, *[1] * (covariances.ndim - 1))
+        pooled = torch.tensordot(n / n.sum(), covariances, 1)
+        covariances = share * covariances + (1 - share) * pooled
     covariances = covariances + kind.diagonal(torch.full((d,), ridge, dtype=torch.float64), k)
     means = mixture.means + kind.shift(mixture.factors, sums.first / counts[:, None])
     weights = counts if members is None else members + TINY_COUNT
@@ -134,18 +146,6 @@ def some_rows(z: Tensor, rows: int, seed: int) -> Tensor:
     edges = torch.arange(rows + 1) * len(z) // rows
     u = torch.rand(rows, generator=torch_generator(seed, "rows of a part", 0), dtype=torch.float64)
     return z[edges[:-1] + (u * edges.diff()).long()]
-
-
-def kmeans_start(z: Tensor, standardizer: Standardizer, kind: Covariance, k: int, seed: int) -> MixtureParameters:
-    """K-means centres at equal weights, with unit covariances, both in standardized units.
-
-    K-means runs on a random subset of max(8192, 64 K, 256 d) rows at most.
-    """
-    subset = some_rows(z, max(_KMEANS_ROWS, 64 * k, 256 * z.shape[1]), seed)
-    (x,) = standardizer.rows(subset, 1)
-    centres = kmeans(x, k, torch_generator(seed, "k-means", 0)).double()
-    weights = torch.full((k,), 1 / k, dtype=torch.float64)
-    return MixtureParameters(kind, weights, centres, kind.diagonal(torch.ones_like(standardizer.scale), k))
 
 
 def parts(z: Tensor, numbers: int, seed: int) -> Iterator[Tensor]:
@@ -197,32 +197,6 @@ def run_em_on_parts(
         state = result.state
         on_parts += len(result.history) - 1
     return replace(result, on_parts=on_parts - len(result.history) + 1)
-
-
-def fit_mixture(
-    z: Tensor,
-    standardizer: Standardizer,
-    kind: Covariance,
-    k: int,
-    *,
-    seed: int,
-    max_iter: int,
-    tol: float,
-    ridge: float,
-) -> EMResult[MixtureParameters]:
-    """Fit a mixture of K Gaussians to z: (N, d) by EM from a k-means start; the result is in standardized units.
-
-    `ridge` is added to the variances; `max_iter` and `tol` are those of `run_em_on_parts`.
-    """
-
-    def step(rows: Tensor, mixture: MixtureParameters) -> tuple[float, MixtureParameters]:
-        sums = e_step(rows, standardizer, mixture)
-        return sums.log_likelihood / len(rows), m_step(mixture, sums, ridge)
-
-    start = kmeans_start(z, standardizer, kind, k, seed)
-    first = next(parts(z, k * z.shape[1], seed))
-    start = m_step(start, e_step(first, standardizer, start, hard=True), ridge)
-    return run_em_on_parts(z, step, start, start.means.numel(), seed=seed, max_iter=max_iter, tol=tol)
 
 
 def in_units(mixture: MixtureParameters, standardizer: Standardizer, dtype: torch.dtype) -> MixtureParameters:

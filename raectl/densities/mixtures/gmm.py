@@ -2,15 +2,19 @@
 
 from torch import Tensor
 
-from raectl.densities.mixtures.base import COVARIANCE, Mixture
-from raectl.densities.mixtures.em import fit_mixture, in_units
+from raectl.densities.mixtures.base import COVARIANCE, SHRINKAGE, STARTS, Mixture
+from raectl.densities.mixtures.em import in_units
+from raectl.densities.mixtures.start import fit_mixture
 
 
 class GMM(Mixture):
-    """p(z) = sum_k w_k N(z; mu_k, Sigma_k), by EM from a k-means start; see the module `em`.
+    """p(z) = sum_k w_k N(z; mu_k, Sigma_k), by EM; see the modules `em` and `start`.
 
     References: Ghosh et al., "From Variational to Deterministic Autoencoders", ICLR 2020, section 4 (10 components,
     full covariances). Schwarz, "Estimating the Dimension of a Model", Annals of Statistics 6, 1978 (`bic`).
+
+    With few latents, covariances are shrunk towards the pooled one by `shrinkage` nu, as if each component had nu more
+    latents, of that covariance: Sigma_k = (n_k S_k + nu P) / (n_k + nu), P = sum_k n_k S_k / N.
 
     `reg_covar` is the share of each dimension's variance that is added to the variances of each component (spherical:
     that share of their mean). EM iterations on subsets of the latents, before those on all, do not count.
@@ -24,16 +28,17 @@ class GMM(Mixture):
     name = "gmm"
     chooses_components = True
     covariance = COVARIANCE
+    starts, shrinkage = STARTS, SHRINKAGE
 
     def _fit(self, z: Tensor, seed: int) -> None:
         n, d = z.shape
         units = self._standardizer(z)
         result = fit_mixture(
-            z, units, self._kind, self.components, seed=seed, max_iter=self.max_iter, tol=self.tol, ridge=self.reg_covar
-        )
+            z, units, self._kind, self.components, seed=seed, max_iter=self.max_iter, tol=self.tol,
+            ridge=self.reg_covar, starts=self.starts, shrinkage=self.shrinkage,
+        )  # fmt: skip
         self.parameters = in_units(result.state, units, z.dtype)
-        directions = self.components * (d if self.covariance == "full" else 1)
-        self.notices = units.notices(n, directions, self._remedy())
+        self.notices = units.notices(n, self._directions(d), self._remedy())
         self._report(result, n, d)
 
 

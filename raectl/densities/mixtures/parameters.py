@@ -9,7 +9,7 @@ from torch import Tensor
 
 from raectl.densities.base import LOG_2PI, Arrays
 from raectl.densities.covariance import Covariance, Matrices, SingularError
-from raectl.rng import to_normal, uniforms
+from raectl.rng import normals, uniforms
 
 
 @dataclass(frozen=True)
@@ -64,19 +64,34 @@ class MixtureParameters:
         return self.weights.log() - self.kind.log_det(self.factors, d) - 0.5 * d * LOG_2PI
 
     def draw(self, seed: int, start: int, n: int) -> np.ndarray:
-        """Rows start, ..., start + n - 1 of the samples of `seed`: (n, d) float64.
+        """Samples start, ..., start + n - 1 of `seed`: mu_k + L_k e, e ~ N(0, I). (n, d) float64.
 
-        Of the 1 + d uniform numbers of a row, the first chooses the component and the others become normal noise.
+        Their rounding may depend on start and n.
         """
-        u = uniforms(seed, start, n, 1 + self.means.shape[1])
-        component = self.choose(u[:, 0])
-        noise = to_normal(u[:, 1:])
-        z: np.ndarray = self.means.numpy()[component] + self.kind.apply_factor(self.factors.numpy(), component, noise)
-        return z
+        rows, component = self.choose(seed, start, n)
+        return self.place(rows, component, normals(seed, start, n, self.means.shape[1]).astype(np.float64))
 
-    def choose(self, u: np.ndarray) -> np.ndarray:
-        """Components sampled by inverse transform from uniform numbers: (n,) => (n,)."""
+    def choose(self, seed: int, start: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which of n samples are of which component: their rows, sorted by component, and the components, (n,) each.
+
+        Components are chosen by inverse transform from uniform numbers.
+        """
+        u = uniforms(seed, start, n, 1, "components")[:, 0]
+        rows = np.argsort(u)
         cumulative = np.cumsum(self.weights.numpy())
         # `right` skips components of weight 0; scaling u allows for a rounded sum below 1.
-        chosen: np.ndarray = np.searchsorted(cumulative, u * cumulative[-1], side="right")
-        return chosen.clip(max=len(cumulative) - 1)
+        component = np.searchsorted(cumulative, u[rows] * cumulative[-1], side="right")
+        return rows, component.clip(max=len(cumulative) - 1)
+
+    def place(self, rows: np.ndarray, component: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """mu_k + L_k e, e the i-th noise and k the i-th component, as row rows[i], for all i: (n, d) float64.
+
+        Arguments:
+            rows, component: from `choose`.
+            noise: (n, d) float64.
+        """
+        placed = self.kind.apply_factor(self.factors.numpy(), component, noise)
+        placed += self.means.numpy().take(component, axis=0)
+        z = np.empty_like(placed)
+        z[rows] = placed
+        return z

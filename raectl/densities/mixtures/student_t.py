@@ -10,18 +10,11 @@ from torch import Tensor
 
 from raectl.densities.base import Arrays
 from raectl.densities.latents.standardizer import Standardizer
-from raectl.densities.mixtures.base import Mixture
-from raectl.densities.mixtures.em import (
-    TINY_COUNT,
-    Sums,
-    fit_mixture,
-    in_units,
-    m_step,
-    root_responsibilities,
-    run_em_on_parts,
-)
+from raectl.densities.mixtures.base import SHRINKAGE, STARTS, Mixture
+from raectl.densities.mixtures.em import TINY_COUNT, Sums, in_units, m_step, root_responsibilities, run_em_on_parts
 from raectl.densities.mixtures.parameters import MixtureParameters
-from raectl.rng import to_normal, uniforms
+from raectl.densities.mixtures.start import fit_mixture
+from raectl.rng import gammas, normals
 
 _FREEDOM = (5.0, 1000.0)  # bounds of nu: from finite fourth moments to nearly Gaussian
 _BISECTIONS = 50
@@ -65,6 +58,7 @@ class StudentT(Mixture):
 
     name = "student-t"
     chooses_components = True
+    starts, shrinkage = STARTS, SHRINKAGE
 
     def _to_arrays(self) -> dict[str, Tensor]:
         return super()._to_arrays() | {"freedom": self._freedom}
@@ -73,11 +67,12 @@ class StudentT(Mixture):
         (n, d), k = z.shape, self.components
         standardizer = self._standardizer(z)
         options: dict[str, Any] = {"seed": seed, "max_iter": self.max_iter, "tol": self.tol}
-        start = fit_mixture(z, standardizer, self._kind, k, **options, ridge=self.reg_covar).state
+        more: dict[str, Any] = {"ridge": self.reg_covar, "starts": self.starts, "shrinkage": self.shrinkage}
+        start = fit_mixture(z, standardizer, self._kind, k, **options, **more).state
         state = _State(start, torch.full((k,), 30.0, dtype=torch.float64))
         result = run_em_on_parts(z, lambda rows, now: self._iterate(rows, standardizer, now), state, k * d, **options)
         self.parameters, self._freedom = in_units(result.state.mixture, standardizer, z.dtype), result.state.freedom
-        self.notices = standardizer.notices(n, k * d, self._remedy())
+        self.notices = standardizer.notices(n, self._directions(d), self._remedy())
         self._report(result, n, d, extra=1)
 
     def _iterate(self, z: Tensor, standardizer: Standardizer, state: _State) -> tuple[float, _State]:
@@ -92,9 +87,8 @@ class StudentT(Mixture):
             y = whiten(x)  # (n, K, d)
             squares = torch.linalg.vector_norm(y, dim=2).square()
             joint = state.log_joint(squares)  # (n, K)
-            total = torch.logsumexp(joint, dim=1, keepdim=True)
+            total, root = root_responsibilities(joint)
             log_likelihood += float(total.sum(dtype=torch.float64))
-            root = root_responsibilities(joint, total)
             r = root.square()
             u = ((nu + d) / (nu + squares)).to(z.dtype)
             root *= u.sqrt()
@@ -104,7 +98,7 @@ class StudentT(Mixture):
             logs += (r * (u.log() - u)).sum(dim=0)
             first += torch.bmm(root.T[:, None, :], y.transpose(0, 1))[:, 0]
             scatter += self._kind.scatter(y)
-        moved = m_step(mixture, Sums(log_likelihood, counts, first, scatter), self.reg_covar, members)
+        moved = m_step(mixture, Sums(log_likelihood, counts, first, scatter), self.reg_covar, members, self.shrinkage)
         mean = log_likelihood / len(z) - float(standardizer.scale.log().sum())
         return mean, _State(moved, _degrees_of_freedom(nu, logs / (members + TINY_COUNT), d))
 
@@ -113,16 +107,11 @@ class StudentT(Mixture):
         return torch.logsumexp(state.log_joint(self.parameters.squared_distances(z)), dim=1)
 
     def _draw(self, seed: int, start: int, n: int) -> np.ndarray:
-        """mu + L e / sqrt(g), e ~ N(0, I), g ~ chi^2_nu / nu: one uniform number gives k, one gives g, d give e."""
-        from scipy.special import gammaincinv
-
-        u = uniforms(seed, start, n, 2 + self._d)
-        component = self.parameters.choose(u[:, 0])
+        """mu + L e / sqrt(g), e ~ N(0, I), g ~ chi^2_nu / nu: (n, d) float64."""
+        rows, component = self.parameters.choose(seed, start, n)
         half = self._freedom.numpy()[component] / 2
-        noise = to_normal(u[:, 2:]) / np.sqrt(gammaincinv(half, u[:, 1]) / half)[:, None]
-        offset = self._kind.apply_factor(self.parameters.factors.numpy(), component, noise)
-        z: np.ndarray = self.parameters.means.numpy()[component] + offset
-        return z
+        noise = normals(seed, start, n, self._d) / np.sqrt(gammas(half, seed, start) / half)[:, None]
+        return self.parameters.place(rows, component, noise)
 
     def _adopt(self, arrays: Arrays) -> int:
         self._freedom = arrays.take("freedom", (self.components,))
