@@ -85,8 +85,9 @@ def steps_of(form: str, steps: int, width: int) -> Column:
     """An epoch of raectl's trainer with a form."""
     dataset = raectl.open_dataset(images(steps))
     config = raectl.Config(
-        reg=FORMS[form], width=width, device="cpu", val_fraction=0, batch_size=BATCH, optimizer="adam", average=0.0
-    )
+        reg=FORMS[form], arch="conv32", width=width, device="cpu", val_fraction=0, batch_size=BATCH,
+        optimizer="adam", average=0.0,
+    )  # fmt: skip
     run = Run(resolve(config, dataset), dataset, Directory(Path("unused")), Progress())
     run.loop.model.train()
 

@@ -43,7 +43,7 @@ def config(width: int, precision: str) -> raectl.Config:
     reg = {"tikhonov": {"weight": WEIGHT}}
     return raectl.Config(
         reg=reg, width=width, precision=precision, device="cpu", val_fraction=0, batch_size=BATCH,
-        optimizer="adam", average=0.0,
+        optimizer="adam", average=0.0, arch="conv32",
     )  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def ours(steps: int, width: int, precision: str) -> Column:
 def bare(steps: int, width: int, precision: str, tuned: bool) -> Column:
     """A loop by hand over batches of a float tensor; tuned: channels last, a fused optimizer, freed memory kept."""
     x = tensors(steps)
-    resolved = config(width, "fp32").replace(latent_dim=LATENT_DIM, arch="conv32")
+    resolved = config(width, "fp32").replace(latent_dim=LATENT_DIM)
     model, _ = build(resolved, SHAPE)
     if tuned:
         keep_freed_memory()
@@ -115,7 +115,7 @@ def pythae_epoch(steps: int, width: int, model: Any, given: Any, trainer: Any, o
     from pythae.data.datasets import BaseDataset
 
     logging.disable(logging.INFO)
-    nets, _ = build(config(width, "fp32").replace(latent_dim=LATENT_DIM, arch="conv32"), SHAPE)
+    nets, _ = build(config(width, "fp32").replace(latent_dim=LATENT_DIM), SHAPE)
     peer = model(given, encoder=Encoder(nets.encoder, nets.code), decoder=Decoder(nets.decoder))
     common = {"output_dir": tempfile.gettempdir(), "per_device_train_batch_size": BATCH, "no_cuda": True}
     x = tensors(steps)

@@ -38,9 +38,18 @@ class Preset(NamedTuple):
 # (channels, D); for expressions the loss needs no conversion
 _VALUES = {"mnist": (1, 1024), "cifar10": (3, 3 * 1024), "celeba": (3, 3 * 4096), "expressions": (1, 1)}
 _DATA: dict[str, dict[str, Any]] = {
-    "mnist": {"image_size": 32, "fit": "pad", "background": "black", "latent_dim": 16, "val_fraction": 1 / 6},
-    "cifar10": {"image_size": 32, "latent_dim": 128, "val_fraction": 0.2},  # 10,000 held out, as for MNIST
-    "celeba": {"image_size": 64, "latent_dim": 64},  # the paper first crops the middle 140 x 140 pixels
+    "mnist": {
+        "arch": "conv32",
+        "image_size": 32,
+        "fit": "pad",
+        "background": "black",
+        "latent_dim": 16,
+        "val_fraction": 1 / 6,
+    },
+    # 10,000 held out, as for MNIST
+    "cifar10": {"arch": "conv32", "image_size": 32, "latent_dim": 128, "val_fraction": 0.2},
+    # The paper first crops the middle 140 x 140 pixels.
+    "celeba": {"arch": "conv64", "image_size": 64, "latent_dim": 64},
     "expressions": {
         "latent_dim": 25,
         "width": 32,

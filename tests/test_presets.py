@@ -107,7 +107,7 @@ def test_every_preset_of_images_is_a_configuration(name):
     assert (config.width, config.batch_size) == (other.get("width", 128), other.get("batch_size", 100))
     check(config)
     assert config.bn_momentum == 0.01 and config.plateau == "absolute"
-    assert config.arch is None  # 32 pixels take conv32 and 64 conv64 by themselves
+    assert config.arch == f"conv{side}"
     if name.startswith("mnist"):
         assert (config.fit, config.background) == ("pad", "black")
     for regularizer, given in config.reg.items():

@@ -76,7 +76,8 @@ def run_raectl(data: Path, test: Tensor, epochs: int, seed: int, options: dict[s
 
     dataset = open_dataset(data, DATA)
     config = Config(
-        reg="tikhonov", latent_dim=LATENT_DIM, width=WIDTH, batch_size=BATCH, val_fraction=VAL_FRACTION, seed=seed,
+        reg="tikhonov", arch="conv32", latent_dim=LATENT_DIM, width=WIDTH, batch_size=BATCH,
+        val_fraction=VAL_FRACTION, seed=seed,
         image_size=32, fit="pad", background="black", device="cpu", precision="fp32", epochs=epochs, **options,
     )  # fmt: skip
     loop = Loop(resolve(config, dataset), dataset, Path("ckpt"))

@@ -28,8 +28,9 @@ def trained(side: int, channels: int, batch: int) -> tuple[raectl.Checkpoint, ra
     """A checkpoint of an epoch, and its data."""
     images = np.random.default_rng(0).integers(0, 256, (20 * batch, side, side, channels), np.uint8)
     config = raectl.Config(
-        reg="tikhonov", width=16, epochs=1, batch_size=batch, device="cpu", precision="fp32", image_size=side
-    )
+        reg="tikhonov", arch="conv32" if side <= 32 else "conv64", width=16, epochs=1, batch_size=batch,
+        device="cpu", precision="fp32", image_size=side,
+    )  # fmt: skip
     home = Path(tempfile.mkdtemp())
     np.save(home / "images.npy", images)
     raectl.train(config, home / "images.npy", home / "ckpt")

@@ -189,7 +189,7 @@ class Config(SourceOptions):
         None,
         f"{registry.known('architecture')}.",
         component="architecture",
-        shown="by the data: conv32 up to 32 pixels, else conv64",
+        shown="linear-conv for images, conv-gru for strings; presets: conv32 or conv64",
     )
     width: int | None = _model(
         None,
@@ -204,7 +204,7 @@ class Config(SourceOptions):
         "Epochs in all, also when resuming.",
         low=1,
         high=1_000_000,
-        shown="as many as make 2,000 steps, at least 10",
+        shown="as many as make 2,000 steps, 1,000 with --from, at least 10",
     )
     patience: int | None = _training(
         None,

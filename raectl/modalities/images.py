@@ -87,7 +87,7 @@ class Images(Modality):
     can_be_augmented = True
 
     def default_architecture(self, item_shape: tuple[int, ...]) -> str:
-        return "conv32" if max(item_shape[1:]) <= 32 else "conv64"
+        return "linear-conv"
 
     def default_latent_dim(self, item_shape: tuple[int, ...]) -> int:
         return 16 if item_shape[0] == 1 else 64

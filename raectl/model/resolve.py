@@ -19,8 +19,11 @@ _SEEN_OFTEN = 40  # epochs after which images are augmented
 _SMALL = 16  # pixels; there a shift by one changes more than there is to learn
 
 
-def resolve(config: Config, dataset: Dataset) -> Config:
+def resolve(config: Config, dataset: Dataset, is_continued: bool = False) -> Config:
     """Fill in the options whose defaults depend on the data, the model or the machine.
+
+    Arguments:
+        is_continued: whether the weights at the start are those of another run, so that half the steps will do.
 
     Raises:
         UsageError: a regularizer or the reconstruction term does not take its weight or an option; the device or the
@@ -38,7 +41,8 @@ def resolve(config: Config, dataset: Dataset) -> Config:
     device = resolve_device(config.device)
     batch_size = config.batch_size or min(100, max(16, len(train) // 20))
     batches = max(1, min(-(-len(train) // batch_size), len(train) // 2))
-    epochs = config.epochs or max(_EPOCHS, -(-_STEPS // batches))
+    steps = _STEPS // 2 if is_continued else _STEPS
+    epochs = config.epochs or max(_EPOCHS, -(-steps // batches))
     plateau_patience = config.plateau_patience or max(_PLATEAU_EPOCHS, -(-_PLATEAU_STEPS // batches))
     return config.replace(
         latent_dim=latent_dim,

@@ -105,7 +105,7 @@ def train(
         for note in dataset.notes:
             progress.note(note)
         if not resume:
-            config = resolve(config if begun is None else begun.resolved(dataset), dataset)
+            config = resolve(config, dataset) if begun is None else begun.resolved(dataset)
         origin = begun.origin if begun else Origin.recorded(directory) if resume else Origin()
         run = Run(config, dataset, directory, progress, origin)
         if resume:

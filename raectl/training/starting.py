@@ -15,6 +15,7 @@ from raectl.data import Dataset
 from raectl.data.options import RESOLVED
 from raectl.errors import RaectlError, UsageError
 from raectl.model.build import build
+from raectl.model.resolve import resolve
 from raectl.model.weights import module_layout
 from raectl.storage.arrays import Arrays
 
@@ -92,7 +93,7 @@ class Start:
         return cls(config, frozenset(given), data.shape, contents.arrays, origin)
 
     def resolved(self, dataset: Dataset) -> Config:
-        """The options for some data, without what only sources like the other run's take.
+        """The resolved options for some data, without what only sources like the other run's take.
 
         Raises:
             RaectlError: their items have another shape.
@@ -102,4 +103,4 @@ class Start:
             weights = f"the weights of {self.origin.lineage[-1].checkpoint}, which are for {self.shape}"
             raise RaectlError(f"{dataset.source}: items of shape {found} do not suit {weights}")
         idle = [name for name in RESOLVED if name not in self.given and getattr(dataset.options, name) is None]
-        return self.config.replace(**dict.fromkeys(idle))
+        return resolve(self.config.replace(**dict.fromkeys(idle)), dataset, is_continued=True)

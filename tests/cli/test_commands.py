@@ -57,7 +57,7 @@ def test_dry_run_resolves_and_creates_nothing(cli: Cli, original: Any, tmp_path:
     for flags in ((), ("--json",)):
         values = cli("train", "--data", original.data, "--out", out, "--dry-run", "--reg", "tikhonov", *flags).json
         config = values["config"]
-        assert (config["image_size"], config["latent_dim"], config["arch"]) == (64, 64, "conv64")
+        assert (config["image_size"], config["latent_dim"], config["arch"]) == (64, 64, "linear-conv")
         data_dim = 3 * 64 * 64
         assert config["reg"]["tikhonov"]["weight"] == pytest.approx(1e-7 * data_dim)
         assert config["beta"] == pytest.approx(2e-4 * data_dim / 64)

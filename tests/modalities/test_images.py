@@ -35,8 +35,7 @@ def test_registered():
 
 
 @pytest.mark.parametrize(
-    ("shape", "architecture", "latent_dim"),
-    [((1, 28, 28), "conv32", 16), ((3, 32, 32), "conv32", 64), ((3, 33, 33), "conv64", 64), ((1, 8, 64), "conv64", 16)],
+    ("shape", "architecture", "latent_dim"), [((1, 28, 28), "linear-conv", 16), ((3, 64, 64), "linear-conv", 64)]
 )
 def test_defaults(shape, architecture, latent_dim):
     assert images.default_architecture(shape) == architecture

@@ -135,6 +135,6 @@ def _dry_run(config: Any, source: str | None, out: Path, start: Path | None, *, 
             dataset = open_dataset("digits" if source is None else source, data_options(config), progress)
             for note in dataset.notes:
                 progress.note(note)
-        config = resolve(config if begun is None else begun.resolved(dataset), dataset)
+        config = resolve(config, dataset) if begun is None else begun.resolved(dataset)
         summary = DataSummary.of(dataset)
     emit({"out": str(out), "config": config.to_dict(), "data": asdict(summary)}, as_json=True)
