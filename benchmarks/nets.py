@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/nets.py emoji=emoji/train mnist=mnist photographs=p.npz --nets paper linear-conv
 
-trains each net with raectl's own loop and default optimizer (RAE-L2, width 16, averaged weights), in one process, by
+trains each net, on images as they are (`photographs+flip,shift=p.npz`: augmented), with raectl's own loop and default optimizer (RAE-L2, width 16, averaged weights), in one process, by
 turns of 5 seconds of steps: what else runs on the machine slows all nets alike. Seconds are the process's CPU time
 inside steps. Errors are those of the averaged weights on held-out images. Of photographs (49 cuts each, in order; see
 sharpening/photographs.py), whole ones are held out. No test set is read: give training parts.
@@ -65,17 +65,18 @@ class Runner:
     """A net in training."""
 
     def __init__(self, net: str, data: str, source: str, seed: int) -> None:
-        options, of_data = SETTINGS.get(data, OTHER)
+        name, _, augment = data.partition("+")
+        options, of_data = SETTINGS.get(name, OTHER)
         dataset = open_dataset(source, DataOptions(**of_data))
         arch = net if net != "paper" else "conv32" if max(dataset.items.shape[1:3]) <= 32 else "conv64"
         config = Config(
             arch=arch, reg="tikhonov", width=16, device="cpu", precision="fp32", seed=seed, epochs=100_000,
-            augment="off",
+            augment=augment or "off",
             **options, **of_data,
         )  # fmt: skip
         self.net, self.seconds = net, 0.0
         self.loop = Loop(resolve(config, dataset), dataset, Path("unused"))
-        if data == "photographs":
+        if name == "photographs":
             hold_out_photographs(self.loop, seed)
         self._steps = self._forever()
 
