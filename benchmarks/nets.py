@@ -3,9 +3,10 @@
     OMP_NUM_THREADS=1 python benchmarks/nets.py emoji=emoji/train mnist=mnist photographs=p.npz --nets paper linear-conv
 
 trains each net with raectl's own loop and default optimizer (RAE-L2, width 16, averaged weights), on images as they are
-(`photographs+flip,shift=p.npz`: augmented), in one process, by turns of 5 seconds of steps: what else runs on the machine slows all nets alike. Seconds are the process's CPU time
-inside steps. Errors are those of the averaged weights on held-out images. Of photographs (49 cuts each, in order; see
-sharpening/photographs.py), whole ones are held out. No test set is read: give training parts.
+(`photographs+flip,shift=p.npz`: augmented), in one process, by turns of 5 seconds of steps: what else runs on the
+machine slows all nets alike. Seconds are the process's CPU time inside steps. Errors are those of the averaged weights
+on held-out images. Of photographs (49 cuts each, in order; see sharpening/photographs.py), whole ones are held out. No
+test set is read: give training parts.
 
 Rows are appended to `--rows`; what stands there is not run again, so seeds can be added later. The table of all rows
 goes to results/nets.md. `paper` is the paper's net for the size: conv32 or conv64.

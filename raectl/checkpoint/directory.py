@@ -23,9 +23,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Annotated, Any, TypedDict, TypeVar
 
 import numpy as np
+from msgspec import Meta
 
 from raectl._version import __version__
 from raectl.checkpoint.summary import DataSummary
@@ -35,8 +36,8 @@ from raectl.storage import atomic, lock
 from raectl.storage.arrays import Arrays, Layout, content_digest, dump_arrays, file_digest, read_arrays
 from raectl.storage.records import RESTORE, Count, convert, read_lines, read_record, to_json
 
-SCHEMA = 3
-_EARLIER = {1: "raectl 0.1", 2: "raectl 0.2 under development"}
+SCHEMA = 4
+_EARLIER = {1: "raectl 0.1", 2: "raectl 0.2 under development", 3: "raectl 0.2 under development"}
 SHARPENING = "sharpening"  # the second phase's name in log.jsonl
 T = TypeVar("T")
 _ATTEMPTS = 20  # at reading what a running `train` may be replacing; it does so once an epoch
@@ -94,14 +95,19 @@ class _Epoch:
 
 @dataclass(frozen=True)
 class Ancestor:
-    """A run whose weights another one began with: where it was, its weights' SHA-256 and epoch, and its data."""
+    """A run whose weights another one began with: where it was, its weights' SHA-256 and epoch, and its data.
+
+    Arguments:
+        settled: whether its reconstruction term had come to its last form, and is the other run's.
+    """
 
     checkpoint: str
-    weights: str
+    weights: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
     epoch: Count
     source: str
     n: Count
     fingerprint: str
+    settled: bool
 
 
 @dataclass(frozen=True)
@@ -127,8 +133,7 @@ class ConfigRecord:
 
     def __post_init__(self) -> None:
         config = self.resolved
-        needed = ("latent_dim", "arch", "width", "beta", "batch_size", "epochs", "patience", "plateau_patience")
-        if None in (getattr(config, name) for name in needed):
+        if not config.is_resolved:
             raise ValueError("an option without a value")
         if config.grammar != self.data.options.grammar:
             raise ValueError("the grammar of the configuration is not that of the data")

@@ -15,6 +15,7 @@ import numpy as np
 from raectl.config import Config
 from raectl.data import Dataset, split
 from raectl.errors import RaectlError
+from raectl.rng import permutation
 from raectl.storage.arrays import read_arrays, write_arrays
 from raectl.storage.records import RESTORE
 
@@ -22,35 +23,57 @@ _BLOCK = 2**21  # bytes digested at a time, 8 bytes of memory each
 
 
 class Digests(NamedTuple):
-    """Digests of items: of the contents, (N,) uint64, of the names, (N,) or none, and of the contents of the items,
-    sorted, that the weights at the start were trained on."""
+    """Digests of items.
+
+    Arguments:
+        contents, names: of the items, (N,) uint64 each, or no names.
+        trained_on, held_out: of the contents of the items, sorted, that the runs before were trained on, and that they
+            held out, if the weights at the start are another run's.
+    """
 
     contents: np.ndarray
     names: np.ndarray
-    before: np.ndarray
+    trained_on: np.ndarray
+    held_out: np.ndarray
 
     def split(self, config: Config) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of the items trained on, and of those held out."""
-        trained_on = np.isin(self.contents, self.before) if len(self.before) else None
-        return split(len(self.contents), config.val_fraction, config.seed, trained_on)
+        """Sorted indices of the items to train on, and of those held out.
+
+        With another run's weights, what it was trained on is trained on again, what it held out is held out again, and
+        of the other items the configuration's share. If it was trained on all of them, they are split as if anew.
+        """
+        n, fraction, seed = len(self.contents), config.val_fraction, config.seed
+        again = np.isin(self.contents, self.trained_on)
+        held_out = np.isin(self.contents, self.held_out) & ~again
+        new = np.flatnonzero(~again & ~held_out)
+        if not fraction or not (len(self.trained_on) and (held_out.any() or len(new))):
+            return split(n, fraction, seed)
+        count = max(round(fraction * len(new)), int(not held_out.any()))
+        order = permutation(seed, "split", len(new))[: min(count, n - 1)]
+        held_out[new[order]] = True
+        return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
 _NONE = np.empty(0, np.uint64)
 
 
-def digests_of(dataset: Dataset, before: np.ndarray = _NONE) -> Digests:
-    """The digests of a data set's items; `before` as `Digests` has it."""
-    return Digests(_contents(dataset.items), _names(dataset.names), before)
+def digests_of(dataset: Dataset, trained_on: np.ndarray = _NONE, held_out: np.ndarray = _NONE) -> Digests:
+    """The digests of a data set's items; the others as `Digests` has them."""
+    return Digests(_contents(dataset.items), _names(dataset.names), trained_on, held_out)
 
 
-def trained_on(path: Path, config: Config) -> np.ndarray:
-    """Sorted digests of all items that a model was trained on, from its file and its configuration.
+def seen_by(path: Path, config: Config, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted digests of all items that a model of n items was trained on, runs before included, and that it held out.
 
     Raises:
-        RaectlError: the file is missing or damaged.
+        RaectlError: its file is missing or damaged, or of other data.
     """
     digests = read_items(path)
-    return np.union1d(digests.contents[digests.split(config)[0]], digests.before)
+    if len(digests.contents) != n:
+        raise RaectlError(f"{path} is damaged: it holds {len(digests.contents)} digests of {n} items", RESTORE)
+    trained_on, held_out = (digests.contents[rows] for rows in digests.split(config))
+    trained_on = np.union1d(trained_on, digests.trained_on)
+    return trained_on, np.setdiff1d(np.union1d(held_out, digests.held_out), trained_on)
 
 
 def split_as(path: Path, items: np.ndarray, config: Config) -> tuple[np.ndarray, np.ndarray]:
@@ -59,7 +82,7 @@ def split_as(path: Path, items: np.ndarray, config: Config) -> tuple[np.ndarray,
     Raises:
         RaectlError: the file is missing or damaged.
     """
-    return Digests(_contents(items), _NONE, read_items(path).before).split(config)
+    return read_items(path)._replace(contents=_contents(items)).split(config)
 
 
 def write_items(path: Path, digests: Digests) -> None:
@@ -129,7 +152,8 @@ def recognise(path: Path, items: np.ndarray, config: Config) -> Seen | None:
     except RaectlError:
         return None
     trained_on, held_out = (digests.contents[rows] for rows in digests.split(config))
-    trained_on = np.union1d(trained_on, digests.before)
+    trained_on = np.union1d(trained_on, digests.trained_on)
+    held_out = np.union1d(held_out, digests.held_out)
     found = _contents(items)
     trained = np.isin(found, trained_on)
     return Seen(len(found), int(trained.sum()), int((np.isin(found, held_out) & ~trained).sum()))

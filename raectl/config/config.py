@@ -204,14 +204,14 @@ class Config(SourceOptions):
         "Epochs in all, also when resuming.",
         low=1,
         high=1_000_000,
-        shown="as many as make 2,000 steps, 1,000 with --from, at least 10",
+        shown="as many as make 2,000 steps, 1,000 with --from, from 10 to 200",
     )
     patience: int | None = _training(
         None,
-        "Epochs without a better held-out loss after which training ends; 0: it goes on.",
+        "Epochs without a better loss after which training ends; 0: it goes on.",
         low=0,
         high=1_000_000,
-        shown="as many as make 1,000 steps, at least 20",
+        shown="as many as make 1,000 steps, at least 20; 0 with nothing held out",
     )
     batch_size: int | None = _training(
         None,
@@ -223,7 +223,7 @@ class Config(SourceOptions):
     augment: str = _training(
         "auto",
         f"Changes of training images at random: off, auto, or some of {registry.known('augmentation')}, as flip,shift; "
-        "auto is flip,shift for 40 epochs or more, when images are learned by heart, and flip alone below 16 pixels.",
+        "auto is flip,shift for 40 epochs or more of fewer than 10,000 images, and flip alone below 16 pixels.",
         Augmentations,
         component="augmentation",
         metavar="off|auto|LIST",
@@ -249,6 +249,12 @@ class Config(SourceOptions):
         None, "Epochs without a gain until then.", low=1, high=1_000_000, shown="as many as make 250 steps, at least 5"
     )
     min_lr: float = _of_file(1e-8, "The least learning rate.", low=0, high=10)
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether no option is left to the data or the model."""
+        left = ("latent_dim", "arch", "width", "beta", "batch_size", "epochs", "patience", "plateau_patience")
+        return None not in (getattr(self, name) for name in left)
 
     def replace(self, **changes: Any) -> "Config":
         """A copy with some options changed."""

@@ -78,15 +78,10 @@ def fingerprint(items: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def split(
-    n: int, val_fraction: float, seed: int, trained_on: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def split(n: int, val_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Disjoint, sorted indices of the training and validation items; deterministic in its arguments.
 
     At least one item is for validation if `val_fraction` is above 0, and at least one remains for training.
-
-    Arguments:
-        trained_on: (n,) bool, items that the weights at the start were trained on, which are not for validation.
 
     Example:
         >>> train, val = split(10, 0.1, seed=0)
@@ -95,7 +90,4 @@ def split(
     """
     n_val = min(n - 1, max(1, round(n * val_fraction))) if val_fraction > 0 else 0
     order = permutation(seed, "split", n)
-    if trained_on is not None and not trained_on.all():
-        order = order[np.argsort(trained_on[order], kind="stable")]  # these last
-        n_val = min(n_val, n - int(trained_on.sum()))
     return np.sort(order[n_val:]), np.sort(order[:n_val])

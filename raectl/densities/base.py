@@ -69,6 +69,11 @@ class Density(Component, ABC):
             raise RaectlError(f"this {self.name} density is not fitted", "call fit(z) first")
         return self._dim
 
+    @property
+    def free_dimensions(self) -> int:
+        """Number of dimensions that are neither constant nor copies of others."""
+        return self._d
+
     def fit(self, z: Any, seed: int = 0, progress: Progress | None = None) -> Self:
         """Fit to latents z: (N, d), anything `torch.as_tensor` takes; the same data and seed give the same fit.
 
@@ -118,9 +123,10 @@ class Density(Component, ABC):
 
     def _block_from(self, seed: int, first: int, rows: int) -> np.ndarray:
         """Rows first, ..., first + rows - 1 of the samples of free dimensions; the last block is kept."""
-        if self._block is None or self._block[0] != (seed, first):
-            self._block = (seed, first), self._draw(seed, first, rows)
-        return self._block[1]
+        block = self._block
+        if block is None or block[0] != (seed, first):
+            block = self._block = (seed, first), self._draw(seed, first, rows)
+        return block[1]
 
     def _block_rows(self) -> int:
         """Samples are drawn in blocks of so many rows, whole ones for any n, since a product's rounding depends on n.

@@ -12,10 +12,11 @@ from raectl.model.reconstructions import fill_in, for_modality
 from raectl.model.regularizers import Regularizer
 from raectl.model.table import Model
 
-_STEPS, _EPOCHS = 2000, 10  # of a run, at least
+_STEPS, _EPOCHS = 2000, (10, 200)  # of a run, at least; epochs, at most as well
 _PLATEAU_STEPS, _PLATEAU_EPOCHS = 250, 5
+_PATIENCE_STEPS, _PATIENCE_EPOCHS = 1000, 20
 _FEW_ITEMS = 5000  # for which a narrow net is wide enough
-_SEEN_OFTEN = 40  # epochs after which images are augmented
+_SEEN_OFTEN, _FEW_IMAGES = 40, 10_000  # epochs of fewer images, in which they are learned by heart
 _SMALL = 16  # pixels; there a shift by one changes more than there is to learn
 
 
@@ -42,8 +43,9 @@ def resolve(config: Config, dataset: Dataset, is_continued: bool = False) -> Con
     batch_size = config.batch_size or min(100, max(16, len(train) // 20))
     batches = max(1, min(-(-len(train) // batch_size), len(train) // 2))
     steps = _STEPS // 2 if is_continued else _STEPS
-    epochs = config.epochs or max(_EPOCHS, -(-steps // batches))
+    epochs = config.epochs or max(_EPOCHS[0], min(_EPOCHS[1], -(-steps // batches)))
     plateau_patience = config.plateau_patience or max(_PLATEAU_EPOCHS, -(-_PLATEAU_STEPS // batches))
+    patience = max(_PATIENCE_EPOCHS, -(-_PATIENCE_STEPS // batches)) if config.val_fraction else 0
     return config.replace(
         latent_dim=latent_dim,
         beta=beta if config.beta is None else config.beta,
@@ -55,20 +57,20 @@ def resolve(config: Config, dataset: Dataset, is_continued: bool = False) -> Con
         batch_size=batch_size,
         epochs=epochs,
         plateau_patience=plateau_patience,
-        patience=4 * plateau_patience if config.patience is None else config.patience,
-        augment=_augment(config.augment, modality, item_shape, epochs),
+        patience=patience if config.patience is None else config.patience,
+        augment=_augment(config.augment, modality, item_shape, epochs, len(train)),
         device=device,
         precision=resolve_precision(config.precision, device),
     )
 
 
-def _augment(asked: str, modality: Modality, item_shape: tuple[int, ...], epochs: int) -> str:
-    """The augmentations of a run; `auto` spares a short one, which has too much to learn to overfit."""
+def _augment(asked: str, modality: Modality, item_shape: tuple[int, ...], epochs: int, n: int) -> str:
+    """The augmentations of a run; `auto` spares one that is short, or has many images, and overfits little."""
     if asked not in ("off", "auto") and not modality.can_be_augmented:
         raise UsageError(f"--augment {asked} is for images, and these are others", "omit --augment")
     if asked != "auto":
         return asked
-    if not modality.can_be_augmented or epochs < _SEEN_OFTEN:
+    if not modality.can_be_augmented or epochs < _SEEN_OFTEN or n >= _FEW_IMAGES:
         return "off"
     return "flip" if min(item_shape[1:]) < _SMALL else "flip,shift"
 

@@ -39,7 +39,7 @@ class Loop:
         dataset: its items are split into those trained on and those held out.
         out: where the state is saved, for messages.
         rows: indices of the items trained on, and of those held out; None for those of the configuration's split.
-        is_continued: whether the weights at the start are those of another run.
+        is_settled: whether the reconstruction term begins in its last form, as with weights that had come to it.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Loop:
         dataset: Dataset,
         out: Path,
         rows: tuple[np.ndarray, np.ndarray] | None = None,
-        is_continued: bool = False,
+        is_settled: bool = False,
     ) -> None:
         assert config.batch_size and config.epochs and config.plateau_patience, "the configuration must be resolved"
         self.epochs, self.batch_size = config.epochs, config.batch_size
@@ -64,8 +64,7 @@ class Loop:
         # oneDNN and cuDNN are fastest with the channels last, which is also how images are stored.
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = build_loss(config, self.modality, penalties)
-        # Other weights have been through the change of the reconstruction term.
-        self._first_step = self.loss.reconstruction.constant_from if is_continued else 0
+        self._first_step = self.loss.reconstruction.constant_from if is_settled else 0
         self.optimizer: Optimizer = resolve("optimizer", config.optimizer)(self.model, config.lr)
         self.average = {name: value.detach().clone() for name, value in self.model.named_parameters() if config.average}
         self.plateau = Plateau(

@@ -55,7 +55,7 @@ def train(
     source: str | Path | np.ndarray | None = None,
     out: str | Path = "ckpt",
     *,
-    start: str | Path | None = None,
+    start: str | Path | Start | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -68,6 +68,7 @@ def train(
         out: the directory to make.
         start: the checkpoint directory of another run, whose weights this one begins with; options of `config` that
             are the defaults are then that run's, but for those that follow from the data and the length.
+            As the command line has it, with the options that were typed: a `Start`.
         resume: go on in `out`, up to `config.epochs` in all.
         overwrite: put the run in the place of a checkpoint directory that exists.
         progress: receives progress.
@@ -94,25 +95,27 @@ def train(
         recover(directory.path)
         if (resume or overwrite) and directory.is_recognised():
             lock.acquire()
-        begun = None if start is None else Start.read(Path(start), given_of(config))
+        if isinstance(start, str | Path):
+            typed = _typed(config)
+            start = Start.read(Path(start), typed, {*typed})
         if resume:
-            config = resumed(directory, given_of(config))
+            config = resumed(directory, vars(config) if config.is_resolved else _typed(config))
         else:
-            config = config if begun is None else begun.config
+            config = config if start is None else start.config_for(directory)
             check(config)
             check_out(directory, overwrite=overwrite)
         dataset = _open(directory if resume and source is None else None, source, config, progress)
         for note in dataset.notes:
             progress.note(note)
         if not resume:
-            config = resolve(config, dataset) if begun is None else begun.resolved(dataset)
-        origin = begun.origin if begun else Origin.recorded(directory) if resume else Origin()
+            config = resolve(config, dataset) if start is None else start.resolved(dataset, progress)
+        origin = start.origin if start else Origin.recorded(directory) if resume else Origin()
         run = Run(config, dataset, directory, progress, origin)
+        if start is not None:
+            run.begin(start.arrays)
         if resume:
             run.restore()
         else:
-            if begun is not None:
-                run.begin(begun.arrays)
             run.create(lock, overwrite=overwrite)
         run.go()
         del run  # its weights and the optimizer's moments
@@ -123,11 +126,10 @@ def train(
     return checkpoint
 
 
-def given_of(config: Config) -> dict[str, Any]:
-    """The options that were given: those that differ from the defaults, or all of a configuration that is resolved."""
+def _typed(config: Config) -> dict[str, Any]:
+    """The options that differ from the defaults."""
     default = vars(Config())
-    full = None not in (config.latent_dim, config.arch, config.beta)
-    return {name: value for name, value in vars(config).items() if full or value != default[name]}
+    return {name: value for name, value in vars(config).items() if value != default[name]}
 
 
 def _open(
@@ -174,15 +176,16 @@ class Run:
     ) -> None:
         self.config, self.dataset, self.directory, self.progress = config, dataset, directory, progress
         self.summary, self.origin = DataSummary.of(dataset), origin
-        self.digests = digests_of(dataset, origin.trained_on)
-        rows = self.digests.split(config)
-        self.loop = Loop(config, dataset, directory.path, rows, is_continued=bool(origin.lineage))
+        self.digests = digests_of(dataset, origin.trained_on, origin.held_out) if origin.lineage else None
+        rows = self.digests.split(config) if self.digests else None
+        self.loop = Loop(config, dataset, directory.path, rows, is_settled=origin.is_settled)
         self.saved = time.monotonic()
 
     # -- beginning and saving --------------------------------------------------------------------------------------
 
     def begin(self, weights: Arrays) -> None:
         """Take up another run's weights."""
+        assert self.digests is not None, "there is a lineage"
         if np.isin(self.digests.contents[self.loop.val_rows], self.origin.trained_on).any():
             self.progress.note(
                 f"all items of {self.dataset.source} were trained on by {self.origin.lineage[-1].checkpoint}: the "
@@ -200,7 +203,7 @@ class Run:
         try:
             with atomic_directory(target, replace=overwrite) as temporary:
                 lock.acquire(temporary)
-                write_items(Directory(temporary).items, self.digests)
+                write_items(Directory(temporary).items, self.digests or digests_of(self.dataset))
                 self._write_into(Directory(temporary))
         except RaectlError as error:
             if getattr(error.__cause__, "errno", None) in (errno.ENOTEMPTY, errno.EEXIST):
@@ -281,19 +284,25 @@ class Run:
         """Train until the last epoch is done or a signal comes; saves at every epoch's end."""
         loop = self.loop
         if not loop.is_over:
-            self._note_short()
+            self._note_length()
         with Signals() as signals:
             while not loop.is_over:
                 self._epoch(signals)
         if loop.is_stale and loop.position.epoch < loop.epochs:
             self.progress.note(
                 f"ended after {loop.position.epoch} of {loop.epochs} epochs: none since epoch "
-                f"{loop.position.best_epoch} had a better held-out loss; --patience N waits longer"
+                f"{loop.position.best_epoch} had a better loss; --patience N waits longer"
             )
 
-    def _note_short(self) -> None:
-        """Say if the run is too short to learn much, or for its reconstruction term."""
+    def _note_length(self) -> None:
+        """Say if the run is too short to learn much, or for its reconstruction term, or so long that it augments."""
         loop = self.loop
+        if self.config.augment != "off":
+            names = " and ".join(self.config.augment.split(","))
+            self.progress.note(
+                f"images are changed at random in training ({names}), as each is seen up to {loop.epochs:,} times; "
+                "--augment off leaves them as they are"
+            )
         steps = loop.batches * loop.epochs
         if steps < _FEW_STEPS:
             n, largest = len(loop.train_rows), int(np.diff(loop.edges).max())

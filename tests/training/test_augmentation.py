@@ -111,13 +111,15 @@ def test_validation_and_statistics_see_the_images_as_they_are(tmp_path: Path, mo
     assert len(calls) == loop.batches
 
 
-def test_auto_spares_short_runs_and_small_images() -> None:
+def test_auto_spares_short_runs_many_images_and_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     def chosen(side: int, **options: object) -> str:
         items = np.random.default_rng(0).integers(0, 256, (64, side, side, 3), np.uint8)
         return resolve(raectl.Config(**options), open_dataset(items)).augment
 
     assert chosen(16, epochs=39) == "off" and chosen(16, epochs=40) == "flip,shift" and chosen(8, epochs=40) == "flip"
     assert chosen(16) == "flip,shift", "64 images make many epochs"
+    monkeypatch.setattr("raectl.model.resolve._FEW_IMAGES", 50)
+    assert chosen(16) == "off", "many images are not learned by heart"
     assert chosen(16, augment="off") == "off" and chosen(8, epochs=1, augment="colour,flip") == "flip,colour"
 
 

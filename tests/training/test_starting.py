@@ -35,7 +35,7 @@ def test_options_are_the_other_run_s_but_those_of_data_and_length(first: Any, tm
     more = np.concatenate([images(60), images(60, 1)])
     second = raectl.train(raectl.Config(epochs=1, lr=5e-4), more, tmp_path / "ckpt", start=first.directory.path)
     assert (second.config.width, second.config.latent_dim, second.config.reg) == (2, 4, first.config.reg)
-    assert (second.config.lr, second.config.epochs, second.config.patience) == (5e-4, 1, 144)
+    assert (second.config.lr, second.config.epochs, second.config.patience) == (5e-4, 1, 143)
     (ancestor,) = second.lineage
     assert (ancestor.weights, ancestor.epoch, ancestor.n) == (first.weights, first.epoch, 60)
     assert f"of a model of 60 images, SHA-256 `{first.weights}`" in (tmp_path / "ckpt/README.md").read_text()
@@ -48,10 +48,11 @@ def test_items_that_the_other_run_was_trained_on_are_not_held_out(first: Any, tm
     trained_on, _ = first.split(old)
     second = raectl.train(raectl.Config(epochs=1, val_fraction=0.3), more, tmp_path / "a", start=first.directory.path)
     train, held_out = second.split(more)
-    assert len(held_out) == 27 and sorted([*train, *held_out]) == list(range(90))
+    assert len(held_out) == 6 + 9, "what was held out before, and three tenths of the new ones"
+    assert sorted([*train, *held_out]) == list(range(90)) and np.sum(train < 30) == 21
     assert not {row.tobytes() for row in more[held_out]} & {row.tobytes() for row in old[trained_on]}
     seen = second.seen(np.concatenate([more, images(5, 9)]))
-    assert (seen.trained_on, seen.held_out) == (63, 27)
+    assert (seen.trained_on, seen.held_out) == (75, 15)
     third = raectl.train(raectl.Config(epochs=1), images(30, 5), tmp_path / "b", start=tmp_path / "a")
     assert third.seen(old[trained_on]).trained_on == len(trained_on), "by the first run, two generations ago"
 
@@ -96,12 +97,90 @@ def test_resumed_anywhere_it_ends_with_the_same_bits(first: Any, tmp_path: Path)
         np.testing.assert_array_equal(weights(tmp_path / "parts")[name], array)
 
 
-def test_the_change_of_the_reconstruction_term_is_over(first: Any, tmp_path: Path) -> None:
-    """So that the best epoch is sought from the first one on; an unbearable rate makes all of them worse."""
-    bad = raectl.Config(epochs=2, lr=1.0, optimizer="adam", reconstruction={"name": "l1", "start": 100})
-    assert raectl.train(bad, images(60), tmp_path / "a", start=first.directory.path).epoch == 0
-    anew = {**BASE, "epochs": 2, "reconstruction": bad.reconstruction}
-    assert raectl.train(raectl.Config(**anew), images(60), tmp_path / "b").epoch == 2
+@pytest.mark.parametrize("length", [5, 100])
+def test_a_reconstruction_term_goes_on_where_it_was(tmp_path: Path, length: int) -> None:
+    """An unbearable rate makes every epoch worse than the start, if that can be compared with them: if the first run
+    had come to the last form of the term. Else the last epoch's weights are kept until it has."""
+    l1 = {"name": "l1", "start": 1, "length": length}
+    raectl.train(raectl.Config(**{**BASE, "reconstruction": l1}), images(60), tmp_path / "a")  # 12 steps
+    second = raectl.train(
+        raectl.Config(epochs=2, lr=1.0, optimizer="adam"), images(60), tmp_path / "b", start=tmp_path / "a"
+    )
+    assert second.config.reconstruction == l1 and second.epoch == (0 if length == 5 else 2)
+    assert second.lineage[0].settled == (length == 5)
+    other = raectl.Config(epochs=1, reconstruction={**l1, "length": 6})
+    assert not raectl.train(other, images(60), tmp_path / "c", start=tmp_path / "a").lineage[0].settled
+
+
+def test_typed_defaults_are_not_the_other_run_s(cli: Cli, first: Any, tmp_path: Path) -> None:
+    np.save(tmp_path / "more.npy", images(80, 3))
+    other = tmp_path / "other"
+    cli(
+        *("train", tmp_path / "more.npy", "--reg", "tikhonov", "--lr", 5e-4, "--optimizer", "adam", "--average", 0),
+        *("--width", 2, "--latent-dim", 4, "--epochs", 1, "--image-size", 12, "--out", other),
+    )
+    dry = ("train", tmp_path / "more.npy", "--from", other, "--dry-run")
+    kept = cli(*dry).json["config"]
+    assert (list(kept["reg"]), kept["lr"], kept["optimizer"], kept["average"]) == (["tikhonov"], 5e-4, "adam", 0.0)
+    kept = cli(*dry, "--latent-dim", 4, "--arch", "linear-conv", "--beta", 1e-3).json["config"]
+    assert (list(kept["reg"]), kept["lr"], kept["optimizer"], kept["average"]) == (["tikhonov"], 5e-4, "adam", 0.0)
+    typed = ("--reg", "none", "--lr", 1e-3, "--optimizer", "muon", "--average", 0.99)
+    config = cli(*dry, *typed).json["config"]
+    assert (config["reg"], config["lr"], config["optimizer"], config["average"]) == ({}, 1e-3, "muon", 0.99)
+
+
+def test_what_was_held_out_stays_so_and_of_new_items_a_share_is(tmp_path: Path) -> None:
+    old, new = images(100), images(20, 8)
+    for share, names in ((0.1, "ab"), (0.0, "cd")):
+        first, second = (tmp_path / name for name in names)
+        raectl.train(raectl.Config(**{**BASE, "epochs": 1, "val_fraction": share}), old, first)
+        for seed, both in enumerate((np.concatenate([old, new]), np.concatenate([new, old]))):
+            config = raectl.Config(epochs=1, seed=seed)
+            result = raectl.train(config, both, second, start=first, overwrite=True)
+            held_out = both[result.split(both)[1]]
+            is_new = np.isin([row.tobytes() for row in held_out], [row.tobytes() for row in new])
+            assert (is_new.sum(), len(held_out)) == (2, 2 + 100 * share)
+
+
+def test_the_same_directory_and_one_without_an_epoch_are_refused(first: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--from and --out are both"):
+        raectl.train(raectl.Config(), images(60), first.directory.path, start=first.directory.path, overwrite=True)
+    again = raectl.train(raectl.Config(epochs=1), images(60), tmp_path / "a", start=first.directory.path)
+    assert again.lineage[0].checkpoint == str(first.directory.path.resolve())
+
+
+def test_other_pixels_are_said(first: Any, tmp_path: Path) -> None:
+    told: list[str] = []
+
+    class Told(Progress):
+        def note(self, text: str) -> None:
+            told.append(text)
+
+    raectl.train(
+        raectl.Config(epochs=1, fit="pad"), images(60), tmp_path / "a", start=first.directory.path, progress=Told()
+    )
+    assert any("another --fit than" in line and "too low" in line for line in told)
+
+
+def test_a_start_that_no_epoch_betters_can_be_sharpened(first: Any, tmp_path: Path, cli: Cli) -> None:
+    bad = raectl.Config(epochs=1, lr=1.0, optimizer="adam", sharpen=True)
+    second = raectl.train(bad, images(60), tmp_path / "a", start=first.directory.path)
+    assert second.epoch == 0 and second.directory.sharpening.exists()
+    shown = cli("info", tmp_path / "a").out
+    assert "none is better than the weights at the start" in shown and str(first.directory.path) in shown.replace(
+        "\n", ""
+    )
+
+
+def test_digests_of_other_data_are_refused(first: Any, tmp_path: Path) -> None:
+    import shutil
+
+    from raectl.checkpoint.items import digests_of, write_items
+
+    shutil.copytree(first.directory.path, tmp_path / "a")
+    write_items(tmp_path / "a/items.safetensors", digests_of(raectl.open_dataset(images(3))))
+    with pytest.raises(RaectlError, match="3 digests of 60 items"):
+        raectl.train(raectl.Config(epochs=1), images(60), tmp_path / "b", start=tmp_path / "a")
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,19 @@ def _decoder(directory: Any, sharp: Any, digest: str) -> str:
     return f"{text}latents and densities stay valid{ended}{_under_way(directory, digest)}"
 
 
+def _ended(config: Any, log: list[dict[str, Any]], best: dict[str, Any] | None) -> str:
+    waited = len(log) - best["epoch"] if best else 0
+    return ", ended as none was better" if len(log) < config.epochs and 0 < config.patience <= waited else ""
+
+
+def _origin(ancestor: Any) -> str:
+    return f"epoch {ancestor.epoch} of {ancestor.checkpoint}, a model of {ancestor.n:,} items"
+
+
+def _none_better(record: Any, log: list[dict[str, Any]]) -> str:
+    return "none is better than the weights at the start" if log and record.lineage else "none yet"
+
+
 def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False) -> None:
     """Say what is in a checkpoint directory: model, data, training, fitted densities.
 
@@ -81,9 +94,10 @@ def info(ckpt: o.CheckpointDir, as_json: o.Json = False, debug: o.Debug = False)
             "regularizers": ", ".join(weighted) or "none",
             "architecture": f"{config.arch}, width {config.width}, {config.latent_dim} latent dimensions",
             "data": f"{data.n:,} items of {' x '.join(map(str, data.shape))} from {data.source}",
-            "training": f"{len(log)} of {config.epochs} epochs, {config.precision} on {config.device}, "
-            f"seed {config.seed}",
-            "best epoch": f"{best['epoch']}, {_loss(best)}" if best else "none yet",
+            "training": f"{len(log)} of {config.epochs} epochs{_ended(config, log, best)}, {config.precision} on "
+            f"{config.device}, seed {config.seed}",
+            **({"weights at the start": _origin(record.lineage[-1])} if record.lineage else {}),
+            "best epoch": f"{best['epoch']}, {_loss(best)}" if best else _none_better(record, log),
             "decoder": _decoder(directory, sharp, digest),
             "weights": f"SHA-256 {digest[:16]}...",
         }

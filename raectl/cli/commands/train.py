@@ -45,6 +45,7 @@ def train(
     from raectl.checkpoint.directory import Directory
     from raectl.cli.commands.presets import fit_arguments
     from raectl.training.resuming import resumed
+    from raectl.training.starting import Start
 
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other")
@@ -56,13 +57,14 @@ def train(
     spec, directory = given.pop("data", None), Path(given.pop("out", "ckpt"))
     if resume and start is not None:
         raise UsageError("--from is for a new run, --resume goes on with one", "omit one of them")
-    settings = resumed(Directory(directory), given) if resume else Config.from_dict(given)
+    begun = None if start is None else Start.read(start, vars(Config.from_dict(given)), {*given})
+    settings = begun.config if begun else resumed(Directory(directory), given) if resume else Config.from_dict(given)
     if dry_run:
-        _dry_run(settings, spec, directory, start, resume=resume)
+        _dry_run(settings, spec, directory, begun, resume=resume)
         return
     if not resume and start is None and "reg" not in given:
         say("no regularizer of the decoder: --reg tikhonov is a good one, --reg none says that it is meant")
-    _go(settings, spec, directory, start, as_json=as_json, resume=resume, overwrite=overwrite)
+    _go(settings, spec, directory, begun, as_json=as_json, resume=resume, overwrite=overwrite)
     say("next: " + command("raectl", "fit-density", directory, *fit_arguments(density)))
 
 
@@ -85,7 +87,7 @@ def _merge(
 
 
 def _go(
-    settings: Any, source: str | None, out: Path, start: Path | None, *, as_json: bool, resume: bool, overwrite: bool
+    settings: Any, source: str | None, out: Path, start: Any, *, as_json: bool, resume: bool, overwrite: bool
 ) -> None:
     from raectl.cli.terminal import TerminalProgress
     from raectl.training.run import train as run
@@ -116,25 +118,22 @@ def _go(
     emit(values, rows, as_json=as_json)
 
 
-def _dry_run(config: Any, source: str | None, out: Path, start: Path | None, *, resume: bool) -> None:
+def _dry_run(config: Any, source: str | None, out: Path, start: Any, *, resume: bool) -> None:
     from raectl.checkpoint.directory import Directory
     from raectl.checkpoint.summary import DataSummary
     from raectl.cli.terminal import TerminalProgress
     from raectl.data import open_dataset
     from raectl.model.resolve import check, resolve
-    from raectl.training.run import data_options, given_of
-    from raectl.training.starting import Start
+    from raectl.training.run import data_options
 
     if resume:
         summary = Directory(out).read_config().data
     else:
-        begun = None if start is None else Start.read(start, given_of(config))
-        config = config if begun is None else begun.config
         check(config)
         with TerminalProgress() as progress:
             dataset = open_dataset("digits" if source is None else source, data_options(config), progress)
             for note in dataset.notes:
                 progress.note(note)
-        config = resolve(config, dataset) if begun is None else begun.resolved(dataset)
+        config = resolve(config, dataset) if start is None else start.resolved(dataset)
         summary = DataSummary.of(dataset)
     emit({"out": str(out), "config": config.to_dict(), "data": asdict(summary)}, as_json=True)

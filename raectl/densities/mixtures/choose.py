@@ -84,6 +84,7 @@ class _Search:
     heldout: float = -math.inf  # of the best one, nats per dimension
     table: list[dict[str, float]] = field(default_factory=list)
     least: int = 0  # index of the first shrinkage to try
+    free: int = 1  # dimensions that are neither constant nor copies, known after the first fit
 
     def fit(self, components: int) -> bool:
         """Fit mixtures of that size; whether one is better than all before."""
@@ -97,7 +98,7 @@ class _Search:
 
     def _shrinkages(self, components: int) -> list[tuple[int, dict[str, float]]]:
         """Index and option of each shrinkage to try."""
-        n, d = self.train_z.shape
+        n, d = len(self.train_z), self.free
         full = self.options.get("covariance", "full") == "full"
         if "shrinkage" not in self.kind.options or "shrinkage" in self.options or not full:
             return [(0, {})]
@@ -108,9 +109,11 @@ class _Search:
         """Fit a mixture, keep it if it is the best one, and return its held-out log-likelihood."""
         began = time.monotonic()
         mixture = self.kind(components=components, **shrinkage, **self.options).fit(self.train_z, seed=self.seed)
+        self.free = mixture.free_dimensions
         train = float(mixture.stats["log_likelihood"]) / mixture.dim
         heldout = float(mixture.log_prob(self.val_z).mean()) / mixture.dim
-        self.table.append({"components": components, **shrinkage, "train": train, "heldout": heldout})
+        used = float(mixture.settings.get("shrinkage", 0.0))
+        self.table.append({"components": components, "shrinkage": used, "train": train, "heldout": heldout})
         if "bic" in mixture.stats:
             self.table[-1]["bic"] = float(mixture.stats["bic"])
         if time.monotonic() - began > _SLOW:

@@ -1,4 +1,4 @@
-"""Noise on the codes in training: the gradient penalty's effect at the cost of none."""
+"""Noise on the codes in training: about a gradient penalty in the codes' own units, at no cost."""
 
 from typing import ClassVar
 

@@ -116,7 +116,7 @@ def check_sharpenable(checkpoint: Checkpoint) -> None:
         raise UsageError(
             f"sharpening is for images: {checkpoint.directory.path} is a model of {checkpoint.data.modality}"
         )
-    if not checkpoint.epoch:
+    if not checkpoint.epoch and not checkpoint.lineage:
         again = command("raectl", "train", "--resume", "--out", checkpoint.directory.path)
         raise RaectlError(f"{checkpoint.directory.path} has no whole epoch yet: there is nothing to sharpen", again)
     if not checkpoint.config.val_fraction:
