@@ -19,7 +19,7 @@ _TEXT = """\
 | regularizers of the decoder | {regularizers} |
 | architecture | {arch}, width {width}, {latent_dim} latent dimensions |
 | data | {n:,} items of shape {shape}, SHA-256 `{fingerprint}` |
-| held out for validation | {held_out:.0%} |
+| held out for validation | {held_out:,} items |
 | training | {epoch} of {epochs} epochs, batches of {batch_size}, learning rate {lr:g}, {precision}, seed {seed} |
 | optimizer | {optimizer}, average of the weights {average:g}, augmentation {augment} |
 {lineage}| weights for use | epoch {best_epoch}, {best_loss} |
@@ -35,7 +35,7 @@ Autoencoders", ICLR 2020. What the model may be used for depends on its data, of
 """
 
 
-def text(config: Config, data: DataSummary, position: Position, lineage: Sequence[Ancestor] = ()) -> str:
+def text(config: Config, data: DataSummary, position: Position, held_out: int, lineage: Sequence[Ancestor] = ()) -> str:
     """The card's Markdown for a run at some position. It holds no path, since checkpoints are passed on."""
     modality = modality_of(data.modality, data.options)
     return _TEXT.format(
@@ -47,7 +47,7 @@ def text(config: Config, data: DataSummary, position: Position, lineage: Sequenc
         regularizers=" and ".join(text_of(name, **given) for name, given in config.reg.items()) or "none",
         shape=" x ".join(map(str, data.shape)),
         fingerprint=data.fingerprint,
-        held_out=config.val_fraction,
+        held_out=held_out,
         epoch=position.epoch,
         best_epoch=position.best_epoch,
         lineage="".join(

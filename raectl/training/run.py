@@ -276,7 +276,8 @@ class Run:
         loop.state().write(directory.training)
         lineage, epoch, threads = self.origin.lineage, loop.position.best_epoch, torch.get_num_threads()
         directory.publish(self.config, self.summary, loop.best, epoch, threads, lineage)
-        write_text(directory.model_card, model_card.text(self.config, self.summary, loop.position, lineage))
+        card = model_card.text(self.config, self.summary, loop.position, len(loop.val_rows), lineage)
+        write_text(directory.model_card, card)
 
     # -- going on --------------------------------------------------------------------------------------------------
 

@@ -53,6 +53,7 @@ def test_items_that_the_other_run_was_trained_on_are_not_held_out(first: Any, tm
     assert not {row.tobytes() for row in more[held_out]} & {row.tobytes() for row in old[trained_on]}
     seen = second.seen(np.concatenate([more, images(5, 9)]))
     assert (seen.trained_on, seen.held_out) == (75, 15)
+    assert "| held out for validation | 15 items |" in (tmp_path / "a/README.md").read_text()
     third = raectl.train(raectl.Config(epochs=1), images(30, 5), tmp_path / "b", start=tmp_path / "a")
     assert third.seen(old[trained_on]).trained_on == len(trained_on), "by the first run, two generations ago"
 

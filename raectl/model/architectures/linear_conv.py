@@ -33,21 +33,22 @@ from raectl.model.architectures.pair import Concatenation, Pair, Sigmoid, Sum, u
 
 _KERNEL = 4
 _SMALL = 32  # pixels
-_COARSE, _GRID = 4, 16  # pixels a pixel of the coarse image; its side, at most
+_COARSE, _GRID = 4, 16  # pixels a pixel of the coarse image, at least; its side, at most
 
 
 def LinearConv(item_shape: tuple[int, ...], latent_dim: int, width: int, bn_momentum: float) -> Pair:  # noqa: N802
     """Encoder and decoder for images (C, S, S)."""
     channels, side, _ = unpacked(item_shape, ("C", "S", "S"))
     batch_norm = partial(nn.BatchNorm2d, eps=BN_EPS, momentum=bn_momentum)
-    coarse = min(_GRID, math.ceil(side / _COARSE))
+    cell = max(_COARSE, math.ceil(side / _GRID))
+    coarse = math.ceil(side / cell)
 
     down: list[nn.Module] = []
     cin, s = channels, side
     for cout in (width, 2 * width, 4 * width, 8 * width):
         down += [*same_conv(cin, cout, _KERNEL, s), batch_norm(cout), nn.ReLU()]
         cin, s = cout, math.ceil(s / 2)
-    means = nn.Sequential(nn.AdaptiveAvgPool2d(coarse), nn.Flatten())
+    means = nn.Sequential(nn.AvgPool2d(cell, ceil_mode=True), nn.Flatten())
     encoder = nn.Sequential(Rescale(), Concatenation(nn.Sequential(*down, nn.Flatten()), means))
     features = cin * s * s + channels * coarse**2
 
