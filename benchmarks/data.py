@@ -115,7 +115,8 @@ def tensor_epoch(dataset: Dataset) -> Callable[[], None]:
 
 def steps(dataset: Dataset) -> Callable[[], None]:
     """An epoch of raectl's trainer at width 8, without its end."""
-    config = raectl.Config(reg="tikhonov", width=8, device="cpu", precision="fp32", batch_size=BATCH, val_fraction=0)
+    options = {"width": 8, "precision": "fp32", "batch_size": BATCH, "val_fraction": 0, "augment": "off"}
+    config = raectl.Config(reg="tikhonov", device="cpu", **options)
     run = Run(resolve(config, dataset), dataset, Directory(Path("unused")), Progress())
     run.loop.model.train()
 

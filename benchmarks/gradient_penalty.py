@@ -86,7 +86,7 @@ def steps_of(form: str, steps: int, width: int) -> Column:
     dataset = raectl.open_dataset(images(steps))
     config = raectl.Config(
         reg=FORMS[form], arch="conv32", width=width, device="cpu", val_fraction=0, batch_size=BATCH,
-        optimizer="adam", average=0.0,
+        optimizer="adam", average=0.0, augment="off",
     )  # fmt: skip
     run = Run(resolve(config, dataset), dataset, Directory(Path("unused")), Progress())
     run.loop.model.train()

@@ -32,7 +32,7 @@ def measure(weight: float, seed: int, folder: Path) -> tuple[float, float, float
     """(squared error, Jacobian's squared norm, kernel distance) of one run."""
     config = raectl.Config(
         reg={"gradient-penalty": weight}, width=WIDTH, epochs=EPOCHS, seed=seed, val_fraction=0.2,
-        optimizer="adam", average=0.0, arch="conv32",
+        optimizer="adam", average=0.0, augment="off", arch="conv32",
     )  # fmt: skip
     checkpoint = raectl.train(config, "digits", folder / f"{weight}-{seed}")
     items = checkpoint.open_data().items

@@ -45,7 +45,7 @@ def anonymous_mib() -> float:
 def training(path: Path) -> Callable[[], float]:
     """Some steps in the order of an epoch, going on where the last call stopped; returns the memory after them."""
     dataset = raectl.open_dataset(path)
-    config = raectl.Config(reg="tikhonov", width=WIDTH, device="cpu", batch_size=BATCH)
+    config = raectl.Config(reg="tikhonov", width=WIDTH, device="cpu", batch_size=BATCH, augment="off")
     run = Run(resolve(config, dataset), dataset, Directory(Path("unused")), Progress())
     run.loop.model.train()
     order = run.loop.train_rows[rng.permutation(0, "order", len(run.loop.train_rows))]

@@ -143,6 +143,21 @@ class Overwriting(New):
         return [RESUME] if seed == 1 else [self.command]
 
 
+class Continued(New):
+    name = "`train --from`, augmented, with noise"
+    command = (
+        *("train", "--data", "digits", "--from", "other", "--out", "ckpt", "--epochs", 3, "--device", "cpu"),
+        *("--augment", "flip,shift,turn,colour", "--reg", "noise", "--precision", "fp32", "--batch-size", 200),
+    )
+
+    def prepare(self, run: Forked) -> None:
+        done(run.run([*TRAIN[:-1], "other", "--epochs", 1]))
+
+    def outcome(self) -> dict[str, bytes]:
+        """Names and numbers, those of the split as well."""
+        return {**super().outcome(), "items": numbers(self.home / "ckpt" / "items.safetensors")}
+
+
 class Packing(New):
     name = "`train`, images into the cache"
     command = PACK
@@ -288,6 +303,6 @@ class Evaluating(Scenario):
 
 
 SCENARIOS = (
-    *(New, Resumed, Overwriting, Packing, Fitting, Sharpening, SharpeningAnew, TrainingBoth),
+    *(New, Resumed, Overwriting, Continued, Packing, Fitting, Sharpening, SharpeningAnew, TrainingBoth),
     *(Sampling, SamplingFiles, Evaluating),
 )

@@ -43,7 +43,7 @@ def config(width: int, precision: str) -> raectl.Config:
     reg = {"tikhonov": {"weight": WEIGHT}}
     return raectl.Config(
         reg=reg, width=width, precision=precision, device="cpu", val_fraction=0, batch_size=BATCH,
-        optimizer="adam", average=0.0, arch="conv32",
+        optimizer="adam", average=0.0, augment="off", arch="conv32",
     )  # fmt: skip
 
 

@@ -172,7 +172,12 @@ class Run:
     """One run: the loop, the directory it is saved to, and who is told of it."""
 
     def __init__(
-        self, config: Config, dataset: Dataset, directory: Directory, progress: Progress, origin: Origin
+        self,
+        config: Config,
+        dataset: Dataset,
+        directory: Directory,
+        progress: Progress,
+        origin: Origin = Origin(),  # noqa: B008  # frozen
     ) -> None:
         self.config, self.dataset, self.directory, self.progress = config, dataset, directory, progress
         self.summary, self.origin = DataSummary.of(dataset), origin
