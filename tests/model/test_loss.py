@@ -18,6 +18,7 @@ from raectl.model.codes import Codes, ConstantGaussian, Deterministic, Gaussian
 from raectl.model.latent_terms import half_squared_norm, kl, log_ratio, mmd, nothing
 from raectl.model.loss import Loss
 from raectl.model.regularizers import Regularizer
+from raectl.model.regularizers.code_noise import CodeNoise
 from raectl.model.resolve import resolve
 
 MODELS = registry.names("model")
@@ -50,7 +51,12 @@ def separately(model, objective: Loss, x: Tensor) -> tuple[list[Tensor], list[fl
     noise = generator()
     with parametrize.cached():
         codes = model.code(model.encoder(x), noise)
-        x_hat = model.decoder(codes.z)
+        z = codes.z
+        for regularizer, _ in model._regularized:
+            if isinstance(regularizer, CodeNoise):
+                draws = torch.randn(z.shape, generator=noise)
+                z = z + regularizer.weight * codes.z.detach().std(dim=0, correction=0) * draws
+        x_hat = model.decoder(z)
         errors = ((x - x_hat.unflatten(0, (-1, len(x)))) ** 2).flatten(2).sum(2)  # (K, B)
         latent = objective.latent(codes, noise)
         if len(errors) > 1:
@@ -66,7 +72,7 @@ def separately(model, objective: Loss, x: Tensor) -> tuple[list[Tensor], list[fl
                 ]
                 values.append(sum(squares).expand(len(x)))
             else:
-                values.append(regularizer.penalty(model.decoder, codes.z, x_hat, noise))
+                values.append(regularizer.penalty(model.decoder, z, x_hat, noise))
     return values, [1.0, objective.beta, *[lam for _, lam in objective.penalties.values()]]
 
 

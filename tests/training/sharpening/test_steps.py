@@ -9,6 +9,9 @@ import torch
 
 import raectl
 from raectl.checkpoint.sharpened import PLAIN
+from raectl.extractors.edges import Edges
+from raectl.metrics.reference import Reference
+from raectl.metrics.sharpness import sharpness
 from raectl.model.weights import module_arrays
 from raectl.training.sharpening import loop as loops
 from raectl.training.sharpening.adversarial import pairing
@@ -176,8 +179,10 @@ def test_held_out_images_are_measured_as_evaluate_measures_them(loop: Sharpening
     x = checkpoint.modality.to_tensor(torch.from_numpy(np.array(items)))
     error = (checkpoint.decode(checkpoint.encode(np.array(items))) - x).square().mean()
     assert held_out.plain.error == pytest.approx(float(error), rel=1e-4)
-    assert held_out.plain.sharpness is not None
-    assert 0 < held_out.plain.sharpness < 1.5
+    decoded = [checkpoint.modality.to_items(x_hat) for x_hat in checkpoint.decode_blocks(held_out.z_samples)]
+    edges = Edges()
+    expected = sharpness(Reference(edges(np.array(items))), edges(np.concatenate(decoded)))["sharpness"].value
+    assert held_out.plain.sharpness == pytest.approx(expected, rel=1e-4)
     assert held_out.plain.copied is not None
     assert 0 <= held_out.plain.copied <= 1
 
