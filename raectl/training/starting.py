@@ -30,6 +30,7 @@ _OWN = (
     *("epochs", "patience", "plateau_patience", "batch_size", "augment", "val_fraction", "seed"),
     *("device", "precision", "sharpen", "max_bad", "strict"),
 )
+_OF_PIXELS = ("fit", "background", "range", "alpha")
 _OF_WEIGHTS = ("model", "arch", "width", "latent_dim", "reg")
 
 
@@ -68,12 +69,14 @@ class Start:
     Arguments:
         config: its options: those given, and for others the other run's.
         given: names of the former.
+        changed: names of those that make other pixels of the same images than the other run's.
         shape: of an item as stored.
         arrays: the weights.
     """
 
     config: Config
     given: frozenset[str]
+    changed: tuple[str, ...]
     shape: tuple[int, ...]
     arrays: Arrays
     origin: Origin
@@ -112,7 +115,8 @@ class Start:
             _is_settled(contents, config),
         )
         origin = Origin((*record.lineage, ancestor), *seen_by(contents.directory.items, old, data.n))
-        return cls(config, frozenset(given), data.shape, contents.arrays, origin)
+        changed = tuple(name for name in _OF_PIXELS if getattr(config, name) != getattr(old, name))
+        return cls(config, frozenset(given), changed, data.shape, contents.arrays, origin)
 
     def config_for(self, out: Directory) -> Config:
         """The options, or a `UsageError` if the run is to be made where the other one is."""
@@ -130,11 +134,10 @@ class Start:
         if found != self.shape:
             weights = f"the weights of {self.origin.lineage[-1].checkpoint}, which are for {self.shape}"
             raise RaectlError(f"{dataset.source}: items of shape {found} do not suit {weights}")
-        changed = [as_typed(name) for name in ("fit", "background", "range", "alpha") if name in self.given]
-        if changed and progress is not None:
-            weights = self.origin.lineage[-1].checkpoint
+        if self.changed and progress is not None:
+            weights, typed = self.origin.lineage[-1].checkpoint, " and ".join(map(as_typed, self.changed))
             progress.note(
-                f"with another {' and '.join(changed)} than {weights}'s, images are not recognised as the ones that it "
+                f"with another {typed} than {weights}'s, images are not recognised as the ones that it "
                 "was trained on: held-out ones may be among them, and their loss is then too low"
             )
         idle = [name for name in RESOLVED if name not in self.given and getattr(dataset.options, name) is None]

@@ -12,6 +12,7 @@ import raectl
 from raectl.errors import RaectlError, UsageError
 from raectl.progress import Progress
 from raectl.storage.arrays import read_arrays
+from raectl.training.starting import Start
 
 BASE = {**SMALL, "epochs": 3, "reg": "tikhonov=1e-3", "patience": 0}
 
@@ -25,6 +26,21 @@ def images(n: int, seed: int = 0, channels: int = 1) -> np.ndarray:
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return raectl.train(raectl.Config(**BASE), images(60), tmp_path_factory.mktemp("first") / "ckpt")
+
+
+class Told(Progress):
+    """Keeps the notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
 
 
 def weights(path: Path) -> dict[str, np.ndarray]:
@@ -58,34 +74,22 @@ def test_items_that_the_other_run_was_trained_on_are_not_held_out(first: Any, tm
     assert third.seen(old[trained_on]).trained_on == len(trained_on), "by the first run, two generations ago"
 
 
-def test_it_ends_no_worse_than_it_began(first: Any, tmp_path: Path) -> None:
-    told: list[str] = []
-
-    class Told(Progress):
-        def note(self, text: str) -> None:
-            told.append(text)
-
+def test_it_ends_no_worse_than_it_began(first: Any, tmp_path: Path, told: Told) -> None:
     bad = raectl.Config(epochs=2, lr=1.0, optimizer="adam")
-    second = raectl.train(bad, images(60), tmp_path / "ckpt", start=first.directory.path, progress=Told())
+    second = raectl.train(bad, images(60), tmp_path / "ckpt", start=first.directory.path, progress=told)
     assert second.epoch == 0
     for name, array in weights(first.directory.path).items():
         np.testing.assert_array_equal(weights(tmp_path / "ckpt")[name], array)
-    fit = second.fit_density("gaussian", progress=Told())
-    assert not any("initial weights" in line for line in told) and fit.n_train == 54
+    fit = second.fit_density("gaussian", progress=told)
+    assert not any("initial weights" in line for line in told.notes) and fit.n_train == 54
 
 
-def test_what_was_trained_on_wholly_is_said(first: Any, tmp_path: Path) -> None:
-    told: list[str] = []
-
-    class Told(Progress):
-        def note(self, text: str) -> None:
-            told.append(text)
-
+def test_what_was_trained_on_wholly_is_said(first: Any, tmp_path: Path, told: Told) -> None:
     trained_on, _ = first.split(images(60))
     raectl.train(
-        raectl.Config(epochs=1), images(60)[trained_on], tmp_path / "c", start=first.directory.path, progress=Told()
+        raectl.Config(epochs=1), images(60)[trained_on], tmp_path / "c", start=first.directory.path, progress=told
     )
-    assert any("the held-out ones are not new to the model" in line for line in told)
+    assert any("the held-out ones are not new to the model" in line for line in told.notes)
 
 
 def test_resumed_anywhere_it_ends_with_the_same_bits(first: Any, tmp_path: Path) -> None:
@@ -150,17 +154,15 @@ def test_the_same_directory_and_one_without_an_epoch_are_refused(first: Any, tmp
     assert again.lineage[0].checkpoint == str(first.directory.path.resolve())
 
 
-def test_other_pixels_are_said(first: Any, tmp_path: Path) -> None:
-    told: list[str] = []
+def test_other_pixels_are_said(first: Any, tmp_path: Path, told: Told) -> None:
+    def begin(fit: str) -> list[str]:
+        start = Start.read(first.directory.path, {"fit": fit, "epochs": 1}, {"fit", "epochs"})
+        raectl.train(raectl.Config(), images(60), tmp_path / fit, start=start, progress=told)
+        return [line for line in told.notes if "too low" in line]
 
-    class Told(Progress):
-        def note(self, text: str) -> None:
-            told.append(text)
-
-    raectl.train(
-        raectl.Config(epochs=1, fit="pad"), images(60), tmp_path / "a", start=first.directory.path, progress=Told()
-    )
-    assert any("another --fit than" in line and "too low" in line for line in told)
+    assert not begin("crop"), "typed, and the same"
+    (line,) = begin("pad")
+    assert "another --fit than" in line
 
 
 def test_a_start_that_no_epoch_betters_can_be_sharpened(first: Any, tmp_path: Path, cli: Cli) -> None:
