@@ -16,7 +16,7 @@ import torch
 from timing import interleaved, publish, ratio
 
 import raectl
-from raectl.checkpoint.checkpoint import BLOCK
+from raectl.checkpoint.networks import BLOCK
 from raectl.generation.sampling import write_samples
 
 N, ROUNDS = 10_000, 6

@@ -302,7 +302,30 @@ class Evaluating(Scenario):
         return {f"{line['of']} {line['metric']}": repr(line["value"]).encode() for line in lines}
 
 
+class Scoring(Scenario):
+    name = "`score`, over a table"
+    command = ("score", "ckpt", "--data", "digits", "-o", "scores.csv")
+    keeps = Fitting.keeps
+
+    def prepare(self, run: Forked) -> None:
+        Fitting.prepare(self, run)  # type: ignore[arg-type]
+        (run.home / "scores.csv").write_text("former")
+
+    def check(self) -> int:
+        table = (self.home / "scores.csv").read_bytes()
+        require(table in (b"former", self.result["table"]), "half a table")
+        return super().check()
+
+    def outcome(self) -> dict[str, bytes]:
+        return {"table": (self.home / "scores.csv").read_bytes()}
+
+
+class CrossFitting(Scoring):
+    name = "`score --cross-fit`"
+    command = ("score", "ckpt", "--cross-fit", 2, "-o", "scores.csv")
+
+
 SCENARIOS = (
     *(New, Resumed, Overwriting, Continued, Packing, Fitting, Sharpening, SharpeningAnew, TrainingBoth),
-    *(Sampling, SamplingFiles, Evaluating),
+    *(Sampling, SamplingFiles, Evaluating, Scoring, CrossFitting),
 )

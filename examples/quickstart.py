@@ -9,5 +9,5 @@ print(f"held-out log-likelihood: {fit.held_out:.3f} nats per dimension")
 checkpoint.write(checkpoint.sample(64, seed=0), "quickstart.png")
 
 digits = checkpoint.open_data().items
-oddest = checkpoint.log_prob(digits).argsort()[:16]
-checkpoint.write(checkpoint.reconstruct(digits[oddest]), "oddest.png")
+oddest = checkpoint.score(digits).score.argsort()[-16:]
+checkpoint.write(digits[oddest], "oddest.png")

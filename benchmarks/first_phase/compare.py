@@ -35,7 +35,7 @@ ROWS = {
     "and linear-conv": ("--augment", "off", "--arch", "linear-conv"),
     "and flip,shift": ("--augment", "flip,shift", "--arch", "linear-conv"),
 }
-DENSITIES = {"gmm-10": ("gmm,components=10",), "gmm": ("gmm",), "kde": ("kde",)}
+DENSITIES = {"gmm-10": ("gmm,components=10",), "gmm": ("gmm",), "student-t": ("student-t",)}
 COLUMNS = ("kernel", "precision", "coverage", "sharpness", "copied", "grid")
 
 

@@ -1,9 +1,9 @@
 """A trained autoencoder, opened from its directory: encode, decode, fit a density to its latents, sample."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,48 +14,36 @@ from raectl._version import __version__
 from raectl.checkpoint.contents import Contents
 from raectl.checkpoint.densities import find, list_fitted, save
 from raectl.checkpoint.densities import load as load_density
-from raectl.checkpoint.directory import Directory, encoder_digest
-from raectl.checkpoint.items import Seen, recognise, split_as
-from raectl.checkpoint.latents import cached_latents
-from raectl.checkpoint.sharpened import PLAIN, SHARP, Sharpened, check_decoder
+from raectl.checkpoint.directory import Directory
+from raectl.checkpoint.items import Seen, read_known, recognise, split_as
+from raectl.checkpoint.latents import cached_arrays, cached_latents
+from raectl.checkpoint.networks import BLOCK, Networks
+from raectl.checkpoint.sharpened import SHARP, check_decoder
 from raectl.data import Dataset, open_dataset, split
 from raectl.data.dataset import fingerprint
 from raectl.densities import Density
 from raectl.densities.fitting import Fit, fit
 from raectl.densities.latents.checks import as_latents
 from raectl.densities.standard_normal import StandardNormal
-from raectl.device import padded_blocks, resolve_device
 from raectl.errors import RaectlError, UsageError, command
-from raectl.modalities.base import modality_of
-from raectl.model.build import build, build_sharp_decoder
+from raectl.metrics.anomaly import Calibration, Measures, Scores
 from raectl.model.table import Model
-from raectl.model.weights import load_module
 from raectl.progress import Progress
 from raectl.registry import resolve
-from raectl.storage.arrays import Arrays
+from raectl.storage.arrays import Arrays, content_digest
 from raectl.storage.lock import Lock
 
-BLOCK = 64  # rows that the networks run on at a time; see `padded_blocks`
 _DRAWN = 16 * BLOCK  # latents drawn at a time
 MODE = "mode"  # random stream of the draws from a decoder's distributions
 MOST_DRAWS = 10_000
-N = TypeVar("N", bound=torch.nn.Module)
 
 
-class Checkpoint:
-    """A trained autoencoder. Networks run in float32, whatever the training's precision was.
+class Checkpoint(Networks):
+    """A trained autoencoder, with its data and the densities of its latents.
 
     Arguments:
         contents: of its directory.
         device: where the networks run; `auto` takes the best at hand.
-
-    Attributes:
-        decoders: decoders by name, in evaluation mode: (B, d) => (B, *item_shape).
-        decoder_name: which of them makes the items.
-        sharpened, sharp_weights: how the sharp one was made, and SHA-256 of its file; None where it is not in use.
-        weights: SHA-256 of the weights for use.
-        encoder: SHA-256 of what latents come from, see `encoder_digest`.
-        lineage: the runs that its weights at the start come from.
 
     Example:
         >>> checkpoint = raectl.load("ckpt")                             # doctest: +SKIP
@@ -65,97 +53,18 @@ class Checkpoint:
     """
 
     def __init__(self, contents: Contents, device: str = "auto") -> None:
-        self.directory, self.item_shape = contents.directory, contents.item_shape
-        self.config, self.data = contents.record.resolved, contents.record.data
-        self.epoch, self.weights, self.lineage = contents.epoch, contents.weights, contents.record.lineage
-        self.encoder = encoder_digest(contents.arrays)
-        self.device = torch.device(resolve_device(device))
-        self.modality = modality_of(self.data.modality, self.data.options)
+        super().__init__(contents, device)
         self.training_data: Dataset | None = None  # if it is at hand, as after training in this process
-        self._model = self._ready(build(self.config, self.item_shape)[0], contents.arrays)
-        self.decoders: dict[str, torch.nn.Module] = {PLAIN: self._model.decoder}
-        self.sharpened: Sharpened | None = None
-        self.sharp_weights: str | None = None
-        if contents.sharp is not None:
-            arrays, self.sharpened, self.sharp_weights = contents.sharp
-            self.decoders[SHARP] = self._ready(build_sharp_decoder(self.config, self.item_shape), arrays)
-        self.decoder_name = [*self.decoders][-1]
-
-    def _ready(self, network: N, arrays: Arrays) -> N:
-        load_module(network, arrays)
-        return network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def __repr__(self) -> str:
         return f"Checkpoint({str(self.directory.path)!r}, model={self.config.model!r}, epoch={self.epoch})"
-
-    @property
-    def latent_dim(self) -> int:
-        """d."""
-        return self._model.latent_dim
-
-    @property
-    def decoder(self) -> torch.nn.Module:
-        """The decoder that makes the items, in evaluation mode: (B, d) => (B, *item_shape)."""
-        return self.decoders[self.decoder_name]
-
-    # -- networks ------------------------------------------------------------------------------------------------
-
-    def encode(self, items: np.ndarray | Tensor) -> Tensor:
-        """The codes that stand for items, their mean where the code is stochastic.
-
-        Arguments:
-            items: as stored, (N, *stored shape) uint8, or as the networks see them, (N, *item_shape) in [0, 1].
-
-        Returns:
-            (N, d) float32.
-        """
-        return torch.cat(list(self.encode_blocks(items)))
-
-    def encode_blocks(self, items: np.ndarray | Tensor) -> Iterator[Tensor]:
-        """`encode`, a block of rows at a time, so that memory does not grow with the data."""
-        for block, rows in padded_blocks(items, BLOCK):
-            x = self._to_tensor(block)
-            if tuple(x.shape[1:]) != self.item_shape:
-                message = (
-                    f"{tuple(items.shape)} {items.dtype} are not items of this model, {self.data.shape} uint8 each"
-                )
-                raise RaectlError(message, "raectl.open_dataset(items, checkpoint.data.options).items converts images")
-            with torch.inference_mode():
-                yield self._model.encode(x)[:rows]
-
-    def decode(self, z: np.ndarray | Tensor, decoder: str | None = None) -> Tensor:
-        """(N, d) => (N, *item_shape) float32 in [0, 1], by the decoder that makes the items or another one."""
-        return torch.cat(list(self.decode_blocks(z, decoder)))
-
-    def decode_blocks(self, z: np.ndarray | Tensor, decoder: str | None = None) -> Iterator[Tensor]:
-        """`decode`, a block of rows at a time."""
-        network = self.decoders[decoder or self.decoder_name]
-        for block, rows in padded_blocks(z, BLOCK):
-            with torch.inference_mode():
-                yield network(torch.as_tensor(block).to(self.device, torch.float32))[:rows]
-
-    def reconstruct(self, items: np.ndarray) -> np.ndarray:
-        """The items that items are decoded to: (N, *stored shape) uint8 => the same; grey images also (N, H, W).
-
-        For the decoder's own values, `decode(encode(items))`.
-        """
-        blocks = self.decode_blocks(self.encode(items))
-        found = np.concatenate([self.modality.to_items(block) for block in blocks])
-        return found[..., 0] if (*items.shape[1:], 1) == self.data.shape else found
-
-    def _to_tensor(self, items: np.ndarray | Tensor) -> Tensor:
-        tensor = torch.as_tensor(items).to(self.device)
-        if tensor.dtype == torch.uint8 and (*tensor.shape[1:], 1) == self.data.shape:  # grey images as (N, H, W)
-            tensor = tensor[..., None]
-        return self.modality.to_tensor(tensor) if tensor.dtype == torch.uint8 else tensor.float()
-
-    # -- densities -----------------------------------------------------------------------------------------------
 
     def open_data(
         self,
         source: str | Path | np.ndarray | None = None,
         progress: Progress | None = None,
         max_bad: float | None = None,
+        strict: bool = False,
     ) -> Dataset:
         """A data set as this model takes it; by default the one it was trained on, if that has not changed.
 
@@ -163,15 +72,18 @@ class Checkpoint:
             source: the data; None for the training data.
             progress: receives progress and notes.
             max_bad: share of the source's items that may be bad and are skipped; None for training's value.
+            strict: refuse a source with a bad item; for other data than the training's.
 
         Raises:
             RaectlError: the training data have changed, or the data do not suit the model.
         """
         progress = progress or Progress()
-        if source is None and max_bad is not None:
-            raise UsageError("--max-bad is for other data than the training's", "name them: --data SOURCE")
+        for name, given in (("max-bad", max_bad is not None), ("strict", strict)):
+            if source is None and given:
+                raise UsageError(f"--{name} is for other data than the training's", "name them: --data SOURCE")
         if source is not None:
-            options = self.data.options if max_bad is None else replace(self.data.options, max_bad=max_bad)
+            share = self.data.options.max_bad if max_bad is None else max_bad
+            options = replace(self.data.options, max_bad=share, strict=strict)
             dataset = open_dataset(source, options, progress)
             for note in dataset.notes:
                 progress.note(note)
@@ -249,7 +161,7 @@ class Checkpoint:
         """Indices of the items that are for training, and of those held out, as in the training of this model."""
         if self.lineage:
             return split_as(self.directory.items, items, self.config)
-        return split(len(items), self.config.val_fraction, self.config.seed)
+        return split(len(items), self.config.val_fraction, self.config.seed, self.config.fold)
 
     def densities(self) -> tuple[str, ...]:
         """Names of the fitted densities, in the order in which they were fitted."""
@@ -330,6 +242,86 @@ class Checkpoint:
     def log_prob(self, items: np.ndarray | Tensor, density: str | None = None) -> Tensor:
         """Log-density of each item's code under a fitted density: (N,), in nats. Low is odd."""
         return self.density(density).log_prob(self.encode(items))
+
+    def score(
+        self, items: np.ndarray, density: str | None = None, reference: str | Path | np.ndarray | None = None
+    ) -> Scores:
+        """Anomaly scores of items, (N, *stored shape) uint8; the higher the odder. See `Calibration`.
+
+        Arguments:
+            density: a fitted density's name or kind; None for the last one fitted, or the model's prior.
+            reference: as `calibration` takes it.
+
+        Raises:
+            RaectlError: there is no density, or nothing to calibrate by.
+
+        Example:
+            >>> scores = checkpoint.score(checkpoint.open_data("new-imgs").items)    # doctest: +SKIP
+            >>> scores.score.argsort()[::-1][:10], scores.odd(0.01)                  # doctest: +SKIP
+        """
+        calibration, chosen = self.calibration(density, reference), self.density(density)
+        return calibration.scores(Measures.joined([*self.measure_blocks(items, chosen)]))
+
+    def calibration(
+        self,
+        density: str | None = None,
+        reference: str | Path | np.ndarray | None = None,
+        progress: Progress | None = None,
+    ) -> Calibration:
+        """What typical items score; kept in the directory, so that it is there when the training data are gone.
+
+        Arguments:
+            density: a fitted density's name or kind; None for the last one fitted, or the model's prior.
+            reference: typical items that the model has not seen; None for those held out of its training.
+            progress: receives progress and notes.
+
+        Raises:
+            RaectlError: there are none.
+        """
+        progress, entry = progress or Progress(), find(self.directory, density)
+        dataset = None if reference is None else self.open_data(reference, progress)
+        key = {
+            "weights": self.weights,
+            "density": entry.arrays if entry else "prior",
+            "reference": dataset.fingerprint if dataset else self.data.fingerprint,
+            "split": "reference" if dataset else "held out",
+        }
+        name = f"{self.encoder[:16]}-{content_digest({}, key)[:16]}"
+        specs = dict.fromkeys(field.name for field in fields(Measures))
+
+        def compute() -> Arrays:
+            items, rows = self._typical(dataset, progress)
+            measured, done = [], 0
+            for part in self.measure_blocks(items, self.density(density), rows):
+                measured.append(part)
+                done += len(part.deviation)
+                progress.update("measuring typical items", done, len(rows))
+            return vars(Measures.joined(measured))
+
+        arrays = cached_arrays(self.directory, name, key, specs, compute)
+        return Calibration(Measures(**arrays))
+
+    def _typical(self, reference: Dataset | None, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
+        """Items, and the indices of those among them that the model was not trained on."""
+        remedy = "name typical items that it has not seen: --reference SOURCE"
+        if reference is None:
+            if not self.config.val_fraction:
+                message = f"{self.directory.path} held out no items of its training to calibrate scores by"
+                raise RaectlError(message, f"{remedy}; or train with --val-fraction 0.1")
+            try:
+                items = self.open_data(progress=progress).items
+            except RaectlError as error:
+                raise RaectlError(f"the held-out items are needed once: {error.message}", remedy) from error
+            return items, self.split(items)[1]
+        known = read_known(self.directory.items, self.config)
+        trained_on, _ = known.among(reference.items) if known else (np.zeros(len(reference), bool), None)
+        rows = np.flatnonzero(~trained_on)
+        if not len(rows):
+            raise RaectlError(f"all items of {reference.source} were trained on", remedy)
+        if len(rows) < len(reference):
+            n = len(reference) - len(rows)
+            progress.note(f"{n:,} of {len(reference):,} items of {reference.source} were trained on, and are left out")
+        return reference.items, rows
 
     def seen(self, items: np.ndarray) -> Seen | None:
         """How many of items (N, *stored) were trained on, one by one; None if the digests of those are gone."""

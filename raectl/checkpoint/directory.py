@@ -8,7 +8,9 @@
     metrics.jsonl          a line per measured number, with its protocol
     decoder-sharp.safetensors   a sharpened decoder, if there is one
     sharpening.safetensors      one consistent instant of the second phase of training, which makes it
-    latents/ densities/ samples/ optimize/ README.md
+    latents/               codes, and what typical items score, cached
+    cross-fit/             models that score each part of the training data, see `raectl score`
+    densities/ samples/ optimize/ README.md
 
 `config.json` names the digest of the new weights and of those they replace, and is written before them, so that a
 process killed between the two renames leaves a directory in which either file of weights is the right one.
@@ -173,6 +175,7 @@ class Directory:
     densities = _Entry("densities")
     samples = _Entry("samples")
     optimize = _Entry("optimize")
+    cross_fit = _Entry("cross-fit")
 
     def is_recognised(self) -> bool:
         """Whether this is a directory that raectl made: the only kind that it ever removes."""
@@ -206,7 +209,7 @@ class Directory:
             self.model_card,
             self.path / lock.NAME,
         ]
-        folders = [self.latents, self.densities, self.samples, self.optimize]
+        folders = [self.latents, self.densities, self.samples, self.optimize, self.cross_fit]
         _require_inside(home, plain, folders)
         for folder, names in ((self.densities, _OF_DENSITY), (self.optimize, _OF_OPTIMIZATION)):
             if folder.is_dir():

@@ -47,7 +47,7 @@ class Digests(NamedTuple):
         held_out = np.isin(self.contents, self.held_out) & ~again
         new = np.flatnonzero(~again & ~held_out)
         if not fraction or not (len(self.trained_on) and (held_out.any() or len(new))):
-            return split(n, fraction, seed)
+            return split(n, fraction, seed, config.fold)
         count = max(round(fraction * len(new)), int(not held_out.any()))
         order = permutation(seed, "split", len(new))[: min(count, n - 1)]
         held_out[new[order]] = True
@@ -140,23 +140,38 @@ class Seen(NamedTuple):
         return f"{counts} trained on, or, {self.held_out:,} of them, held out for validation"
 
 
-def recognise(path: Path, items: np.ndarray, config: Config) -> Seen | None:
-    """How many of some items are those whose digests are in a file; None if it is missing or damaged.
+class Known(NamedTuple):
+    """Sorted digests of the items that a model was trained on, and of those held out, runs before included.
 
-    Arguments:
-        items: (N, *stored) uint8.
-        config: says which of the digests' items were held out. An item that is in both parts was trained on.
+    An item that is in both parts was trained on.
     """
+
+    trained_on: np.ndarray
+    held_out: np.ndarray
+
+    def among(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which of items (N, *stored) uint8 were trained on, and which were held out, 2 x (N,) bool."""
+        found = _contents(items)
+        trained = np.isin(found, self.trained_on)
+        return trained, np.isin(found, self.held_out) & ~trained
+
+
+def read_known(path: Path, config: Config) -> Known | None:
+    """The items whose digests are in a file, by a configuration's split; None if the file is missing or damaged."""
     try:
         digests = read_items(path)
     except RaectlError:
         return None
     trained_on, held_out = (digests.contents[rows] for rows in digests.split(config))
-    trained_on = np.union1d(trained_on, digests.trained_on)
-    held_out = np.union1d(held_out, digests.held_out)
-    found = _contents(items)
-    trained = np.isin(found, trained_on)
-    return Seen(len(found), int(trained.sum()), int((np.isin(found, held_out) & ~trained).sum()))
+    return Known(np.union1d(trained_on, digests.trained_on), np.union1d(held_out, digests.held_out))
+
+
+def recognise(path: Path, items: np.ndarray, config: Config) -> Seen | None:
+    """How many of items (N, *stored) uint8 are those whose digests are in a file; None if that is not known."""
+    if (known := read_known(path, config)) is None:
+        return None
+    trained_on, held_out = known.among(items)
+    return Seen(len(items), int(trained_on.sum()), int(held_out.sum()))
 
 
 def read_items(path: Path) -> Digests:

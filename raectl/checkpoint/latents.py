@@ -1,13 +1,13 @@
-"""Latents of a data set, cached in the checkpoint directory under a key of encoder and data."""
+"""What is computed of a data set by a model, cached in the checkpoint directory under a key of both."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from torch import Tensor
 
 from raectl.checkpoint.directory import Directory
 from raectl.errors import RaectlError
-from raectl.storage.arrays import read_arrays, write_arrays
+from raectl.storage.arrays import Arrays, Spec, read_arrays, write_arrays
 from raectl.storage.atomic import remove_temporaries
 
 
@@ -22,26 +22,50 @@ def cached_latents(
         shape: (N, d).
         encode: computes them, a block of rows at a time; called only if they are not in the cache.
     """
+
+    def compute() -> Arrays:
+        z = np.empty(shape, np.float32)
+        done = 0
+        for block in encode():
+            z[done : done + len(block)] = block.cpu().numpy()
+            done += len(block)
+        return {"z": z}
+
     key = {"encoder": encoder, "data": data}
-    path = directory.latents / f"{encoder[:16]}-{data[:16]}.safetensors"
+    return cached_arrays(directory, f"{encoder[:16]}-{data[:16]}", key, {"z": (shape, "float32")}, compute)["z"]
+
+
+def cached_arrays(
+    directory: Directory,
+    name: str,
+    key: Mapping[str, str],
+    specs: Mapping[str, Spec | None],
+    compute: Callable[[], Arrays],
+) -> Arrays:
+    """Named arrays, read from the cache or computed.
+
+    Arguments:
+        directory: where they are kept, if it can be written to.
+        name: of their file; begins with 16 characters of the encoder's SHA-256, by which those of others are removed.
+        key: what they depend on.
+        specs: the arrays' names, shapes and types; None for any.
+        compute: called only if they are not in the cache.
+    """
+    path = directory.latents / f"{name}.safetensors"
     try:
-        arrays, found = read_arrays(path, dict[str, str], lambda _: {"z": (shape, "float32")})
+        arrays, found = read_arrays(path, dict[str, str], lambda _: specs)
         if found == key:
-            return arrays["z"]
+            return arrays
     except RaectlError:
-        pass  # not there yet, or damaged: encoded again
-    z = np.empty(shape, np.float32)
-    done = 0
-    for block in encode():
-        z[done : done + len(block)] = block.cpu().numpy()
-        done += len(block)
+        pass  # not there yet, or damaged: computed again
+    arrays = compute()
     try:
         directory.latents.mkdir(exist_ok=True)
         remove_temporaries(directory.latents)
         for other in directory.latents.glob("*.safetensors"):
-            if not other.name.startswith(encoder[:16]):
+            if not other.name.startswith(name[:16]):
                 other.unlink(missing_ok=True)
-        write_arrays(path, {"z": z}, key)
+        write_arrays(path, arrays, key)
     except (OSError, RaectlError):
         pass  # a cache only: a checkpoint on a read-only disk works without it
-    return z
+    return arrays

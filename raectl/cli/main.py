@@ -35,7 +35,7 @@ _MIB = 2**20
 # In the order of the help. `a-b` is the function `a_b` of the file `commands/a_b.py`.
 _COMMANDS = (
     *("demo", "train", "fit-density", "sharpen", "sample", "reconstruct", "interpolate", "evaluate", "compare"),
-    *("optimize", "info", "presets", "check"),
+    *("score", "nearest", "optimize", "info", "presets", "check"),
 )
 
 

@@ -161,6 +161,7 @@ class Config(SourceOptions):
     """
 
     val_fraction: float = _data(0.1, "Share held out for validation.", low=0, high=0.9)
+    fold: int = _of_file(0, "Which part of that size is held out, for cross-validation.", low=0, high=1000)
     model: str = _model("rae", f"{registry.known('model')}.", component="model")
     reg: Any = _model(  # noqa: RUF009  # converted to `Regularizers`
         {},

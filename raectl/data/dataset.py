@@ -78,16 +78,21 @@ def fingerprint(items: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def split(n: int, val_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def split(n: int, val_fraction: float, seed: int, fold: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Disjoint, sorted indices of the training and validation items; deterministic in its arguments.
 
-    At least one item is for validation if `val_fraction` is above 0, and at least one remains for training.
+    At least one item is for validation if `val_fraction` is above 0, and at least one remains for training. With a
+    fraction of 1 / K, the validation items of folds 0 to K - 1 are disjoint and together all items.
 
     Example:
         >>> train, val = split(10, 0.1, seed=0)
         >>> len(train), len(val)
         (9, 1)
+        >>> np.sort(np.concatenate([split(7, 1 / 3, 0, fold)[1] for fold in range(3)])).tolist()
+        [0, 1, 2, 3, 4, 5, 6]
     """
-    n_val = min(n - 1, max(1, round(n * val_fraction))) if val_fraction > 0 else 0
     order = permutation(seed, "split", n)
-    return np.sort(order[n_val:]), np.sort(order[:n_val])
+    start = min(n - 1, round(fold * n * val_fraction))
+    stop = max(start + 1, round((fold + 1) * n * val_fraction)) if val_fraction > 0 else start
+    stop = min(stop, n if start else n - 1)
+    return np.sort(np.concatenate([order[:start], order[stop:]])), np.sort(order[start:stop])

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from raectl import rng
-from raectl.checkpoint.checkpoint import BLOCK, Checkpoint
+from raectl.checkpoint.checkpoint import Checkpoint
+from raectl.checkpoint.networks import BLOCK
 from raectl.data import Dataset
 from raectl.registry import resolve
 

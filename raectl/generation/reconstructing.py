@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from raectl import rng
-from raectl.checkpoint.checkpoint import BLOCK, Checkpoint
+from raectl.checkpoint.checkpoint import Checkpoint
 from raectl.checkpoint.items import Seen
+from raectl.checkpoint.networks import BLOCK
 from raectl.checkpoint.sharpened import PLAIN
 from raectl.data import Dataset
 from raectl.errors import RaectlError

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from raectl.checkpoint import densities as fitted
-from raectl.checkpoint.checkpoint import BLOCK, Checkpoint, load
+from raectl.checkpoint.checkpoint import Checkpoint, load
 from raectl.checkpoint.directory import Directory
+from raectl.checkpoint.networks import BLOCK
 from raectl.errors import RaectlError, UsageError, command
 from raectl.progress import Progress
 from raectl.storage.atomic import atomic_file

@@ -15,13 +15,13 @@ T = TypeVar("T")
 # Every metric's value: whether a lower one is better.
 LOWER_IS_BETTER = {
     **dict.fromkeys(("frechet", "fid", "kernel", "mse", "score"), True),
-    **dict.fromkeys(("precision", "recall", "density", "coverage", "psnr", "ssim"), False),
+    **dict.fromkeys(("precision", "recall", "density", "coverage", "psnr", "ssim", "auroc", "auprc", "f1"), False),
     **dict.fromkeys(("exact-match", "production-accuracy", "valid", "unique", "novel", "score-of-valid"), False),
 }
 # Of the others, the value that is right; both lower and higher ones are worse.
 TARGETS = {"sharpness": 1.0, "copied": 0.5}
 
-_SHARES = ("precision", "recall", "coverage", "copied", "exact-match", "production-accuracy")
+_SHARES = ("precision", "recall", "coverage", "copied", "exact-match", "production-accuracy", "auroc", "auprc", "f1")
 _UNITS = {
     **dict.fromkeys(("frechet", "fid"), "squared units of the features"),
     **{"kernel": "squared MMD", "psnr": "dB", "mse": "squared, of values in [0, 1]", "ssim": "correlation, -1 to 1"},

@@ -34,6 +34,7 @@ class Modality(ABC):
     # Set metrics by extractor, registry names, that are measured whatever extractor is chosen.
     always_measured: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     noun: str = "item"  # one of its items, in tables: `image`
+    values: str = "values"  # what an item consists of
     writer: "Writer"  # writes items to files
     can_be_sharpened: bool = False  # whether a critic of images can judge the items
     can_be_augmented: bool = False  # whether an item that is mirrored, moved or tinted is an item still
@@ -88,6 +89,33 @@ class Modality(ABC):
         """The values that `metrics` compare with the originals: the decoder's, before rounding; (B, *item_shape)."""
         return x_hat
 
+    def deviation(self, x: torch.Tensor, x_hat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """How far decoded items are from the originals, and what to compare that with.
+
+        2 x (B, *item_shape) => 2 x (B,). By default the squared error, and the item's energy: the sum of squared
+        deviations of its values from their mean, channel by channel where it has channels. So neither its size nor a
+        background that is black or white counts; a constant image has none.
+        """
+        values = x.flatten(2) if x.ndim > 2 else x
+        energy = (values - values.mean(dim=-1, keepdim=True)).square().flatten(1).sum(dim=1)
+        return (x - x_hat).square().flatten(1).sum(dim=1), energy
+
+    def heat(self, x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor | None:
+        """Where decoded items are far from the originals: 2 x (B, *item_shape) => (B, H, W); None for no images."""
+        return None
+
+    def with_heat(self, items: np.ndarray, heat: np.ndarray, hottest: float) -> np.ndarray:
+        """Items with their heat drawn over them: (B, *stored) uint8 and (B, H, W) => (B, H, W, 3) uint8.
+
+        Arguments:
+            hottest: the heat that has the strongest colour.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no heat maps")
+
+    def labels(self, items: np.ndarray) -> list[str] | None:
+        """What items without names of their own are called in a table; None for numbers."""
+        return None
+
     @property
     def key(self) -> str:
         """Cache key of `shown`: different for data whose equal bytes stand for different items."""
@@ -106,13 +134,14 @@ class Writer(ABC):
     writes_directories: bool = False  # whether items can also be written to a directory, a file each
 
     @abstractmethod
-    def write(self, out: Path, batches: Iterable[np.ndarray], total: int) -> str | None:
+    def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> str | None:
         """Write generated items atomically; returns a remark on them, or None.
 
         Arguments:
             out: the file or directory; its suffix determines the format.
             batches: uint8 arrays (B, *stored), read one at a time.
             total: number of items in all batches, at least 1.
+            names: of the items, after which the files of a directory are called; numbers if there are none.
 
         Raises:
             RaectlError: `check_out` refuses `out`, the items are too many for the format, or the write fails.

@@ -8,12 +8,17 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from torch.nn.functional import avg_pool2d
 
 from raectl.errors import UsageError
 from raectl.modalities import pictures
 from raectl.modalities.base import Modality, Writer, gather
 from raectl.modalities.naming import file_names
 from raectl.storage.atomic import atomic_directory, atomic_file
+
+_AROUND = 5  # pixels that a heat map's value is a mean over, either way
+_PALE, _RED = 0.5, (220, 0, 0)  # how much of an image is left under its heat, and the hottest colour
+_LEAST_HEAT = 1 / 255  # of the hottest colour
 
 
 class ImageWriter(Writer):
@@ -23,11 +28,11 @@ class ImageWriter(Writer):
     picture_suffixes = pictures.SUFFIXES
     writes_directories = True
 
-    def write(self, out: Path, batches: Iterable[np.ndarray], total: int) -> None:
+    def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> None:
         """A grid (image suffixes), a `.npz` with `images` (N, H, W, C), or a directory with a PNG per image."""
         self.check_out(out)
         if not self._names_file(out):
-            _write_directory(out, batches, file_names((), total, ".png"))
+            _write_directory(out, batches, file_names(names, total, ".png"))
         elif out.suffix.lower() == ".npz":
             _write_npz(out, images=gather(batches, total))
         else:
@@ -81,7 +86,7 @@ class Images(Modality):
     metrics = ("mse", "psnr", "ssim")
     extractors = ("efficientnet-lite0", "inception", "pixels")
     always_measured: ClassVar = {"edges": ("sharpness",), "pixels": ("copied",)}
-    noun = "image"
+    noun, values = "image", "pixels"
     writer = ImageWriter()
     can_be_sharpened = True
     can_be_augmented = True
@@ -100,6 +105,18 @@ class Images(Modality):
         """(B, H, W, C) uint8 => (B, C, H, W) float32 in [0, 1], exactly v / 255, in PyTorch's channels_last order."""
         # By a tensor: for a Python number, a GPU multiplies by 1/255, which rounds differently.
         return items.permute(0, 3, 1, 2).float().div_(torch.full((), 255.0, device=items.device))
+
+    def heat(self, x: torch.Tensor, x_hat: torch.Tensor) -> torch.Tensor:
+        """Root mean square error over channels and over 5 x 5 pixels: 2 x (B, C, H, W) => (B, H, W)."""
+        errors = (x - x_hat).square().mean(dim=1, keepdim=True)
+        return avg_pool2d(errors, _AROUND, 1, _AROUND // 2, count_include_pad=False)[:, 0].sqrt()
+
+    def with_heat(self, items: np.ndarray, heat: np.ndarray, hottest: float) -> np.ndarray:
+        """The image in pale grey, and red over it where it is hot."""
+        grey = 255 - (255 - items.mean(axis=3, keepdims=True)) * _PALE
+        share = np.clip(heat / max(hottest, _LEAST_HEAT), 0, 1)[..., None]
+        mixed: np.ndarray = (1 - share) * grey + share * np.array(_RED)
+        return mixed.round().astype(np.uint8)
 
     def to_items(self, x_hat: torch.Tensor) -> np.ndarray:
         scaled = x_hat.detach().float().clamp(0, 1).mul_(255).round_()

@@ -23,6 +23,7 @@ from raectl.storage.atomic import atomic_file
 
 _SHORT = 64  # productions up to which the networks for expressions are the default; beyond, those for molecules
 _TINY = 1e-30  # added to probabilities, so that those of applicable productions are positive
+_LEAST = 1e-7  # of a likelihood, before the logarithm
 _AT_ONCE = 2**24  # probabilities in memory for a block of draws
 # Extractors for a built-in grammar; the first is its default.
 _EXTRACTORS = {"expressions": ("expressions",), "smiles": ("molecules", "penalized-logp")}
@@ -34,7 +35,7 @@ class StringWriter(Writer):
     def __init__(self, shown: Callable[[np.ndarray], np.ndarray], suffixes: tuple[str, ...]) -> None:
         self._shown, self.suffixes = shown, suffixes
 
-    def write(self, out: Path, batches: Iterable[np.ndarray], total: int) -> str | None:
+    def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> str | None:
         """A string a line; the remark is the number of empty lines."""
         empty = 0
 
@@ -86,6 +87,7 @@ class Strings(Modality):
 
     reconstructions = ("cross-entropy",)
     metrics = ("exact-match", "production-accuracy")
+    values = "productions"
     is_drawn = True
 
     def __init__(self, grammar: str | None = None, **options: Any) -> None:
@@ -190,9 +192,20 @@ class Strings(Modality):
         """The productions with the left side of the true one, at each step: (B, T, D) one-hot => (B, T, D) bool."""
         return self._on(x.device)["alternatives"][x.argmax(dim=2)]
 
+    def deviation(self, x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
+        """The negative log-likelihood of the string's productions in nats, and their number, without the padding."""
+        p = (x_hat.float() + _TINY) * self.alternatives(x)
+        likelihood = (p * x).sum(dim=2) / p.sum(dim=2)
+        counts = x.argmax(dim=2) != self.grammar.padding
+        return -(likelihood.clamp_min(_LEAST).log() * counts).sum(dim=1), counts.sum(dim=1).float()
+
     def measured(self, x_hat: Tensor) -> Tensor:
         """The decoded derivations, one-hot."""
         return self._on(x_hat.device)["one"][self.derive(x_hat.detach().float())]
+
+    def labels(self, items: np.ndarray) -> list[str]:
+        """The strings themselves."""
+        return self.shown(items).tolist()  # type: ignore[no-any-return]
 
     @property
     def key(self) -> str:

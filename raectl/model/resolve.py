@@ -17,6 +17,7 @@ _PLATEAU_STEPS, _PLATEAU_EPOCHS = 250, 5
 _PATIENCE_STEPS, _PATIENCE_EPOCHS = 1000, 20
 _FEW_ITEMS = 5000  # for which a narrow net is wide enough
 _SEEN_OFTEN, _FEW_IMAGES = 40, 10_000  # epochs of fewer images, in which they are learned by heart
+_ROUNDING = 1e-6  # of K times 1 / K
 _SMALL = 16  # pixels; there a shift by one changes more than there is to learn
 
 
@@ -34,7 +35,7 @@ def resolve(config: Config, dataset: Dataset, is_continued: bool = False) -> Con
     modality = modality_of(dataset.modality, dataset.options)
     check_sharpen(config, modality)
     item_shape = modality.item_shape(dataset.items.shape[1:])
-    train, _ = split(len(dataset), config.val_fraction, config.seed)
+    train, _ = split(len(dataset), config.val_fraction, config.seed, config.fold)
     latent_dim = config.latent_dim or modality.default_latent_dim(item_shape)
     model: Model = registry.resolve("model", config.model)
     data_dim = modality.data_dim(item_shape)
@@ -82,6 +83,10 @@ def check(config: Config) -> None:
         fill_in(config.reconstruction)
     resolve_precision(config.precision, resolve_device(config.device))
     check_sharpen(config)
+    if config.fold and (config.fold + 1) * config.val_fraction > 1 + _ROUNDING:
+        raise UsageError(
+            f"fold {config.fold} of parts of {config.val_fraction:g} does not exist", "the first one is fold 0"
+        )
     if config.grammar is not None:
         grammars.read(config.grammar)
     row: Model = registry.resolve("model", config.model)

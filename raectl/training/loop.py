@@ -55,7 +55,7 @@ class Loop:
         self.config, self.dataset, self._out = config, dataset, out
         self.modality = modality_of(dataset.modality, dataset.options)
         self.device = torch.device(config.device)
-        self.train_rows, self.val_rows = rows or split(len(dataset), config.val_fraction, config.seed)
+        self.train_rows, self.val_rows = rows or split(len(dataset), config.val_fraction, config.seed, config.fold)
         if len(self.train_rows) < 2:
             items = f"{len(dataset)} item{' is' if len(dataset) == 1 else 's are'}"
             message = f"{dataset.source}: {items} too few to train on"

@@ -27,7 +27,7 @@ from raectl.storage.arrays import Arrays
 
 # What follows from the data, the machine or the run, and is not taken from the other one.
 _OWN = (
-    *("epochs", "patience", "plateau_patience", "batch_size", "augment", "val_fraction", "seed"),
+    *("epochs", "patience", "plateau_patience", "batch_size", "augment", "val_fraction", "fold", "seed"),
     *("device", "precision", "sharpen", "max_bad", "strict"),
 )
 _OF_PIXELS = ("fit", "background", "range", "alpha")

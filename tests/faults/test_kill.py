@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "kill.py"
-COMMANDS = 12
+COMMANDS = 14
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it forks, and counts on Linux's signals")
 
 

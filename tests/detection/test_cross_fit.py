@@ -1,0 +1,75 @@
+"""Scores of the training data by models that have not seen them."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.cli import Cli, assert_clear_error
+
+import raectl
+from raectl.checkpoint.items import read_known
+from raectl.data import split
+
+
+@pytest.mark.parametrize(("n", "k"), [(10, 2), (60, 3), (61, 7), (100, 100)])
+def test_folds_are_disjoint_and_all_items(n: int, k: int) -> None:
+    parts = [split(n, 1 / k, 5, fold) for fold in range(k)]
+    assert np.array_equal(np.sort(np.concatenate([held_out for _, held_out in parts])), np.arange(n))
+    for train, held_out in parts:
+        assert np.array_equal(np.sort(np.concatenate([train, held_out])), np.arange(n))
+        assert abs(len(held_out) - n / k) < 1
+
+
+def test_each_item_is_scored_by_a_model_that_has_not_seen_it(cli: Cli, trained: Any, tmp_path: Path) -> None:
+    out = tmp_path / "s.csv"
+    first = cli("score", trained.path, "--cross-fit", 3, "-o", out)
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    items = raectl.load(trained.path, "cpu").open_data().items
+    by_fold = np.zeros(60, int)
+    for fold in range(3):
+        model = raectl.load(trained.path / "cross-fit" / f"{fold + 1}-of-3", "cpu")
+        assert model.config.replace(val_fraction=0.1, fold=0) == raectl.load(trained.path).config
+        assert model.densities() == ("gmm-2",)
+        known = read_known(model.directory.items, model.config)
+        trained_on, held_out = known.among(items)
+        assert not (trained_on & held_out).any() and held_out.sum() == 20
+        by_fold += held_out
+        log_density = model.log_prob(items[held_out]).numpy()
+        np.testing.assert_allclose(
+            [float(rows[i]["log_density"]) for i in np.flatnonzero(held_out)], log_density, rtol=1e-5
+        )
+    assert (by_fold == 1).all()
+    score = np.array([float(row["score"]) for row in rows])
+    percentile = np.array([float(row["percentile"]) for row in rows])
+    np.testing.assert_allclose(
+        percentile, [100 * ((score < s).mean() + (score == s).mean() / 2) for s in score], rtol=1e-6
+    )
+    assert not any(row["reason"] for row in rows)
+    assert "model 3 of 3" in first.err and "epoch 2/2" in first.err
+    again = cli("score", trained.path, "--cross-fit", 3, "-o", tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_bytes() == out.read_bytes()
+    assert "epoch 2/2" not in again.err, "nothing is trained twice"
+
+
+def test_a_damaged_fold_is_made_anew(cli: Cli, trained: Any, tmp_path: Path) -> None:
+    score = ("score", trained.path, "--cross-fit", 2, "-o")
+    cli(*score, tmp_path / "a.csv")
+    (trained.path / "cross-fit" / "1-of-2" / "config.json").write_text('{"schema": 4, "raectl": "", "config": 0}')
+    result = cli.run(*score, tmp_path / "b.csv")
+    assert_clear_error(result, 1, "1-of-2 is no checkpoint directory, so it is not removed")
+
+
+def test_where_it_does_not_suit(cli: Cli, trained: Any, tmp_path: Path) -> None:
+    score = ("score", trained.path, "--cross-fit")
+    assert_clear_error(cli.run(*score, 1), 2, "--cross-fit 1 is out of range")
+    assert_clear_error(cli.run(*score, 31), 2, "two items a part")
+    assert_clear_error(cli.run(*score, 2, "--data", "digits"), 2, "--cross-fit is for the data of the training")
+    assert_clear_error(cli.run(*score, 2, "--reference", trained.data), 2, "--reference")
+
+
+def test_an_option_that_names_no_part_is_refused(cli: Cli, trained: Any, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("fold = 4\nval-fraction = 0.25\n")
+    result = cli.run("train", "--data", trained.data, "--config", tmp_path / "c.toml", "--out", tmp_path / "o")
+    assert_clear_error(result, 2, "fold 4", "fold 0")
