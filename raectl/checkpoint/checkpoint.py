@@ -302,26 +302,24 @@ class Checkpoint(Networks):
         return Calibration(Measures(**arrays))
 
     def _typical(self, reference: Dataset | None, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
-        """Items, and the indices of those among them that the model was not trained on."""
+        """Items, and the indices of those among them that the model was not trained on, nor on copies of them."""
         remedy = "name typical items that it has not seen: --reference SOURCE"
-        if reference is None:
-            if not self.config.val_fraction:
-                message = f"{self.directory.path} held out no items of its training to calibrate scores by"
-                raise RaectlError(message, f"{remedy}; or train with --val-fraction 0.1")
-            try:
-                items = self.open_data(progress=progress).items
-            except RaectlError as error:
-                raise RaectlError(f"the held-out items are needed once: {error.message}", remedy) from error
-            return items, self.split(items)[1]
+        if reference is None and not self.config.val_fraction:
+            message = f"{self.directory.path} held out no items of its training to calibrate scores by"
+            raise RaectlError(message, f"{remedy}; or train with --val-fraction 0.1")
+        try:
+            dataset = reference or self.open_data(progress=progress)
+        except RaectlError as error:
+            raise RaectlError(f"the held-out items are needed once: {error.message}", remedy) from error
+        rows = np.arange(len(dataset)) if reference else self.split(dataset.items)[1]
         known = read_known(self.directory.items, self.config)
-        trained_on, _ = known.among(reference.items) if known else (np.zeros(len(reference), bool), None)
-        rows = np.flatnonzero(~trained_on)
-        if not len(rows):
-            raise RaectlError(f"all items of {reference.source} were trained on", remedy)
-        if len(rows) < len(reference):
-            n = len(reference) - len(rows)
-            progress.note(f"{n:,} of {len(reference):,} items of {reference.source} were trained on, and are left out")
-        return reference.items, rows
+        trained_on = known.among(dataset.items, rows)[0] if known else np.zeros(len(rows), bool)
+        which = f"items of {dataset.source}" if reference else "held-out items"
+        if trained_on.all():
+            raise RaectlError(f"all {which} were trained on", remedy)
+        if trained_on.any():
+            progress.note(f"{trained_on.sum():,} of {len(rows):,} {which} were trained on, and are left out")
+        return dataset.items, rows[~trained_on]
 
     def seen(self, items: np.ndarray) -> Seen | None:
         """How many of items (N, *stored) were trained on, one by one; None if the digests of those are gone."""

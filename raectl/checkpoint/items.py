@@ -149,9 +149,13 @@ class Known(NamedTuple):
     trained_on: np.ndarray
     held_out: np.ndarray
 
-    def among(self, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which of items (N, *stored) uint8 were trained on, and which were held out, 2 x (N,) bool."""
-        found = _contents(items)
+    def among(self, items: np.ndarray, rows: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Which of items (N, *stored) uint8 were trained on, and which were held out, 2 x (N,) bool.
+
+        Arguments:
+            rows: indices of those that are asked for; None for all.
+        """
+        found = _contents(items, rows)
         trained = np.isin(found, self.trained_on)
         return trained, np.isin(found, self.held_out) & ~trained
 
@@ -188,15 +192,20 @@ def read_items(path: Path) -> Digests:
     return digests
 
 
-def _contents(items: np.ndarray) -> np.ndarray:
-    """sum_j (x_j + 1) r_j mod 2^64 of each item's bytes x, r random and odd: (N, ...) uint8 => (N,) uint64."""
-    size = items[:1].size
+def _contents(items: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+    """sum_j (x_j + 1) r_j mod 2^64 of each item's bytes x, r random and odd: (N, ...) uint8 => (N,) uint64.
+
+    Arguments:
+        rows: indices of the items to digest; None for all.
+    """
+    size, n = items[:1].size, len(items if rows is None else rows)
     weights = np.random.Philox(key=0).random_raw(size) | np.uint64(1)
-    digests = np.empty(len(items), np.uint64)
-    rows = max(1, _BLOCK // max(1, size))
-    for start in range(0, len(items), rows):
-        block = items[start : start + rows].reshape(-1, size).astype(np.uint64) + np.uint64(1)
-        digests[start : start + rows] = block @ weights
+    digests = np.empty(n, np.uint64)
+    step = max(1, _BLOCK // max(1, size))
+    for start in range(0, n, step):
+        chosen = slice(start, start + step)
+        block = items[chosen if rows is None else rows[chosen]].reshape(-1, size).astype(np.uint64) + np.uint64(1)
+        digests[chosen] = block @ weights
     return digests
 
 

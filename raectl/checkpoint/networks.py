@@ -85,11 +85,6 @@ class Networks:
         """`encode`, a block of rows at a time, so that memory does not grow with the data."""
         for block, rows in padded_blocks(items, BLOCK):
             x = self._to_tensor(block)
-            if tuple(x.shape[1:]) != self.item_shape:
-                message = (
-                    f"{tuple(items.shape)} {items.dtype} are not items of this model, {self.data.shape} uint8 each"
-                )
-                raise RaectlError(message, "raectl.open_dataset(items, checkpoint.data.options).items converts images")
             with torch.inference_mode():
                 yield self._model.encode(x)[:rows]
 
@@ -143,4 +138,8 @@ class Networks:
         tensor = torch.as_tensor(items).to(self.device)
         if tensor.dtype == torch.uint8 and (*tensor.shape[1:], 1) == self.data.shape:  # grey images as (N, H, W)
             tensor = tensor[..., None]
-        return self.modality.to_tensor(tensor) if tensor.dtype == torch.uint8 else tensor.float()
+        x = self.modality.to_tensor(tensor) if tensor.dtype == torch.uint8 else tensor.float()
+        if tuple(x.shape[1:]) != self.item_shape:
+            message = f"{tuple(items.shape[1:])} {items.dtype} is no item of this model, {self.data.shape} uint8"
+            raise RaectlError(message, "raectl.open_dataset(items, checkpoint.data.options).items converts images")
+        return x

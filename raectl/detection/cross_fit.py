@@ -3,16 +3,19 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from raectl.checkpoint.checkpoint import Checkpoint
 from raectl.checkpoint.densities import find
 from raectl.checkpoint.directory import Directory
+from raectl.checkpoint.items import read_known
 from raectl.data import Dataset
 from raectl.errors import Interrupted, RaectlError, UsageError
 from raectl.metrics.anomaly import Calibration, Measures, Scores
 from raectl.progress import Progress
+from raectl.storage.atomic import describing_os_errors
 from raectl.training.run import train
 
 MOST_FOLDS = 100
@@ -47,8 +50,11 @@ def _fold(
         record = directory.read_config()
         is_begun = record.resolved == config and record.data.fingerprint == dataset.fingerprint
     source = dataset.items if checkpoint.training_data is dataset else dataset.source
+    overwrite = is_there and not is_begun
+    with describing_os_errors(path.parent):
+        path.parent.mkdir(exist_ok=True)
     try:
-        fitted = train(config, source, path, resume=is_begun, overwrite=is_there and not is_begun, progress=progress)
+        fitted = train(config, source, path, resume=is_begun, overwrite=overwrite, parents=False, progress=progress)
     except Interrupted as error:
         raise Interrupted(error.message, "the same command goes on there", signum=error.exit_code - 128) from error
     fitted.training_data = dataset
@@ -61,15 +67,30 @@ def _fold(
     return fitted
 
 
-def cross_scores(models: Iterator[Checkpoint], dataset: Dataset) -> tuple[Scores, list[tuple[Checkpoint, np.ndarray]]]:
-    """The scores of all items, each by the model that was not trained on it; and the models, with the rows of each.
+class CrossScores(NamedTuple):
+    """The scores of all items of a data set, each by a model that was not trained on it.
+
+    Arguments:
+        models: with the indices of the items that each scored.
+        copied: which items have a copy in another part, on which their model was trained, (N,) bool.
+    """
+
+    scores: Scores
+    models: list[tuple[Checkpoint, np.ndarray]]
+    copied: np.ndarray
+
+
+def cross_scores(models: Iterator[Checkpoint], dataset: Dataset) -> CrossScores:
+    """Score each item of a data set by the model that has not seen it.
 
     An item's error and log-density are standardized by those of its part, as its model has them, since the scales of
     two models differ. Its percentile is then among the scores of all items.
     """
-    parts, used = [], []
+    parts, used, copied = [], [], np.zeros(len(dataset), bool)
     for model in models:
         _, rows = model.split(dataset.items)
+        if known := read_known(model.directory.items, model.config):
+            copied[rows] = known.among(dataset.items, rows)[0]
         found = Measures.joined([*model.measure_blocks(dataset.items, model.density(), rows)])
         parts.append(Calibration(found).scores(found))
         used.append((model, rows))
@@ -79,4 +100,5 @@ def cross_scores(models: Iterator[Checkpoint], dataset: Dataset) -> tuple[Scores
     )
     ranked, n = np.sort(score), len(score)
     lower, not_higher = (np.searchsorted(ranked, score, side) for side in ("left", "right"))
-    return Scores(error, log_density, score, 50 * (lower + not_higher) / n, (n - lower) / n), used
+    scores = Scores(error, log_density, score, 50 * (lower + not_higher) / n, (n - lower) / n)
+    return CrossScores(scores, used, copied)

@@ -12,7 +12,7 @@ from raectl.checkpoint.densities import find
 from raectl.checkpoint.items import Seen, read_known
 from raectl.checkpoint.sharpened import PLAIN
 from raectl.data import Dataset
-from raectl.detection.cross_fit import cross_scores, folds
+from raectl.detection.cross_fit import CrossScores, cross_scores, folds
 from raectl.detection.ranking import Ranking, ranking
 from raectl.detection.table import Row, write_table
 from raectl.errors import UsageError
@@ -23,6 +23,7 @@ from raectl.progress import Progress
 FLAG = 0.01  # default share of typical items that may be flagged
 TOP = 10  # oddest items that are named
 _BLOCK = 1024  # rows at a time
+_COPIED = "a copy of it was trained on"
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Scoring:
         self.checkpoint, self.dataset, self.density = checkpoint, dataset, density
         self.progress = progress or Progress()
         self.is_normal = None if normal is None else _class_rows(dataset, normal)
-        self._cross: Scores | None = None
+        self._cross: CrossScores | None = None
         self._calibration: Calibration | None = None
         if cross_fit is None:
             self._calibration = checkpoint.calibration(density, reference, self.progress)
@@ -94,7 +95,8 @@ class Scoring:
             if dataset.fingerprint != checkpoint.data.fingerprint:
                 raise UsageError("--cross-fit is for the data of the training", "omit --data, or --cross-fit")
             models = folds(checkpoint, dataset, cross_fit, density, self.progress)
-            self._cross, self.models = cross_scores(models, dataset)
+            self._cross = cross_scores(models, dataset)
+            self.models = self._cross.models
             self.typical = len(dataset)
         self.flag = max(FLAG, 1 / self.typical) if flag is None else check_flag(flag, self.typical)
         self.known = None if cross_fit else read_known(checkpoint.directory.items, checkpoint.config)
@@ -130,7 +132,7 @@ class Scoring:
         """The scores of consecutive items."""
         if self._cross is not None:
             for start in range(0, len(self.dataset), _BLOCK):
-                yield Scores(*(values[start : start + _BLOCK] for values in vars(self._cross).values()))
+                yield Scores(*(values[start : start + _BLOCK] for values in vars(self._cross.scores).values()))
             return
         assert self._calibration is not None
         density = self.checkpoint.density(self.density)
@@ -144,7 +146,7 @@ class Scoring:
         for scores in self._blocks():
             stop = start + len(scores)
             items = dataset.items[start:stop]
-            reasons = self._reasons(items, found)
+            reasons = self._reasons(items, start, found)
             odd = scores.odd(self.flag)
             found.score[start:stop], found.odd[start:stop] = scores.score, odd
             labels = dataset.names[start:stop] or self.checkpoint.modality.labels(items) or range(start, stop)
@@ -162,8 +164,10 @@ class Scoring:
         labels = self.dataset.labels
         return None if labels is None else self.dataset.classes[labels[index]]
 
-    def _reasons(self, items: np.ndarray, found: "_Collected") -> list[str | None]:
+    def _reasons(self, items: np.ndarray, start: int, found: "_Collected") -> list[str | None]:
         """Which items the model has seen, in words."""
+        if self._cross is not None:
+            return [_COPIED if is_copied else None for is_copied in self._cross.copied[start : start + len(items)]]
         if self.known is None:
             return [None] * len(items)
         trained_on, held_out = self.known.among(items)

@@ -58,6 +58,7 @@ def train(
     start: str | Path | Start | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    parents: bool = True,
     progress: Progress | None = None,
 ) -> Checkpoint:
     """Train an autoencoder and leave a checkpoint directory.
@@ -71,6 +72,7 @@ def train(
             As the command line has it, with the options that were typed: a `Start`.
         resume: go on in `out`, up to `config.epochs` in all.
         overwrite: put the run in the place of a checkpoint directory that exists.
+        parents: make the directories that `out` is in, where they are missing.
         progress: receives progress.
 
     Returns:
@@ -116,7 +118,7 @@ def train(
         if resume:
             run.restore()
         else:
-            run.create(lock, overwrite=overwrite)
+            run.create(lock, overwrite=overwrite, parents=parents)
         run.go()
         del run  # its weights and the optimizer's moments
         if config.sharpen:
@@ -198,11 +200,12 @@ class Run:
             )
         self.loop.begin(weights)
 
-    def create(self, lock: Lock, *, overwrite: bool) -> None:
+    def create(self, lock: Lock, *, overwrite: bool, parents: bool) -> None:
         """Create the directory with the initial state in one step, already locked; `overwrite` replaces an old one."""
         target = self.directory.path.resolve()  # a link is not replaced, but what it points to
-        with describing_os_errors(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
+        if parents:
+            with describing_os_errors(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
         if overwrite:
             lock.acquire()  # another process may have made it while the data were opened
         try:

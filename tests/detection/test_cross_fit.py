@@ -61,6 +61,22 @@ def test_a_damaged_fold_is_made_anew(cli: Cli, trained: Any, tmp_path: Path) -> 
     assert_clear_error(result, 1, "1-of-2 is no checkpoint directory, so it is not removed")
 
 
+def test_copies_in_other_parts_are_marked(cli: Cli, tmp_path: Path) -> None:
+    items = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
+    items[30:] = items[0]
+    np.save(tmp_path / "x.npy", items)
+    net = ("--width", 2, "--latent-dim", 2, "--epochs", 1, "--device", "cpu")
+    cli("train", tmp_path / "x.npy", *net, "--out", tmp_path / "ckpt")
+    result = cli("fit-density", tmp_path / "ckpt", "--density", "gaussian")
+    cli("score", tmp_path / "ckpt", "--cross-fit", 2, "-o", tmp_path / "s.csv")
+    reasons = [row["reason"] for row in csv.DictReader((tmp_path / "s.csv").read_text().splitlines())]
+    assert reasons == ["a copy of it was trained on"] + [""] * 29 + ["a copy of it was trained on"] * 10
+    result = cli("score", tmp_path / "ckpt", "--data", tmp_path / "x.npy", "--json")
+    _, held_out = split(40, 0.1, 0)
+    copies = sum(row == 0 or row >= 30 for row in held_out)
+    assert result.json["typical"] == 4 - copies and bool(copies) == ("are left out" in result.err)
+
+
 def test_where_it_does_not_suit(cli: Cli, trained: Any, tmp_path: Path) -> None:
     score = ("score", trained.path, "--cross-fit")
     assert_clear_error(cli.run(*score, 1), 2, "--cross-fit 1 is out of range")
