@@ -30,7 +30,7 @@ from raectl.storage.records import read_record, to_json
 
 _LARGEST_META = 2**32  # bytes; ten million names take some hundred million
 # Part of every key: to be changed with the layout of the entries; another decoder may give other pixels.
-_VERSION = f"4, Pillow {PIL.__version__}"
+_VERSION = f"5, Pillow {PIL.__version__}"
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def folds(
         message = f"--cross-fit {k} is out of range: 2 to {MOST_FOLDS}, and two items a part at least"
         raise UsageError(message, "--cross-fit 5")
     for fold in range(k):
-        progress.note(f"model {fold + 1} of {k}, trained without the {fold + 1}. part of the items")
+        progress.note(f"model {fold + 1} of {k}, trained without part {fold + 1} of the items")
         path = checkpoint.directory.cross_fit / f"{fold + 1}-of-{k}"
         yield _fold(checkpoint, dataset, path, k, fold, density, progress)
 

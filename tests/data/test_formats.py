@@ -107,6 +107,29 @@ def test_premultiplied_alpha_is_applied_once(tmp_path: Path) -> None:
     assert np.abs(shown[..., 0] - expected[..., 0])[alpha[..., 0] > 0.1].max() <= 3
 
 
+@pytest.mark.parametrize("extra", ["unassalpha", "assocalpha"])
+@pytest.mark.parametrize("top", [4095, 16383, 65535])
+def test_alpha_of_fewer_bits_is_opaque_at_their_greatest_value(tmp_path: Path, extra: str, top: int) -> None:
+    alpha = np.rint(np.linspace(0, 1, 256).reshape(16, 16, 1) * top)
+    values = np.concatenate([np.full((16, 16, 3), 0.0), alpha], axis=2).astype(np.uint16)  # black on white
+    values[0, 1, :3] = 0 if extra == "assocalpha" else top  # so that the colours' range is as wide
+    shown = items(tmp_path, ".tif", tiff(values, photometric="rgb", extrasamples=[extra]))[0]
+    expected = np.broadcast_to(255 * (1 - alpha / top), shown.shape)
+    assert np.abs(shown - expected)[1:].max() <= 1
+
+
+def test_a_bitmap_that_is_transparent_everywhere_is_opaque(tmp_path: Path) -> None:
+    colours = noise(1, 16, 16, 3)[0]
+    for name, alpha in (("idle", 0), ("used", 255)):
+        rgba = np.concatenate([colours, np.full((16, 16, 1), alpha, np.uint8)], axis=2)
+        # A header of version 4 with masks, as programs write it that know of alpha.
+        pixels = np.flipud(rgba[..., [2, 1, 0, 3]]).tobytes()
+        masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+        info = struct.pack("<IiiHHIIiiII", 108, 16, 16, 1, 32, 3, len(pixels), 0, 0, 0, 0) + masks + bytes(52)
+        data = b"BM" + struct.pack("<IHHI", 14 + 108 + len(pixels), 0, 0, 14 + 108) + info + pixels
+        assert (items(tmp_path / name, ".bmp", data)[0] == colours).all()
+
+
 @pytest.mark.parametrize("kind", ["12 bits", "-1 to 1", "0 to 255", "a given range"])
 def test_alpha_of_an_array_has_its_own_range(kind: str) -> None:
     opaque = DataOptions(alpha=True)

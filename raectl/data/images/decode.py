@@ -180,7 +180,7 @@ def square(picture: Picture, options: DataOptions) -> Image.Image:
             image = picture.image() if isinstance(picture, Plain) else picture
             _draft(image, options)
             ImageOps.exif_transpose(image, in_place=True)
-            image = _ranged(image, chosen(options.range, BYTES))
+            image = _ranged(_without_idle_alpha(image), chosen(options.range, BYTES))
         flat = _flat(image, _background(options, "RGB"), "L" if options.channels == 1 else "RGB")
         return _fitted(flat, options)
     except Exception as error:
@@ -236,6 +236,13 @@ def _flat(image: Image.Image, background: tuple[int, ...], mode: str) -> Image.I
     # Every colour space is converted to grey by way of RGB.
     direct = image.mode in ("1", "L", "RGB")
     return _in_bands(image, mode, lambda band: (band if direct else band.convert("RGB")).convert(mode))
+
+
+def _without_idle_alpha(image: Image.Image) -> Image.Image:
+    """The image, or the colours alone of a bitmap that is transparent everywhere: its fourth byte is not in use."""
+    if image.format in ("BMP", "DIB") and image.mode == "RGBA" and not image.getchannel("A").getbbox():
+        return image.convert("RGB")
+    return image
 
 
 def _ranged(image: Image.Image, found: Range | None) -> Image.Image:

@@ -21,6 +21,7 @@ _TURNS = {
 }
 _BAND = 2**20  # values converted at a time
 _MOST_BYTES = 2**29  # of all values
+_NARROWER = {float(2**bits - 1) for bits in (10, 12, 14)}  # greatest values of such bits, stored in 16
 
 
 class Wide:
@@ -73,7 +74,19 @@ class Wide:
             raise ValueError(f"{nbytes:,} bytes of values are too many")
         width, height = self._size
         values = self._read().reshape(height, width, -1)
-        return _straight(values) if self._premultiplied else values
+        return _straight(values, self._opaque(values)) if self._premultiplied else values
+
+    def _opaque(self, values: np.ndarray) -> float:
+        """The value of alpha, the last channel, that is opaque: that of fewer bits where the values look like these.
+
+        They do if none is above what the file declares, or if the greatest is exactly the greatest of 10, 12 or 14.
+        """
+        found = float(values[..., -1].max(initial=0))
+        if self.kind == FLOATS:
+            return opaque(values.dtype).high
+        if self._bits and found <= 2**self._bits - 1:
+            return float(2**self._bits - 1)
+        return found if found in _NARROWER else opaque(values.dtype).high
 
     def _bands(self) -> list[slice]:
         rows = max(1, _BAND // (self._size[0] * self._channels))
@@ -100,10 +113,11 @@ class Wide:
         """The upright image in mode L, LA, RGB or RGBA, its range brought to bytes; of itself, if none is chosen."""
         chosen = chosen or Range.of(self.kind, self.extremes())
         colours = 1 if self.is_grey else 3
+        alpha = Range(0.0, self._opaque(self._values))
         rows: np.ndarray = np.empty(self._values.shape, np.uint8)
         for band in self._bands():
             rows[band, :, :colours] = chosen.to_bytes(self._values[band, :, :colours])
-            rows[band, :, colours:] = opaque(self._values.dtype).to_bytes(self._values[band, :, colours:])
+            rows[band, :, colours:] = alpha.to_bytes(self._values[band, :, colours:])
         if self._white_is_zero:
             np.subtract(255, rows[..., :colours], out=rows[..., :colours])
         upright = Image.fromarray(rows[..., 0] if rows.shape[-1] == 1 else rows)
@@ -116,9 +130,8 @@ def opaque(dtype: np.dtype) -> Range:
     return Range(0.0, 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max))
 
 
-def _straight(values: np.ndarray) -> np.ndarray:
-    """Values whose colours are divided by their alpha, the last channel; 0 where it is 0."""
-    top = opaque(values.dtype).high
+def _straight(values: np.ndarray, top: float) -> np.ndarray:
+    """Values whose colours are divided by their alpha, the last channel, which is `top` at most; 0 where it is 0."""
     alpha = values[..., -1:].astype(np.float64)
     colours = values[..., :-1] * np.divide(top, alpha, out=np.zeros_like(alpha), where=alpha > 0)
     if values.dtype.kind != "f":
