@@ -298,7 +298,7 @@ class Checkpoint(Networks):
                 progress.update("measuring typical items", done, len(rows))
             return vars(Measures.joined(measured))
 
-        arrays = cached_arrays(self.directory, name, key, specs, compute)
+        arrays = cached_arrays(self.directory, name, key, specs, compute, Measures.are_valid)
         return Calibration(Measures(**arrays))
 
     def _typical(self, reference: Dataset | None, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
@@ -316,7 +316,7 @@ class Checkpoint(Networks):
         trained_on = known.among(dataset.items, rows)[0] if known else np.zeros(len(rows), bool)
         which = f"items of {dataset.source}" if reference else "held-out items"
         if trained_on.all():
-            raise RaectlError(f"all {which} were trained on", remedy)
+            raise RaectlError(f"all {which} were trained on" if len(rows) else f"there are no {which}", remedy)
         if trained_on.any():
             progress.note(f"{trained_on.sum():,} of {len(rows):,} {which} were trained on, and are left out")
         return dataset.items, rows[~trained_on]

@@ -211,7 +211,7 @@ class Directory:
         ]
         folders = [self.latents, self.densities, self.samples, self.optimize, self.cross_fit]
         _require_inside(home, plain, folders)
-        for folder, names in ((self.densities, _OF_DENSITY), (self.optimize, _OF_OPTIMIZATION)):
+        for folder, names in ((self.densities, _OF_DENSITY), (self.optimize, _OF_OPTIMIZATION), (self.cross_fit, ())):
             if folder.is_dir():
                 folders = [entry for entry in visible(folder) if entry.is_symlink() or entry.is_dir()]
                 _require_inside(home, [entry / name for entry in folders for name in names], folders)

@@ -156,8 +156,15 @@ class Known(NamedTuple):
             rows: indices of those that are asked for; None for all.
         """
         found = _contents(items, rows)
-        trained = np.isin(found, self.trained_on)
-        return trained, np.isin(found, self.held_out) & ~trained
+        trained = _is_in(self.trained_on, found)
+        return trained, _is_in(self.held_out, found) & ~trained
+
+
+def _is_in(ordered: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Which values are among sorted ones; without the sorting of `np.isin`, since it is asked for a few at a time."""
+    if not len(ordered):
+        return np.zeros(len(found), bool)
+    return np.asarray(ordered[np.minimum(np.searchsorted(ordered, found), len(ordered) - 1)] == found)
 
 
 def read_known(path: Path, config: Config) -> Known | None:

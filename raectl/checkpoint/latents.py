@@ -41,6 +41,7 @@ def cached_arrays(
     key: Mapping[str, str],
     specs: Mapping[str, Spec | None],
     compute: Callable[[], Arrays],
+    are_valid: Callable[[Arrays], bool] = lambda _: True,
 ) -> Arrays:
     """Named arrays, read from the cache or computed.
 
@@ -50,11 +51,12 @@ def cached_arrays(
         key: what they depend on.
         specs: the arrays' names, shapes and types; None for any.
         compute: called only if they are not in the cache.
+        are_valid: whether arrays that were read can be what `compute` gives.
     """
     path = directory.latents / f"{name}.safetensors"
     try:
         arrays, found = read_arrays(path, dict[str, str], lambda _: specs)
-        if found == key:
+        if found == key and are_valid(arrays):
             return arrays
     except RaectlError:
         pass  # not there yet, or damaged: computed again

@@ -29,7 +29,7 @@ class Dataset:
         classes: names of the classes.
         notes: sentences to show the user (what was resized, what was skipped).
         found: what a source of images holds, before it is converted: of files their suffixes, those of other files,
-            frames, grey and coloured ones; of an array its type and shape. JSON values.
+            frames, grey and coloured ones; of an array its type and shape; of text its blank lines. JSON values.
         skipped: (name, reason) of every item that could not be read.
         known_fingerprint: the fingerprint, if it is known already.
         what: plural noun for the items in messages.

@@ -24,6 +24,7 @@ from raectl.progress import Progress
 _BLOCK = 4096  # derivations padded at a time
 _CHECK_EVERY = 1000  # lines between two progress updates; bad lines between two checks that they are not too many
 _WHAT = "lines"
+_BLANK = 100_000  # blank lines whose numbers are kept
 _SHOWN = 24  # characters of a bad line in a message
 _SPOOLED = 2**24  # bytes of derivations in memory; more go to a temporary file
 
@@ -76,7 +77,12 @@ def _spool() -> Iterator[IO[bytes]]:
 def _prepare(lines: Lines, options: DataOptions, progress: Progress, spool: IO[bytes]) -> PackingTask:
     assert options.grammar is not None
     grammar = grammars.read(options.grammar)
-    total = sum(line is not None for line in lines.read())
+    blank = array("Q")
+    number = 0
+    for number, line in enumerate(lines.read(), 1):
+        if line is None:
+            blank.append(number)
+    total = number - len(blank)
     if total == 0:
         raise RaectlError(f"{limits.shown(lines.source)} is empty", "one string a line is needed")
     ends, bad = _parse(lines, grammar, total, options, progress, spool)
@@ -91,7 +97,9 @@ def _prepare(lines: Lines, options: DataOptions, progress: Progress, spool: IO[b
             yield Block(np.frombuffer(rows, np.uint8).reshape(-1, length))
 
     resolved = replace(options, max_productions=length)
-    return PackingTask(lines.source, lines.content(), resolved, (length,), total, blocks, tuple(bad), what=_WHAT)
+    found = {"blank_lines": blank[:_BLANK].tolist()}
+    content = lines.content()
+    return PackingTask(lines.source, content, resolved, (length,), total, blocks, tuple(bad), found=found, what=_WHAT)
 
 
 def _parse(

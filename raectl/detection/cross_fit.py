@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from raectl.checkpoint.checkpoint import Checkpoint
-from raectl.checkpoint.densities import find
+from raectl.checkpoint.checkpoint import Checkpoint, load
+from raectl.checkpoint.densities import FittedDensity, find
 from raectl.checkpoint.directory import Directory
 from raectl.checkpoint.items import read_known
+from raectl.config import Config
 from raectl.data import Dataset
 from raectl.errors import Interrupted, RaectlError, UsageError
-from raectl.metrics.anomaly import Calibration, Measures, Scores
+from raectl.metrics.anomaly import Calibration, Measures, Scores, ranked
 from raectl.progress import Progress
 from raectl.storage.atomic import describing_os_errors
 from raectl.training.run import train
@@ -34,37 +35,70 @@ def folds(
     if not 2 <= k <= min(MOST_FOLDS, len(dataset) // 2):
         message = f"--cross-fit {k} is out of range: 2 to {MOST_FOLDS}, and two items a part at least"
         raise UsageError(message, "--cross-fit 5")
+    with describing_os_errors(checkpoint.directory.cross_fit):
+        checkpoint.directory.cross_fit.mkdir(exist_ok=True)
     for fold in range(k):
-        progress.note(f"model {fold + 1} of {k}, trained without part {fold + 1} of the items")
         path = checkpoint.directory.cross_fit / f"{fold + 1}-of-{k}"
-        yield _fold(checkpoint, dataset, path, k, fold, density, progress)
+        config = checkpoint.config.replace(
+            val_fraction=1 / k, fold=fold, sharpen=False, device=str(checkpoint.device), max_bad=1.0
+        )
+        entry = find(checkpoint.directory, density)
+        model = _finished(path, config, dataset, entry)
+        if model is None:
+            progress.note(f"model {fold + 1} of {k}, trained without part {fold + 1} of the items")
+            model = _trained(path, config, checkpoint, dataset, progress)
+            if entry:
+                model.fit_density(entry.kind, seed=entry.seed, progress=progress, **entry.options)
+        yield model
 
 
-def _fold(
-    checkpoint: Checkpoint, dataset: Dataset, path: Path, k: int, fold: int, density: str | None, progress: Progress
-) -> Checkpoint:
-    config = checkpoint.config.replace(val_fraction=1 / k, fold=fold, sharpen=False)
-    directory = Directory(path)
-    is_there, is_begun = path.exists(), False
-    with contextlib.suppress(RaectlError):  # missing, or damaged: made anew
-        record = directory.read_config()
-        is_begun = record.resolved == config and record.data.fingerprint == dataset.fingerprint
-    source = dataset.items if checkpoint.training_data is dataset else dataset.source
-    overwrite = is_there and not is_begun
-    with describing_os_errors(path.parent):
-        path.parent.mkdir(exist_ok=True)
+def _finished(path: Path, config: Config, dataset: Dataset, entry: FittedDensity | None) -> Checkpoint | None:
+    """A model whose training was finished, as its density shows, or None; then it is trained, or goes on."""
     try:
-        fitted = train(config, source, path, resume=is_begun, overwrite=overwrite, parents=False, progress=progress)
+        model = load(path, str(config.device))
+        own = find(model.directory, None)
+        is_it = _is_of(model.config, config) and model.data.fingerprint == dataset.fingerprint
+        if not is_it or own is None or entry is None or own.encoder != model.encoder:
+            return None
+        if (own.kind, own.options, own.seed) != (entry.kind, entry.options, entry.seed):
+            return None
+        model.density()
+    except RaectlError:
+        return None
+    model.training_data = dataset
+    return model
+
+
+def _is_of(stored: Config, config: Config) -> bool:
+    """Whether two configurations differ in the machine alone."""
+    return stored.replace(device=config.device, precision=config.precision) == config
+
+
+def _trained(path: Path, config: Config, checkpoint: Checkpoint, dataset: Dataset, progress: Progress) -> Checkpoint:
+    """Train a model, or go on with it; what is damaged or of other options is replaced."""
+    directory = Directory(path)
+    is_begun = False
+    with contextlib.suppress(RaectlError):
+        record = directory.read_config()
+        is_begun = _is_of(record.resolved, config) and record.data.fingerprint == dataset.fingerprint
+        config = config.replace(precision=record.resolved.precision) if is_begun else config
+    source = dataset.items if checkpoint.training_data is dataset else dataset.source
+
+    def run(resume: bool) -> Checkpoint:
+        anew = path.exists() and not resume
+        return train(config, source, path, resume=resume, overwrite=anew, parents=False, progress=progress)
+
+    try:
+        try:
+            return run(resume=is_begun)
+        except (Interrupted, UsageError):
+            raise
+        except RaectlError:
+            if not is_begun:
+                raise
+            return run(resume=False)
     except Interrupted as error:
         raise Interrupted(error.message, "the same command goes on there", signum=error.exit_code - 128) from error
-    fitted.training_data = dataset
-    entry = find(checkpoint.directory, density)
-    own = find(directory, None)
-    if entry and (
-        own is None or (own.kind, own.options) != (entry.kind, entry.options) or own.encoder != fitted.encoder
-    ):
-        fitted.fit_density(entry.kind, seed=entry.seed, progress=progress, **entry.options)
-    return fitted
 
 
 class CrossScores(NamedTuple):
@@ -98,7 +132,6 @@ def cross_scores(models: Iterator[Checkpoint], dataset: Dataset) -> CrossScores:
     error, log_density, score = (
         np.concatenate([getattr(part, name) for part in parts])[order] for name in ("error", "log_density", "score")
     )
-    ranked, n = np.sort(score), len(score)
-    lower, not_higher = (np.searchsorted(ranked, score, side) for side in ("left", "right"))
-    scores = Scores(error, log_density, score, 50 * (lower + not_higher) / n, (n - lower) / n)
+    lower, percentile = ranked(np.sort(score), score)
+    scores = Scores(error, log_density, score, percentile, 1 - lower / len(score))
     return CrossScores(scores, used, copied)

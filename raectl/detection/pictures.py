@@ -83,8 +83,11 @@ class Pictures:
         return 0.0 if heat is None else float(np.quantile(heat, _HOTTEST))
 
 
-def check_heatmaps(checkpoint: Checkpoint) -> None:
-    """Raise a `UsageError` unless a model's items have heat maps."""
+def check_heatmaps(checkpoint: Checkpoint, out: Path) -> None:
+    """Raise unless a model's items have heat maps, and `out` can be their directory."""
     x = torch.zeros(1, *checkpoint.item_shape)
     if checkpoint.modality.heat(x, x) is None:
         raise UsageError(f"--heatmaps is for images, and these are {checkpoint.data.modality}", "omit --heatmaps")
+    if out.suffix.lower() in checkpoint.modality.writer.suffixes:
+        raise UsageError(f"--heatmaps {out} is to be a directory", f"--heatmaps {out.with_suffix('')}")
+    checkpoint.modality.writer.check_out(out)

@@ -84,6 +84,7 @@ class Scoring:
         self.checkpoint, self.dataset, self.density = checkpoint, dataset, density
         self.progress = progress or Progress()
         self.is_normal = None if normal is None else _class_rows(dataset, normal)
+        self.reference = "held out" if reference is None else reference
         self._cross: CrossScores | None = None
         self._calibration: Calibration | None = None
         if cross_fit is None:
@@ -94,12 +95,17 @@ class Scoring:
                 raise UsageError("--cross-fit calibrates by the items themselves, not by --reference", "omit one")
             if dataset.fingerprint != checkpoint.data.fingerprint:
                 raise UsageError("--cross-fit is for the data of the training", "omit --data, or --cross-fit")
+            self.flag = _flag(flag, len(dataset))  # before any training
+            checkpoint.density(density)
             models = folds(checkpoint, dataset, cross_fit, density, self.progress)
             self._cross = cross_scores(models, dataset)
             self.models = self._cross.models
-            self.typical = len(dataset)
-        self.flag = max(FLAG, 1 / self.typical) if flag is None else check_flag(flag, self.typical)
+            self.typical, self.reference = len(dataset), "cross-fit"
+        self.flag = _flag(flag, self.typical)
         self.known = None if cross_fit else read_known(checkpoint.directory.items, checkpoint.config)
+        if self.known is None and not cross_fit:
+            items = checkpoint.directory.items
+            self.progress.note(f"{items} is missing or damaged: items that were trained on are not recognised")
 
     def run(self, out: Path | None = None) -> Scored:
         """Score all items; write their rows to a table, if one is given.
@@ -182,7 +188,7 @@ class Scoring:
         entry = find(self.checkpoint.directory, self.density)
         protocol = {
             **{"of": "score", "density": entry.name if entry else "prior", "n": scored.n, "typical": scored.typical},
-            **{"n_normal": int(self.is_normal.sum()), "flag": scored.flag, "cross_fit": len(self.models) > 1},
+            **{"n_normal": int(self.is_normal.sum()), "flag": scored.flag, "reference": self.reference},
             **self.checkpoint.protocol(self.dataset, PLAIN, scored.seen),
         }
         lines = [
@@ -213,13 +219,15 @@ class _Collected:
 class _BadRows:
     """Rows of the bad items, to be put in their places among the good ones.
 
-    Items with names are sorted by them; others are counted from 1, and bad ones named after their numbers.
+    Items with names are sorted by them. Others are lines, and bad ones are named after their numbers, which blank lines
+    count in.
     """
 
     def __init__(self, dataset: Dataset) -> None:
         self._named, self._done = bool(dataset.names), 0
         self._classes = dataset.classes
         self._rows = sorted(dataset.skipped) if self._named else list(dataset.skipped)
+        self._blank = np.array(dataset.found.get("blank_lines", ()), np.int64)
 
     def before(self, index: int, name: str | int) -> Iterator[Row]:
         """Those before good item number `index`."""
@@ -235,14 +243,19 @@ class _BadRows:
         bad = self._rows[self._done][0]
         if self._named:
             return bad < str(name)
-        number = "".join(filter(str.isdecimal, bad))
-        return int(number or 0) - 1 - self._done <= index
+        line = int("".join(filter(str.isdecimal, bad)) or 0)
+        return line - 1 - self._done - int(np.searchsorted(self._blank, line)) <= index
 
     def _next(self) -> Row:
         name, reason = self._rows[self._done]
         self._done += 1
         class_ = name.partition("/")[0] if self._classes and "/" in name else None
         return Row(name, class_, None, None, None, None, None, reason)
+
+
+def _flag(given: float | None, n: int) -> float:
+    """The share to flag of n typical items."""
+    return max(FLAG, 1 / n) if given is None else check_flag(given, n)
 
 
 def _class_rows(dataset: Dataset, name: str) -> np.ndarray:

@@ -1,9 +1,9 @@
 """A table with a row an item, written as it grows: CSV, JSON lines, Parquet."""
 
-import csv
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -39,7 +39,14 @@ def write_table(out: Path, rows: Iterable[Row]) -> None:
         UsageError, RaectlError: as `check_table`, or the disk refuses.
     """
     if out == STDOUT:
-        _write_csv(sys.stdout, rows)
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")
+        try:
+            _write_csv(sys.stdout, rows)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise RaectlError(f"cannot write to standard output: {error.strerror or error}") from error
         return
     writer = check_table(out)
     with atomic_file(out) as temporary:
@@ -70,14 +77,17 @@ def _csv(path: Path, rows: Iterable[Row]) -> None:
 
 
 def _write_csv(file: TextIO, rows: Iterable[Row]) -> None:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(map(_cells, rows))
+    file.write(",".join(COLUMNS) + "\n")
+    for row in rows:
+        file.write(",".join(map(_cell, row)) + "\n")
 
 
-def _cells(row: Row) -> Iterator[object]:
-    for value in row:
-        yield "" if value is None else str(value).lower() if isinstance(value, bool) else _short(value)
+def _cell(value: object) -> str:
+    """As in RFC 4180; Python's `csv` does not quote a carriage return where lines end with a newline alone."""
+    if value is None or isinstance(value, bool):
+        return "" if value is None else str(value).lower()
+    text = str(_short(value))
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\r\n') else text
 
 
 def _jsonl(path: Path, rows: Iterable[Row]) -> None:

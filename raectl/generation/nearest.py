@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from raectl.progress import Progress
 
 SHOWN = 12  # samples in a picture
 NEIGHBOURS = 3
+_CANDIDATES = 32  # whose distances are computed exactly
 _BLOCK = 1024  # training items compared at a time
 _NUMBERS = 2**25  # of samples, or of items for `copied`, in memory at a time
 _HELD_OUT = 256  # items beside whose distances those of samples are to be read
@@ -53,6 +55,28 @@ class Compared:
     copied: Measured | None
     names: tuple[str | int, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers, as JSON values."""
+        distance = self.values.distance[:, 0].tolist()
+        return {
+            **{"n": len(distance), "equal": distance.count(0.0)},
+            "copied": self.copied and {"value": self.copied.value, "se": self.copied.se},
+            "held_out_distance": float(np.median(self.held_out)) if len(self.held_out) else None,
+            "nearest": [{"item": name, "distance": d} for name, d in zip(self.names, distance, strict=True)],
+        }
+
+
+def open_training(checkpoint: Checkpoint, source: str | None, progress: Progress) -> Dataset:
+    """The data of the training, from where they are now.
+
+    Raises:
+        RaectlError: they are gone, or these are others.
+    """
+    training = checkpoint.open_data(source, progress)
+    if training.fingerprint != checkpoint.data.fingerprint:
+        raise RaectlError(f"{source} is not the data that {checkpoint.directory.path} was trained on", "omit --data")
+    return training
+
 
 def compare_with_training(
     checkpoint: Checkpoint, samples: np.ndarray, training: Dataset, progress: Progress | None = None
@@ -71,8 +95,8 @@ def compare_with_training(
     progress = progress or Progress()
     rows, held_out_rows = checkpoint.split(training.items)
     search = _Search(checkpoint, training.items, rows, progress)
-    values, z = search.values(samples), checkpoint.encode(samples).float().cpu()
-    latents = _nearest(z, lambda part: torch.from_numpy(search.latents[part]), rows, progress)
+    values, codes = search.values(samples), checkpoint.latents(training)
+    latents = _nearest(checkpoint.encode(samples).cpu(), lambda at: torch.from_numpy(codes[at]), rows, progress)
     held_out, share = np.empty(0), None
     if len(held_out_rows):
         chosen = held_out_rows[rng.choose(0, "nearest of held-out items", len(held_out_rows), _HELD_OUT)]
@@ -89,11 +113,6 @@ class _Search:
     def __init__(self, checkpoint: Checkpoint, items: np.ndarray, rows: np.ndarray, progress: Progress) -> None:
         self._checkpoint, self._items, self._rows, self._progress = checkpoint, items, rows, progress
         self._at_once = max(1, _NUMBERS // int(np.prod(checkpoint.item_shape)))
-
-    @property
-    def latents(self) -> np.ndarray:
-        """Of all items."""
-        return self._checkpoint.latents(self._checkpoint.open_data())
 
     def values(self, items: np.ndarray) -> Neighbours:
         """The nearest by values."""
@@ -141,19 +160,24 @@ def _nearest(
 ) -> Neighbours:
     """The nearest of the features of some rows: (M, D) => M x k.
 
-    The search is in single precision, of centred features; distances are exact: those of equal items are 0.
+    Candidates are found in single precision, of centred features; among them distances are exact: equal items are at 0.
     """
-    k, m = min(NEIGHBOURS, len(rows)), len(queries)
-    best, found = torch.full((m, k), torch.inf), torch.zeros(m, k, dtype=torch.long)
+    k, candidates, m = min(NEIGHBOURS, len(rows)), min(_CANDIDATES, len(rows)), len(queries)
+    best, found = torch.full((m, candidates), torch.inf), torch.zeros(m, candidates, dtype=torch.long)
     centre = queries.mean(dim=0)
     centred = queries - centre
     for start in range(0, len(rows), _BLOCK):
         block = features(rows[start : start + _BLOCK]) - centre
         squares = torch.addmm(block.square().sum(dim=1), centred, block.T, alpha=-2)
         index = torch.arange(start, start + len(block)).expand(m, -1)
-        best, at = torch.cat([best, squares], dim=1).topk(k, dim=1, largest=False)
+        best, at = torch.cat([best, squares], dim=1).topk(candidates, dim=1, largest=False)
         found = torch.cat([found, index], dim=1).gather(1, at)
         progress.update("looking for the nearest", start + len(block), len(rows))
-    chosen = rows[found.numpy()]
-    exact = torch.stack([(features(chosen[:, place]) - queries).double().square().mean(dim=1) for place in range(k)], 1)
-    return Neighbours(chosen, exact.sqrt().numpy())
+    exact = torch.stack([_distance(queries, features(rows[column])) for column in found.T.numpy()], dim=1)
+    exact, order = exact.sort(dim=1, stable=True)
+    return Neighbours(rows[found.gather(1, order)[:, :k].numpy()], exact[:, :k].numpy())
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    """Root mean square differences, 2 x (M, D) => (M,) float64."""
+    return (a - b).double().square().mean(dim=1).sqrt()

@@ -204,6 +204,13 @@ class Writer(ABC):
         elif out.exists():
             raise RaectlError(f"{out} is a file, not a directory", f"choose another name, or add {self.suffixes[0]}")
 
+    def check_rows(self, out: Path) -> None:
+        """Raise unless labelled rows of items can be written to `out`; as `check_out`."""
+        if self.picture_suffixes and not self.is_picture(out):
+            supported = ", ".join(self.picture_suffixes)
+            raise UsageError(f"cannot write a picture to {str(out)!r}", f"supported: {supported}")
+        self.check_out(out)
+
     def _names_file(self, out: Path) -> bool:
         """Whether `out` is meant as a file: its name seems to have a suffix, and no directory has this name."""
         suffix = out.suffix.lower()

@@ -119,9 +119,11 @@ class Start:
         return cls(config, frozenset(given), changed, data.shape, contents.arrays, origin)
 
     def config_for(self, out: Directory) -> Config:
-        """The options, or a `UsageError` if the run is to be made where the other one is."""
+        """The options, or a `UsageError` if one has no effect, or the run is to be made where the other one is."""
         if out.path.resolve() == Path(self.origin.lineage[-1].checkpoint):
             raise UsageError(f"--from and --out are both {out.path}", "choose another --out")
+        if self.config.fold:
+            raise UsageError("fold has no effect with --from, which holds out what was held out", "omit fold")
         return self.config
 
     def resolved(self, dataset: Dataset, progress: Progress | None = None) -> Config:

@@ -1,12 +1,14 @@
 """Scores of the training data by models that have not seen them."""
 
 import csv
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support.cli import Cli, assert_clear_error
+from support.checkpoints import edit
+from support.cli import SMALL, Cli, assert_clear_error
 
 import raectl
 from raectl.checkpoint.items import read_known
@@ -30,7 +32,7 @@ def test_each_item_is_scored_by_a_model_that_has_not_seen_it(cli: Cli, trained: 
     by_fold = np.zeros(60, int)
     for fold in range(3):
         model = raectl.load(trained.path / "cross-fit" / f"{fold + 1}-of-3", "cpu")
-        assert model.config.replace(val_fraction=0.1, fold=0) == raectl.load(trained.path).config
+        assert model.config.replace(val_fraction=0.1, fold=0, max_bad=0.01) == raectl.load(trained.path).config
         assert model.densities() == ("gmm-2",)
         known = read_known(model.directory.items, model.config)
         trained_on, held_out = known.among(items)
@@ -53,12 +55,59 @@ def test_each_item_is_scored_by_a_model_that_has_not_seen_it(cli: Cli, trained: 
     assert "epoch 2/2" not in again.err, "nothing is trained twice"
 
 
-def test_a_damaged_fold_is_made_anew(cli: Cli, trained: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["weights", "density", "seed"])
+def test_a_damaged_or_outdated_fold_is_made_anew(cli: Cli, trained: Any, tmp_path: Path, damage: str) -> None:
     score = ("score", trained.path, "--cross-fit", 2, "-o")
     cli(*score, tmp_path / "a.csv")
-    (trained.path / "cross-fit" / "1-of-2" / "config.json").write_text('{"schema": 4, "raectl": "", "config": 0}')
-    result = cli.run(*score, tmp_path / "b.csv")
-    assert_clear_error(result, 1, "1-of-2 is no checkpoint directory, so it is not removed")
+    fold = trained.path / "cross-fit" / "1-of-2"
+    if damage == "weights":
+        (fold / "model.safetensors").write_bytes(b"no weights")
+    elif damage == "density":
+        (fold / "densities" / "gmm-2" / "density.safetensors").unlink()
+    else:
+        cli("fit-density", trained.path, "--components", 2, "--seed", 7)
+    cli(*score, tmp_path / "b.csv")
+    assert ((tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()) == (damage != "seed")
+
+
+def test_what_raectl_did_not_make_is_not_replaced(cli: Cli, trained: Any, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(trained.path, tmp_path / "other"))
+    before = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
+    folds = trained.path / "cross-fit"
+    folds.mkdir()
+    (folds / "1-of-2").symlink_to(other)
+    assert_clear_error(cli.run("score", trained.path, "--cross-fit", 2), 1, "is a link out of the directory")
+    assert {path: path.read_bytes() for path in other.rglob("*") if path.is_file()} == before
+    (folds / "1-of-2").unlink()
+    (folds / "1-of-2").mkdir()
+    (folds / "1-of-2" / "mine.txt").write_text("kept")
+    assert_clear_error(cli.run("score", trained.path, "--cross-fit", 2), 1, "is no checkpoint directory")
+    assert (folds / "1-of-2" / "mine.txt").read_text() == "kept"
+
+
+def test_options_are_checked_before_any_training(cli: Cli, trained: Any) -> None:
+    score = ("score", trained.path, "--cross-fit", 2)
+    assert_clear_error(cli.run(*score, "--density", "typo"), 1, "no density 'typo'")
+    assert_clear_error(cli.run(*score, "--flag", "1%"), 2, "finer than 60")
+    shutil.rmtree(trained.path / "densities")
+    result = cli.run(*score)
+    assert_clear_error(result, 1, "fit-density", str(trained.path))
+    assert "epoch" not in result.err and not (trained.path / "cross-fit").exists()
+
+
+def test_the_device_is_the_one_asked_for(cli: Cli, trained: Any, tmp_path: Path) -> None:
+    edit(trained.path / "config.json", lambda record: record["config"].update(device="cuda"))
+    cli("score", trained.path, "--cross-fit", 2, "--device", "cpu", "-o", tmp_path / "s.csv")
+
+
+def test_bad_items_do_not_stop_it(cli: Cli, trained: Any, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(trained.data, tmp_path / "data"))
+    for index in range(7):
+        (data / f"bad-{index}.png").write_bytes(b"")
+    cli("train", data, "--max-bad", 0.5, *SMALL, "--out", tmp_path / "c")
+    cli("fit-density", tmp_path / "c", "--density", "gaussian")
+    values = cli("score", tmp_path / "c", "--data", data, "--cross-fit", 2, "--json").json
+    assert (values["n"], values["bad"]) == (60, 7)
 
 
 def test_copies_in_other_parts_are_marked(cli: Cli, tmp_path: Path) -> None:
@@ -67,7 +116,7 @@ def test_copies_in_other_parts_are_marked(cli: Cli, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", items)
     net = ("--width", 2, "--latent-dim", 2, "--epochs", 1, "--device", "cpu")
     cli("train", tmp_path / "x.npy", *net, "--out", tmp_path / "ckpt")
-    result = cli("fit-density", tmp_path / "ckpt", "--density", "gaussian")
+    cli("fit-density", tmp_path / "ckpt", "--density", "gaussian")
     cli("score", tmp_path / "ckpt", "--cross-fit", 2, "-o", tmp_path / "s.csv")
     reasons = [row["reason"] for row in csv.DictReader((tmp_path / "s.csv").read_text().splitlines())]
     assert reasons == ["a copy of it was trained on"] + [""] * 29 + ["a copy of it was trained on"] * 10

@@ -17,6 +17,7 @@ from support.strings import write_lines
 
 import raectl
 from raectl.checkpoint.directory import Directory
+from raectl.storage.arrays import read_arrays, write_arrays
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -232,6 +233,55 @@ def test_strings_are_scored_by_their_text(cli: Cli, tmp_path: Path) -> None:
     cli("score", out, "--data", new, "--picture", tmp_path / "p.txt")
     assert (tmp_path / "p.txt").read_text().startswith("oddest\t")
     assert_clear_error(cli.run("score", out, "--data", new, "--heatmaps", tmp_path / "maps"), 2, "--heatmaps")
+
+
+def test_bad_molecules_stand_in_their_places_between_blank_lines(cli: Cli, tmp_path: Path) -> None:
+    chains = [f"{'C' * n}{end}" for n in range(1, 9) for end in "ONFS"]
+    data, new, out = tmp_path / "m.smi", tmp_path / "new.smi", tmp_path / "ckpt"
+    data.write_text("\n".join(chains) + "\n")
+    new.write_text("CCO\n\nCCCO\n\n\nzz\nCO\n\nqq\nCCCCO\n")
+    cli("train", data, "--out", out, "--epochs", 1, "--latent-dim", 2)
+    cli("fit-density", out, "--density", "gaussian")
+    rows = list(csv.DictReader(io.StringIO(cli("score", out, "--data", new, "-o", "-").out)))
+    assert [row["path"] for row in rows] == ["CCO", "CCCO", "line 6", "CO", "line 9", "CCCCO"]
+
+
+def test_data_are_not_written_into(cli: Cli, trained: Any, classed: Path, tmp_path: Path) -> None:
+    score = ("score", trained.path, "--data", classed)
+    for option in ("-o", "--picture", "--heatmaps"):
+        name = {"-o": "s.csv", "--picture": "p.png", "--heatmaps": "maps"}[option]
+        assert_clear_error(cli.run(*score, option, classed / name), 1, "lies in the data")
+        assert_clear_error(cli.run(*score, option, trained.data / name), 1, "lies in the data")
+    assert_clear_error(cli.run(*score, "--heatmaps", tmp_path / "maps.png"), 2, "is to be a directory")
+    near = ("nearest", trained.path, "--samples", classed, "-o")
+    (classed / "disc" / "05-bad.png").unlink()
+    (classed / "noise" / "z.png").unlink()
+    assert_clear_error(cli.run(*near, classed / "near.png"), 1, "lies in the data")
+    sample = ("sample", trained.path, "-o", tmp_path / "s.npz", "--nearest")
+    assert_clear_error(cli.run(*sample, trained.data / "near.png"), 1, "lies in the data")
+    assert not (tmp_path / "s.npz").exists()
+
+
+def test_one_held_out_item_calibrates_nothing(cli: Cli, trained: Any, classed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "few"
+    cli("train", classed / "disc", "--out", out, "--epochs", 1, "--width", 2, "--latent-dim", 2)
+    cli("fit-density", out, "--density", "gaussian")
+    assert_clear_error(cli.run("score", out, "--data", classed), 1, "1 typical item is too few", "--reference")
+
+
+def test_a_cache_that_is_no_calibration_is_computed_again(cli: Cli, trained: Any, classed: Path) -> None:
+    before = cli("score", trained.path, "--data", classed, "-o", "-").out
+    (path,) = [p for p in (trained.path / "latents").glob("*.safetensors") if "energy" in read_arrays(p, Any)[0]]
+    _, key = read_arrays(path, Any)
+    for wrong in (np.ones(3, np.float32), np.empty(0), -np.ones(6), np.ones((6, 1))):
+        write_arrays(path, dict.fromkeys(("deviation", "energy", "log_density"), wrong), key)
+        assert cli("score", trained.path, "--data", classed, "-o", "-").out == before
+
+
+def test_marks_that_are_lost_are_said_to_be(cli: Cli, trained: Any, classed: Path) -> None:
+    Directory(trained.path).items.unlink()
+    result = cli("score", trained.path, "--data", classed, "--json")
+    assert result.json["trained_on"] is None and "are not recognised" in result.err
 
 
 def test_a_vae_is_scored_by_its_prior(cli: Cli, trained: Any, classed: Path, tmp_path: Path) -> None:

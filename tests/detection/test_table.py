@@ -48,6 +48,14 @@ def test_numbers_are_paths_too(tmp_path: Path) -> None:
     assert pyarrow.parquet.read_table(tmp_path / "t.parquet").to_pydict()["path"] == ["7"]
 
 
+@pytest.mark.parametrize("name", ["a\rb", "a\nb", "a,b", '"', "\u00e4", " a", "\udcff"])
+def test_any_name_is_one_cell(tmp_path: Path, name: str) -> None:
+    write_table(tmp_path / "t.csv", [ROWS[0]._replace(path=name), ROWS[1]])
+    with open(tmp_path / "t.csv", newline="", encoding="utf-8") as file:
+        first, row, _ = csv.reader(file)
+    assert row[0] == name.encode("utf-8", "backslashreplace").decode() and len(row) == len(first) == 8
+
+
 def test_an_error_leaves_the_former_table(tmp_path: Path) -> None:
     out = tmp_path / "t.csv"
     out.write_text("former")

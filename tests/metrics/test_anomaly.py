@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.optimize import minimize
 
 from raectl.errors import RaectlError, UsageError
 from raectl.metrics.anomaly import Calibration, Measures, check_flag
@@ -20,14 +21,15 @@ def test_the_score_is_the_formula() -> None:
     scores = Calibration(typical).scores(others)
     floor = 0.01 * typical.energy.mean()
     np.testing.assert_allclose(scores.error, others.deviation / (others.energy + floor))
-    z, zs = [], []
+    z = []
     of_typical = (np.log(typical.deviation / (typical.energy + floor)), -typical.log_density)
     for of, values in zip(of_typical, (np.log(scores.error), -others.log_density), strict=True):
-        scale = stats.median_abs_deviation(of) * 1.4826
-        zs.append((of - np.median(of)) / scale)
-        z.append((values - np.median(of)) / scale)
-    r = stats.spearmanr(*zs).statistic
-    np.testing.assert_allclose(scores.score, sum(z) / np.sqrt(2 * (1 + r)))
+        z.append((values - np.median(of)) / (stats.median_abs_deviation(of) * 1.4826))
+    for a, b, score in zip(*z, scores.score, strict=True):
+        # The likelihood ratio of the best means that are not below 0, against 0, for unit normals: 2 log of it is s^2.
+        best = minimize(lambda m, a=a, b=b: (a - m[0]) ** 2 + (b - m[1]) ** 2, [1.0, 1.0], bounds=[(0, None)] * 2)
+        assert max(score, 0) ** 2 == pytest.approx(a**2 + b**2 - best.fun, abs=1e-5)
+        assert score > 0 or score == max(a, b)
 
 
 def test_percentiles_and_p_values_count_typical_items() -> None:
@@ -64,7 +66,7 @@ def test_more_error_and_less_density_are_odder_and_units_do_not_count() -> None:
     np.testing.assert_allclose(Calibration(scaled[0]).scores(scaled[1]).score, calibration.scores(others).score)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("n", [2, 3])
 def test_few_or_equal_typical_items_do(n: int) -> None:
     equal = Measures(np.ones(n), np.ones(n), np.ones(n))
     scores = Calibration(equal).scores(Measures(np.array([1.0, 5]), np.ones(2), np.array([1.0, -3])))
@@ -79,11 +81,39 @@ def test_a_constant_item_and_an_impossible_code_are_odd_and_finite() -> None:
     assert scores.percentile.tolist() == [100, 100]
 
 
-def test_nothing_calibrates_nothing() -> None:
-    with pytest.raises(RaectlError, match="no measures of typical items"):
-        Calibration(Measures(np.empty(0), np.empty(0), np.empty(0)))
-    with pytest.raises(RaectlError, match="no measures of typical items"):
-        Calibration(Measures(np.ones(3), np.ones(2), np.ones(3)))
+@pytest.mark.parametrize("n", [0, 1])
+def test_fewer_than_two_typical_items_calibrate_nothing(n: int) -> None:
+    with pytest.raises(RaectlError, match="too few to calibrate") as caught:
+        Calibration(Measures(np.ones(n), np.ones(n), np.ones(n)))
+    assert caught.value.hint is not None and "--reference" in caught.value.hint
+
+
+def test_one_measure_does_not_make_up_for_the_other() -> None:
+    calibration = Calibration(measures(500))
+    badly = Measures(np.full(2, 1e3), np.ones(2), np.array([0.0, 50.0]))  # one in the middle, one of a likely code
+    first, second = calibration.scores(badly).score
+    assert first >= second > calibration.typical[-25]
+
+
+def test_what_is_no_number_is_odd() -> None:
+    nan = Measures(np.array([np.nan, 1]), np.ones(2), np.array([0.0, np.nan]))
+    assert Calibration(measures(100)).scores(nan).percentile.tolist() == [100, 100]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"energy": np.ones(2)},
+        {"energy": -np.ones(3)},
+        {"deviation": np.ones(3, np.float32)},
+        {"deviation": np.ones((3, 1))},
+        {"log_density": np.array([0.0, np.inf, 0])},
+    ],
+)
+def test_arrays_that_are_no_measures_are_told(wrong: dict[str, np.ndarray]) -> None:
+    right = {"deviation": np.ones(3), "energy": np.ones(3), "log_density": np.zeros(3)}
+    assert Measures.are_valid(right)
+    assert not Measures.are_valid({**right, **wrong})
 
 
 def test_a_flag_must_be_told_by_the_typical_items() -> None:

@@ -15,10 +15,17 @@ def nearest(
     out: Annotated[
         Path,
         o.out(
-            "A picture (.png, .jpg, ...) of samples above their nearest items; of strings a .txt.", False, "--out", "-o"
+            "A picture (.png, .jpg, ...) of samples above their nearest items; of strings a .txt.",
+            False,
+            "--out",
+            "-o",
+            metavar="OUT",
         ),
     ],
     n: Annotated[int, o.out("Samples in the picture, those nearest to a training item first.", True, "-n", min=1)] = 12,
+    data: Annotated[
+        str | None, o.data("The data of the training, if they moved.", "where they were", "--data", metavar="SOURCE")
+    ] = None,
     device: o.Device = "auto",
     as_json: o.Json = False,
     debug: o.Debug = False,
@@ -29,34 +36,23 @@ def nearest(
     """
     from raectl.checkpoint.checkpoint import load
     from raectl.cli.terminal import TerminalProgress
+    from raectl.generation.nearest import compare_with_training, open_training, write_nearest
+    from raectl.storage.atomic import require_outside
 
     checkpoint = load(ckpt, device)
+    checkpoint.modality.writer.check_rows(out)
     with TerminalProgress() as progress:
-        items = checkpoint.open_data(samples, progress).items
-        values = find_nearest(checkpoint, items, out, n, progress)
+        training = open_training(checkpoint, data, progress)
+        dataset = checkpoint.open_data(samples, progress)
+        for source in (training.source, dataset.source):
+            require_outside(out, source)
+        found = compare_with_training(checkpoint, dataset.items, training, progress)
+        write_nearest(checkpoint, dataset.items, training, found, out, n)
+    values = {"out": str(out), **found.to_dict()}
     if as_json:
         emit(values, as_json=True)
     else:
         print_nearest(values)
-
-
-def find_nearest(checkpoint: Any, items: Any, out: Path, n: int, progress: Any) -> dict[str, Any]:
-    """Write the picture, and return what it shows in numbers, as JSON values."""
-    import numpy as np
-
-    from raectl.generation.nearest import compare_with_training, write_nearest
-
-    checkpoint.modality.writer.check_out(out)
-    training = checkpoint.open_data(progress=progress)
-    found = compare_with_training(checkpoint, items, training, progress)
-    write_nearest(checkpoint, items, training, found, out, n)
-    distance = found.values.distance[:, 0].tolist()
-    return {
-        **{"out": str(out), "n": len(items), "equal": distance.count(0.0)},
-        "copied": found.copied and {"value": found.copied.value, "se": found.copied.se},
-        "held_out_distance": float(np.median(found.held_out)) if len(found.held_out) else None,
-        "nearest": [{"item": name, "distance": d} for name, d in zip(found.names, distance, strict=True)],
-    }
 
 
 def print_nearest(values: dict[str, Any]) -> None:
@@ -65,7 +61,7 @@ def print_nearest(values: dict[str, Any]) -> None:
     rows: list[list[object]] = [[index, near["item"], number(near["distance"])] for index, near in ranked[:10]]
     emit_table("the samples nearest to a training item", ["sample", "item", "distance"], rows)
     copied = values["copied"]
-    shown = f"{copied['value']:.3f} ± {copied['se']:.3f}" if copied else "-, as nothing was held out"
+    shown = f"{copied['value']:.3f} ± {copied['se']:.3f}" if copied else "-, as too little was held out"
     equal = f"{values['equal']:,} of {values['n']:,}"
     emit({}, {"equal to a training item": equal, "copied": shown, "picture": values["out"]}, as_json=False)
     say("copied: share of samples that are nearer to a training item than to a held-out one; 0.5 if nothing is copied")

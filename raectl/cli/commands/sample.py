@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from raectl.cli import options as o
-from raectl.cli.commands.nearest import find_nearest, print_nearest
+from raectl.cli.commands.nearest import print_nearest
 from raectl.cli.output import emit
 from raectl.errors import UsageError
 
@@ -33,11 +33,20 @@ def sample(
     """
     from raectl.checkpoint.checkpoint import load
     from raectl.cli.terminal import TerminalProgress
+    from raectl.generation.nearest import compare_with_training, open_training, write_nearest
     from raectl.generation.sampling import write_samples
+    from raectl.storage.atomic import require_outside
 
-    if nearest is not None and draws is not None:
-        raise UsageError("--nearest is for samples without --draws", "write them first, then: raectl nearest")
     with TerminalProgress() as progress:
+        if nearest is not None:  # before anything is written
+            if draws is not None:
+                raise UsageError("--nearest is for samples without --draws", "write them first, then: raectl nearest")
+            if nearest.resolve() == out.resolve():
+                raise UsageError(f"-o and --nearest are both {out}", "another name for one of them")
+            checkpoint = load(ckpt, device, decoder)
+            checkpoint.modality.writer.check_rows(nearest)
+            training = open_training(checkpoint, None, progress)
+            require_outside(nearest, training.source)
         name, used = write_samples(
             ckpt,
             out,
@@ -52,9 +61,10 @@ def sample(
         )
         beside = None
         if nearest is not None:
-            checkpoint = load(ckpt, device, decoder)
             items = checkpoint.sample(min(n, _COMPARED), seed, density)
-            beside = find_nearest(checkpoint, items, nearest, 12, progress)
+            found = compare_with_training(checkpoint, items, training, progress)
+            write_nearest(checkpoint, items, training, found, nearest)
+            beside = {"out": str(nearest), **found.to_dict()}
     values = {"out": str(out), "n": n, "density": name, "decoder": used, "draws": draws, "seed": seed}
     rows = {"samples" if key == "out" else key: value for key, value in values.items() if value is not None}
     emit({**values, **({"nearest": beside} if beside else {})}, rows, as_json=as_json)

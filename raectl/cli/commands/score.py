@@ -65,6 +65,7 @@ def score(
     from raectl.detection.pictures import Pictures, check_heatmaps
     from raectl.detection.scoring import Scoring
     from raectl.detection.table import STDOUT, check_table
+    from raectl.storage.atomic import require_outside
 
     if out == STDOUT and as_json:
         raise UsageError("-o - and --json both write to stdout", "omit one of them")
@@ -73,12 +74,15 @@ def score(
     share = None if flag is None else _share(flag)
     checkpoint = load(ckpt, device, PLAIN)
     if heatmaps is not None:
-        check_heatmaps(checkpoint)
-    for path in (picture, heatmaps):
-        if path is not None:
-            checkpoint.modality.writer.check_out(path)
+        check_heatmaps(checkpoint, heatmaps)
+    if picture is not None:
+        checkpoint.modality.writer.check_rows(picture)
     with TerminalProgress() as progress:
         dataset = checkpoint.open_data(data, progress, None if data is None or strict else 1.0, strict)
+        for path in filter(None, (out, picture, heatmaps)):
+            for source in (dataset.source, checkpoint.data.source):
+                if path != STDOUT:
+                    require_outside(path, source)
         scoring = Scoring(
             checkpoint,
             dataset,
@@ -131,9 +135,10 @@ def _show(
         emit_table("the oddest", ["item", "score", "percentile", "error", "log-density"], rows)
         shown = {name: f"{m.value:.4f} (95 % interval {m.low:.4f} to {m.high:.4f})" for name, m in areas.items()}
         share = f"{100 * scored.flag:.3g} %"
-        odd = f"{scored.odd:,} of {scored.n:,} are flagged; of typical items {share} would be"
+        told = f"the oddest {share}" if is_cross else f"of typical items about {share} would be"
+        odd = f"{scored.odd:,} of {scored.n:,} are flagged; {told}"
         emit({}, {"odd": odd, **({"table": out} if out else {}), **shown}, as_json=False)
-    what = "all items, each scored by a model that has not seen it" if is_cross else "items that were not trained on"
+    what = "items themselves, each scored by a model that has not seen it" if is_cross else "items not trained on"
     say(f"percentiles are among {scored.typical:,} {what}, so in steps of {100 / scored.typical:.2g}")
     if scored.seen and scored.seen.trained_on:
         say(

@@ -23,7 +23,7 @@ class Text(Source):
     """A UTF-8 `.txt` file with one string a line. An empty line is the empty string, which most grammars reject."""
 
     suffix: ClassVar[str] = ".txt"
-    version: ClassVar[str] = "txt, 4"  # part of the cache key, changed when a file gives other strings or messages
+    version: ClassVar[str] = "txt, 5"  # part of the cache key, changed when a file gives other strings or messages
     grammar: ClassVar[str | None] = None  # name of the default grammar
     first: ClassVar[bool] = False  # whether only the first word of a line counts, and blank lines do not
 
@@ -47,7 +47,7 @@ class Smi(Text):
     """A `.smi`, a molecule a line: its SMILES, then optionally a space or a tab and a name, which is ignored."""
 
     suffix = ".smi"
-    version = "smi, 5"
+    version = "smi, 6"
     grammar = "smiles"
     first = True
 
