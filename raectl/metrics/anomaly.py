@@ -11,7 +11,7 @@ import numpy as np
 
 from raectl.errors import RaectlError, UsageError
 
-_FLOOR = 0.01  # share of the mean energy that is added to an item's own: that of a constant image is 0
+_FLOOR = 1e-5  # share of the mean energy that is added to an item's own, about that of rounding to bytes
 _MAD = 1.4826  # a normal distribution's standard deviation over its median absolute deviation
 _LEAST = 1e-12  # of an error, before the logarithm
 _LARGEST = 1e150  # so that nothing is infinite, which JSON has not
@@ -81,7 +81,7 @@ class Scores:
 class Calibration:
     """Scores by what typical items have.
 
-        error    e = deviation / (energy + 0.01 mean energy)
+        error    e = deviation / (energy + 1e-5 mean energy)
         score    s = sqrt(max(a, 0)^2 + max(b, 0)^2), or max(a, b) if neither is above 0
                  a = (log e - m_e) / d_e,   b = (m_p - log p(z)) / d_p
 

@@ -19,7 +19,7 @@ def measures(n: int, seed: int = 0, shift: float = 0.0) -> Measures:
 def test_the_score_is_the_formula() -> None:
     typical, others = measures(400), measures(50, seed=1)
     scores = Calibration(typical).scores(others)
-    floor = 0.01 * typical.energy.mean()
+    floor = 1e-5 * typical.energy.mean()
     np.testing.assert_allclose(scores.error, others.deviation / (others.energy + floor))
     z = []
     of_typical = (np.log(typical.deviation / (typical.energy + floor)), -typical.log_density)
