@@ -27,7 +27,7 @@ from PIL import Image, ImageDraw, ImageFont
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from timing import publish
 
-TRAIN = ("--reg", "tikhonov", "--width", "8", "--epochs", "40", "--device", "cpu", "--precision", "fp32")
+TRAIN = ("--reg", "tikhonov", "--width", "8", "--epochs", "60", "--device", "cpu", "--precision", "fp32")
 ODD, TRAINED, NEW = 20, 600, 200
 TEXT = (
     "regularized autoencoders replace the noise that a variational one injects into its decoder by an explicit penalty "

@@ -6,12 +6,12 @@
 
 raectl is run as a user runs it, `train`, `fit-density`, `score`, on images padded to 32 x 32. Its length and width were
 chosen for the minute that a digit may take; formula and settings were compared on MNIST's training images alone, those
-of the other digits for odd ones. That only what is odd counts, not the sum of both parts, was decided when pages of text
-among photographs were not found (hidden.py); on the training images both are alike. IsolationForest and OneClassSVM are
-scikit-learn's with their defaults, on the same pixels from 0 to 1 and on raectl's latents, standardized; PyOD's
-AutoEncoder (in an environment of its own) with its defaults, on the pixels. OneClassSVM has no seed, and is run once.
-What is in RUNS/one-class.jsonl is not run again. Deep SVDD's row is its paper's (Ruff et al., ICML 2018), where images
-have 28 x 28 pixels and are contrast-normalized.
+of the other digits for odd ones. That only what is odd counts, not the sum of both parts, was decided when pages of
+text among photographs were not found (hidden.py); on the training images both are alike. IsolationForest and
+OneClassSVM are scikit-learn's with their defaults, on the same pixels from 0 to 1 and on raectl's latents,
+standardized; PyOD's AutoEncoder (in an environment of its own) with its defaults, on the pixels. OneClassSVM has no
+seed, and is run once. What is in RUNS/one-class.jsonl is not run again. Deep SVDD's row is its paper's (Ruff et al.,
+ICML 2018), where images have 28 x 28 pixels and are contrast-normalized.
 """
 
 import argparse
@@ -37,18 +37,19 @@ RAECTL = ("raectl, error alone", "raectl, error over energy", "raectl, density a
 Areas = dict[str, float]
 
 
-def raectl_areas(own: np.ndarray, test: np.ndarray, is_odd: np.ndarray, seed: int, runs: Path) -> tuple[Areas, float]:
+def raectl_areas(own: np.ndarray, test: np.ndarray, is_odd: np.ndarray, seed: int, home: Path) -> tuple[Areas, float]:
     """Areas of raectl's scores, of their parts, and of others on its latents; seconds of the three commands."""
     import raectl
 
-    path, data, new = runs / "ckpt", runs / "own.npy", runs / "test.npy"
+    path, data, new = home / "ckpt", home / "own.npy", home / "test.npy"
+    home.mkdir()
     np.save(data, own)
     np.save(new, test)
     began = time.monotonic()
     for command in (
-        ("train", data, *TRAIN, "--seed", seed, "--out", path, "--overwrite"),
+        ("train", data, *TRAIN, "--seed", seed, "--out", path),
         ("fit-density", path, "--seed", seed),
-        ("score", path, "--data", new, "-o", runs / "scores.csv"),
+        ("score", path, "--data", new, "-o", home / "scores.csv"),
     ):
         subprocess.run(
             [sys.executable, "-m", "raectl", *map(str, command)], check=True, stdout=subprocess.DEVNULL,
@@ -58,7 +59,7 @@ def raectl_areas(own: np.ndarray, test: np.ndarray, is_odd: np.ndarray, seed: in
     checkpoint = raectl.load(path, "cpu")
     parts = [*checkpoint.measure_blocks(test, checkpoint.density())]
     deviation = np.concatenate([part.deviation for part in parts])
-    columns = np.genfromtxt(runs / "scores.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
+    columns = np.genfromtxt(home / "scores.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
     scores = dict(zip(RAECTL, (deviation, columns["error"], -columns["log_density"], columns["score"]), strict=True))
     areas = {name: float(roc_auc_score(is_odd, values)) for name, values in scores.items()}
     train, _ = checkpoint.split(own)
@@ -115,7 +116,7 @@ def main() -> None:
                     continue
                 seconds = None
                 if what == "raectl":
-                    areas, seconds = raectl_areas(own, test, is_odd, seed, given.runs)
+                    areas, seconds = raectl_areas(own, test, is_odd, seed, given.runs / f"{digit}-{seed}")
                 elif what == "pixels":
                     areas = sklearn_areas(flat, flat_test, is_odd, seed, "pixels")
                 else:

@@ -117,20 +117,21 @@ class CrossScores(NamedTuple):
 def cross_scores(models: Iterator[Checkpoint], dataset: Dataset) -> CrossScores:
     """Score each item of a data set by the model that has not seen it.
 
-    An item's error and log-density are standardized by those of its part, as its model has them, since the scales of
-    two models differ. Its percentile is then among the scores of all items.
+    An item's error is calibrated by those of all items, which models of the same options reconstruct alike; its
+    log-density by those of its part, since each model has latents of its own. Percentiles are among all items.
     """
     parts, used, copied = [], [], np.zeros(len(dataset), bool)
     for model in models:
         _, rows = model.split(dataset.items)
         if known := read_known(model.directory.items, model.config):
             copied[rows] = known.among(dataset.items, rows)[0]
-        found = Measures.joined([*model.measure_blocks(dataset.items, model.density(), rows)])
-        parts.append(Calibration(found).scores(found))
+        parts.append(Measures.joined([*model.measure_blocks(dataset.items, model.density(), rows)]))
         used.append((model, rows))
+    errors = Measures.joined(parts)
+    found = [Calibration(part, errors).scores(part) for part in parts]
     order = np.argsort(np.concatenate([rows for _, rows in used]))
     error, log_density, score = (
-        np.concatenate([getattr(part, name) for part in parts])[order] for name in ("error", "log_density", "score")
+        np.concatenate([getattr(part, name) for part in found])[order] for name in ("error", "log_density", "score")
     )
     lower, percentile = ranked(np.sort(score), score)
     scores = Scores(error, log_density, score, percentile, 1 - lower / len(score))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
+from scipy.special import ndtri
 
 from raectl.errors import RaectlError, UsageError
 
@@ -78,54 +79,83 @@ class Scores:
         return self.p_value <= flag + _ROUNDING
 
 
+class NormalScores:
+    """Values by what typical ones are: a typical value becomes standard normal.
+
+        q(x) = Phi^-1(rank / (n + 1)), linear between typical values; beyond them it goes on with a slope of 1 / d
+
+    with d 1.4826 times the median absolute deviation. Equal values have the mean of their scores.
+
+    Arguments:
+        typical: n values, (n,).
+
+    References: van der Waerden, "Order Tests for the Two-Sample Problem and Their Power", 1952.
+
+    Example:
+        >>> NormalScores(np.array([1.0, 2, 4]))(np.array([1.0, 2, 3, 4])).round(3).tolist()
+        [-0.674, 0.0, 0.337, 0.674]
+    """
+
+    def __init__(self, typical: np.ndarray) -> None:
+        n = len(typical)
+        self._values, ranks, counts = np.unique(typical, return_inverse=True, return_counts=True)
+        scores = ndtri(np.arange(1, n + 1) / (n + 1))
+        self._scores = np.bincount(np.sort(ranks), scores) / counts
+        self._scale = _robust_deviation(typical)
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """(N,) => (N,)."""
+        first, last = self._values[[0, -1]]
+        beyond = np.clip(values - last, 0, None) + np.clip(values - first, None, 0)
+        return np.asarray(np.interp(values, self._values, self._scores) + beyond / self._scale)
+
+
 class Calibration:
     """Scores by what typical items have.
 
         error    e = deviation / (energy + 1e-5 mean energy)
         score    s = sqrt(max(a, 0)^2 + max(b, 0)^2), or max(a, b) if neither is above 0
-                 a = (log e - m_e) / d_e,   b = (m_p - log p(z)) / d_p
+                 a = q(log e),   b = q(-log p(z))
 
-    with m and d the median and 1.4826 times the median absolute deviation of log e and of log p(z) over typical items.
-    a and b are robust z-scores, so neither outweighs the other, whatever its unit is. For standard normal a and b, s^2
-    is the likelihood ratio statistic against means that are shifted upwards in either or both: a page of text among
-    photographs is badly reconstructed, and its code is in the middle of the others'; a sum of a and b would let the
-    one make up for the other.
+    with q the normal scores by the typical items, so that neither part outweighs the other, whatever its unit and its
+    distribution is. For standard normal a and b, s^2 is the likelihood ratio statistic against means that are shifted
+    upwards in either or both: a page of text among photographs is badly reconstructed, and its code is in the middle of
+    the others'; a sum of a and b would let the one make up for the other.
 
     The percentile of a score is 100 x the share of typical items that score lower, equal ones half. Its p-value is
 
         p = (1 + number of typical items that score at least as high) / (n + 1)
 
     For an item of the typical ones' distribution it is at most u with a probability of at most u (conformal
-    prediction), up to what the medians and deviations owe to the same n items, which is little from n = 100 on: for
-    n = 9, 12.6 % in place of 10 % were seen.
+    prediction), up to what q owes to the same n items, which is little from n = 100 on.
 
     Arguments:
         typical: measures of n typical items.
+        errors: measures by whose errors those are calibrated; None for the typical items'.
 
     Raises:
         RaectlError: they are fewer than two.
 
-    References: Kudô, "A Multivariate Analogue of the One-Sided Test", Biometrika 50, 1963; Iglewicz, Hoaglin, "How to
-    Detect and Handle Outliers", 1993 (robust z-scores); Laxhammar, Falkman, "Conformal Prediction for
-    Distribution-Independent Anomaly Detection in Streaming Vessel Data", 2010.
+    References: Kudô, "A Multivariate Analogue of the One-Sided Test", Biometrika 50, 1963; Laxhammar, Falkman,
+    "Conformal Prediction for Distribution-Independent Anomaly Detection in Streaming Vessel Data", 2010.
 
     Example:
         >>> even = np.linspace(1, 2, 9)
-        >>> calibration = Calibration(Measures(even, np.ones(9), np.zeros(9)))
-        >>> calibration.scores(Measures(np.array([1.5, 9]), np.ones(2), np.zeros(2))).percentile.tolist()
+        >>> calibration = Calibration(Measures(even, np.ones(9), -even))
+        >>> calibration.scores(Measures(np.array([1.5, 9]), np.ones(2), np.array([-1.5, -1.5]))).percentile.tolist()
         [50.0, 100.0]
     """
 
-    def __init__(self, typical: Measures) -> None:
-        self.n = len(typical.deviation)
+    def __init__(self, typical: Measures, errors: Measures | None = None) -> None:
+        self.n, errors = len(typical.deviation), errors or typical
         if self.n < _FEWEST:
             raise RaectlError(
                 f"{self.n} typical item{'s are' if self.n != 1 else ' is'} too few to calibrate scores by",
                 "name more that the model has not seen: --reference SOURCE",
             )
-        self._floor = _FLOOR * float(typical.energy.mean())
-        self._of_error = _centre_and_scale(self._log_error(typical))
-        self._of_density = _centre_and_scale(-typical.log_density)
+        self._floor = _FLOOR * float(errors.energy.mean())
+        self._of_error = NormalScores(self._log_error(errors))
+        self._of_density = NormalScores(-typical.log_density)
         self.typical = np.sort(self._score(typical))
 
     def scores(self, of: Measures) -> Scores:
@@ -139,8 +169,7 @@ class Calibration:
         return np.log(np.maximum(of.deviation / np.maximum(of.energy + self._floor, _LEAST), _LEAST))
 
     def _score(self, of: Measures) -> np.ndarray:
-        a = _standardized(self._log_error(of), *self._of_error)
-        b = _standardized(-of.log_density, *self._of_density)
+        a, b = self._of_error(self._log_error(of)), self._of_density(-of.log_density)
         larger: np.ndarray = np.maximum(a, b)
         return np.where(larger > 0, np.hypot(np.maximum(a, 0), np.maximum(b, 0)), larger)
 
@@ -163,12 +192,8 @@ def check_flag(flag: float, n: int) -> float:
     return flag
 
 
-def _centre_and_scale(values: np.ndarray) -> tuple[float, float]:
-    """The median, and a robust standard deviation; where most values are equal, that of all, and where all are, 1."""
-    centre = float(np.median(values))
-    scale = _MAD * float(np.median(np.abs(values - centre))) or float(np.std(values))
-    return centre, scale if math.isfinite(scale) and scale > 0 else 1.0
-
-
-def _standardized(values: np.ndarray, centre: float, scale: float) -> np.ndarray:
-    return np.clip((values - centre) / scale, -_LARGEST, _LARGEST)
+def _robust_deviation(values: np.ndarray) -> float:
+    """1.4826 times the median absolute deviation; where most values are equal, the standard deviation, or 1."""
+    with np.errstate(over="ignore"):
+        spread = _MAD * float(np.median(np.abs(values - np.median(values)))) or float(np.std(values))
+    return spread if math.isfinite(spread) and spread > 0 else 1.0

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.interpolate import interp1d
 from scipy.optimize import minimize
 
 from raectl.errors import RaectlError, UsageError
-from raectl.metrics.anomaly import Calibration, Measures, check_flag
+from raectl.metrics.anomaly import Calibration, Measures, NormalScores, check_flag
 
 
 def measures(n: int, seed: int = 0, shift: float = 0.0) -> Measures:
@@ -24,7 +25,11 @@ def test_the_score_is_the_formula() -> None:
     z = []
     of_typical = (np.log(typical.deviation / (typical.energy + floor)), -typical.log_density)
     for of, values in zip(of_typical, (np.log(scores.error), -others.log_density), strict=True):
-        z.append((values - np.median(of)) / (stats.median_abs_deviation(of) * 1.4826))
+        normal = stats.norm.ppf(stats.rankdata(of) / (len(of) + 1))
+        inside = interp1d(np.sort(of), np.sort(normal), bounds_error=False)(values)
+        d = stats.median_abs_deviation(of) * 1.4826
+        above, below = normal.max() + (values - of.max()) / d, normal.min() + (values - of.min()) / d
+        z.append(np.where(values > of.max(), above, np.where(values < of.min(), below, inside)))
     for a, b, score in zip(*z, scores.score, strict=True):
         # The likelihood ratio of the best means that are not below 0, against 0, for unit normals: 2 log of it is s^2.
         best = minimize(lambda m, a=a, b=b: (a - m[0]) ** 2 + (b - m[1]) ** 2, [1.0, 1.0], bounds=[(0, None)] * 2)
@@ -86,6 +91,16 @@ def test_fewer_than_two_typical_items_calibrate_nothing(n: int) -> None:
     with pytest.raises(RaectlError, match="too few to calibrate") as caught:
         Calibration(Measures(np.ones(n), np.ones(n), np.ones(n)))
     assert caught.value.hint is not None and "--reference" in caught.value.hint
+
+
+def test_typical_items_have_normal_scores_whatever_their_distribution() -> None:
+    values = np.random.default_rng(0).exponential(size=999) ** 3
+    scores = NormalScores(values)(values)
+    assert stats.kstest(scores, "norm").statistic < 0.002
+    new = NormalScores(values)(np.random.default_rng(1).exponential(size=2000) ** 3)
+    assert stats.kstest(new, "norm").pvalue > 0.01
+    tied = NormalScores(np.array([0.0, 0, 0, 1]))
+    assert tied(np.zeros(1)) == pytest.approx(stats.norm.ppf([0.2, 0.4, 0.6]).mean())
 
 
 def test_one_measure_does_not_make_up_for_the_other() -> None:
