@@ -134,23 +134,21 @@ def lines(results: Path) -> Iterator[dict]:
 
 def report(results: Path) -> None:
     """A row a method, a column a digit: means over seeds."""
-    found: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[str, dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))  # by digit and seed
     seconds = []
     for line in lines(results):
         seconds += [line["seconds"]] if line["seconds"] else []
         for name, area in line["areas"].items():
-            found[name][line["digit"]].append(100 * area)
-    table = [f"| | {' | '.join(map(str, range(10)))} | mean | seeds: their means |", "|" + "---|" * 13]
+            found[name][line["digit"]][line["seed"]] = 100 * area
+    table = [f"| | {' | '.join(map(str, range(10)))} | mean | of each seed |", "|" + "---|" * 13]
     for name, row in PUBLISHED.items():
         table.append(f"| {name} | {' | '.join(f'{v:.1f}' for v in row)} | {statistics.mean(row):.1f} | |")
-    order = sorted(found, key=lambda name: statistics.mean(map(statistics.mean, found[name].values())))
-    for name in order:
-        by_digit = [statistics.mean(found[name][digit]) for digit in range(10)]
-        of_seeds = [statistics.mean(column) for column in zip(*found[name].values(), strict=False)]
-        cells = " | ".join(f"{value:.1f}" for value in by_digit)
-        table.append(
-            f"| {name} | {cells} | {statistics.mean(by_digit):.2f} | {', '.join(f'{v:.2f}' for v in of_seeds)} |"
-        )
+    means = {name: [statistics.mean(digits[digit].values()) for digit in range(10)] for name, digits in found.items()}
+    for name in sorted(means, key=lambda name: statistics.mean(means[name])):
+        seeds = set.intersection(*(set(of) for of in found[name].values()))
+        whole = ", ".join(f"{statistics.mean(of[seed] for of in found[name].values()):.2f}" for seed in sorted(seeds))
+        cells = " | ".join(f"{value:.1f}" for value in means[name])
+        table.append(f"| {name} | {cells} | {statistics.mean(means[name]):.2f} | {whole} |")
     table.append(
         f"\n10,000 test images each. raectl's three commands took {min(seconds):.0f} to {max(seconds):.0f} s a digit, "
         f"median {statistics.median(seconds):.0f}."
