@@ -97,7 +97,7 @@ def _prepare(lines: Lines, options: DataOptions, progress: Progress, spool: IO[b
             yield Block(np.frombuffer(rows, np.uint8).reshape(-1, length))
 
     resolved = replace(options, max_productions=length)
-    found = {"blank_lines": blank[:_BLANK].tolist()}
+    found = {"blank_lines": blank[:_BLANK].tolist()} if blank else {}
     content = lines.content()
     return PackingTask(lines.source, content, resolved, (length,), total, blocks, tuple(bad), found=found, what=_WHAT)
 

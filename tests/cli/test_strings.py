@@ -296,3 +296,11 @@ def test_a_tolerance_that_is_the_default_counts_when_resuming(cli: Cli, tmp_path
     result = cli.run("train", "--resume", "--out", out, "--epochs", "2", "--max-bad", "0.01")
     assert_clear_error(result, 1, "8 of 68 lines")
     cli("train", "--resume", "--out", out, "--epochs", "2")
+
+
+def test_check_counts_blank_lines(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "m.smi").write_text("CCO\n\nCCN\n\n")
+    assert "blank lines  2" in " ".join(cli("check", tmp_path / "m.smi").out.split("\n")).replace("   ", " ")
+    assert cli("check", tmp_path / "m.smi", "--json").json["found"] == {"blank_lines": [2, 4]}
+    (tmp_path / "n.smi").write_text("CCO\nCCN\n")
+    assert "blank lines" not in cli("check", tmp_path / "n.smi").out

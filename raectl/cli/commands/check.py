@@ -133,8 +133,8 @@ def _found(found: Any) -> dict[str, object]:
 
     if "shape" in found:
         return {"array": f"{found['type']}, {' x '.join(map(str, found['shape']))}"}
-    if not found:
-        return {}
+    if "suffixes" not in found:
+        return {"blank lines": f"{len(found['blank_lines']):,}"} if found.get("blank_lines") else {}
     images = found["grey"] + found["colour"]
     more = found["frames"] - images
     frames = f"{found['frames']:,}, of which {more:,} are left out: of each image the first is taken"
