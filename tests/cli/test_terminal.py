@@ -154,9 +154,7 @@ def test_where_the_cache_is(
 
 
 def test_items_of_another_shape_or_kind_do_not_suit(cli: Cli, trained: Any, tmp_path: Path) -> None:
-    with pytest.raises(
-        raectl.RaectlError, match=r"\(2, 3, 8, 8\) torch.float32 are not items of this model, \(16, 16, 3\)"
-    ):
+    with pytest.raises(raectl.RaectlError, match=r"\(3, 8, 8\) torch.float32 is no item of this model, \(16, 16, 3\)"):
         raectl.load(trained.path, "cpu").encode(torch.zeros(2, 3, 8, 8))
     lines = tmp_path / "lines.txt"
     lines.write_text("x\n" * 30)
