@@ -68,7 +68,7 @@ class Pictures:
 
     def _decoded(self, rows: np.ndarray) -> tuple[np.ndarray, Tensor, np.ndarray | None]:
         """Items of some rows, what they are decoded to, and the heat between, in the order of the rows."""
-        items = np.stack([self.dataset.items[row] for row in rows])
+        items = np.array(self.dataset.items[rows])
         decoded = torch.empty(len(rows), *self.models[0][0].item_shape)
         for model, own in self.models:
             at = np.flatnonzero(np.isin(rows, own))

@@ -151,7 +151,7 @@ def write_nearest(
     for name, neighbours in ((checkpoint.modality.values, found.values), ("latents", found.latents)):
         for place in range(neighbours.rows.shape[1]):
             labels.append(f"{place + 1}. by {name}")
-            rows.append(np.stack([training.items[row] for row in neighbours.rows[order, place]]))
+            rows.append(np.array(training.items[neighbours.rows[order, place]]))
     checkpoint.modality.writer.write_rows(out, labels, rows)
 
 
