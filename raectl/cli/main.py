@@ -85,9 +85,12 @@ def _program(
 
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 and 143 interrupted."""
-    # On a shared machine OpenMP's busy waiting was seen to stretch a step of 12 ms to 170 ms; it is read when torch
-    # is loaded, so it is set before any command runs.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # On a shared machine OpenMP's busy waiting was seen to stretch a step of 12 ms to 170 ms; without any, the threads
+    # of small nets sleep and wake at every layer. So wait some 50 microseconds, then sleep. Both are read when torch is
+    # loaded, so they are set before any command runs.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     if (cores := usable_cores()) < (os.cpu_count() or 1):
         os.environ.setdefault("OMP_NUM_THREADS", str(cores))
     keep_freed_memory()
