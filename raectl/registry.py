@@ -66,6 +66,7 @@ _TABLE: dict[str, dict[str, str]] = {
         "array": "raectl.data.sources.arrays:Array",
         "text": "raectl.data.sources.text:Text",
         "smi": "raectl.data.sources.text:Smi",
+        "texts": "raectl.data.sources.text:Texts",
         "idx": "raectl.data.sources.idx:IDX",
         "folder": "raectl.data.sources.folder:Folder",
     },

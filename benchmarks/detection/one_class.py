@@ -48,7 +48,7 @@ def raectl_areas(own: np.ndarray, test: np.ndarray, is_odd: np.ndarray, seed: in
     began = time.monotonic()
     for command in (
         ("train", data, *TRAIN, "--seed", seed, "--out", path),
-        ("fit-density", path, "--seed", seed),
+        ("fit-density", path, "--components", 10, "--seed", seed),
         ("score", path, "--data", new, "-o", home / "scores.csv"),
     ):
         subprocess.run(

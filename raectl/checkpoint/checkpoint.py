@@ -1,6 +1,6 @@
 """A trained autoencoder, opened from its directory: encode, decode, fit a density to its latents, sample."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raectl import rng
 from raectl._version import __version__
 from raectl.checkpoint.contents import Contents
 from raectl.checkpoint.densities import find, list_fitted, save
@@ -22,6 +21,8 @@ from raectl.checkpoint.sharpened import SHARP, check_decoder
 from raectl.data import Dataset, open_dataset, split
 from raectl.data.dataset import fingerprint
 from raectl.densities import Density
+from raectl.densities.by_class.density import of_classes
+from raectl.densities.by_class.fitting import fit_by_class
 from raectl.densities.fitting import Fit, fit
 from raectl.densities.latents.checks import as_latents
 from raectl.densities.standard_normal import StandardNormal
@@ -34,8 +35,6 @@ from raectl.storage.arrays import Arrays, content_digest
 from raectl.storage.lock import Lock
 
 _DRAWN = 16 * BLOCK  # latents drawn at a time
-MODE = "mode"  # random stream of the draws from a decoder's distributions
-MOST_DRAWS = 10_000
 
 
 class Checkpoint(Networks):
@@ -112,6 +111,7 @@ class Checkpoint(Networks):
         *,
         name: str | None = None,
         seed: int = 0,
+        per_class: bool = False,
         max_bad: float | None = None,
         progress: Progress | None = None,
         **options: Any,
@@ -121,6 +121,7 @@ class Checkpoint(Networks):
         Arguments:
             kind: a registered density.
             source: data to encode; None for the training data.
+            per_class: fit one to each class of the data, see `fit_by_class`.
             name: what to keep it under; None for the kind and its number of components.
             seed: of the fit.
             max_bad: as `open_data` takes it.
@@ -131,6 +132,7 @@ class Checkpoint(Networks):
             The density, its log-likelihoods, and the numbers of components that were tried.
 
         Raises:
+            UsageError: the density has no such option, or the data have no classes.
             RaectlError: the data have changed, the latents cannot be used, or another process writes here.
         """
         progress = progress or Progress()
@@ -138,8 +140,17 @@ class Checkpoint(Networks):
             progress.note(f"{self.directory.path} has no whole epoch yet: these are the latents of initial weights")
         with Lock(self.directory.path, progress.note) as lock:
             lock.acquire()
-            train, held_out = self.split_latents(self.open_data(source, progress, max_bad))
-            result = fit(kind, train, held_out, seed=seed, progress=progress, **options)
+            dataset = self.open_data(source, progress, max_bad)
+            train, held_out = self.split_latents(dataset)
+            if per_class:
+                labels = dataset.known_labels("--per-class")
+                of_train, of_held_out = (labels[rows] for rows in self.split(dataset.items))
+                result = fit_by_class(
+                    kind, (train, of_train), (held_out, of_held_out), dataset.classes,
+                    seed=seed, progress=progress, **options,
+                )  # fmt: skip
+            else:
+                result = fit(kind, train, held_out, seed=seed, progress=progress, **options)
             save(self.directory, result, name, self.encoder)
         return result
 
@@ -167,12 +178,20 @@ class Checkpoint(Networks):
         """Names of the fitted densities, in the order in which they were fitted."""
         return tuple(entry.name for entry in list_fitted(self.directory))
 
-    def density(self, name: str | None = None) -> Density:
+    def density(self, name: str | None = None, classes: Sequence[str] = ()) -> Density:
         """A fitted density by its name or kind; by default the last one fitted, or else the model's prior.
 
+        Arguments:
+            classes: those of a density by class that are wanted; all if none are named.
+
         Raises:
+            UsageError: it is not by class, or has no such class.
             RaectlError: there is none, or it was fitted to another encoder's latents.
         """
+        found = self._density(name)
+        return of_classes(found, classes, self.directory.path) if classes else found
+
+    def _density(self, name: str | None) -> Density:
         entry = find(self.directory, name)
         if entry is not None:
             fitted = load_density(self.directory, entry, self.encoder)
@@ -188,56 +207,21 @@ class Checkpoint(Networks):
             )
         return StandardNormal().fit(torch.zeros(1, self.latent_dim))
 
-    def sample(self, n: int, seed: int = 0, density: str | None = None) -> np.ndarray:
+    def sample(
+        self, n: int, seed: int = 0, density: str | Density | None = None, classes: Sequence[str] = ()
+    ) -> np.ndarray:
         """n new items, (n, *stored shape) uint8; item i depends on the seed and i alone.
 
-        For the decoder's own values, `decode(density().sample(n, seed))`.
+        For the decoder's own values, `decode(density().sample(n, seed))`; `density` and `classes` as of `density`.
         """
-        return np.concatenate([self.modality.to_items(block) for block in self.sample_blocks(n, seed, density)])
+        chosen = density if isinstance(density, Density) else self.density(density, classes)
+        return np.concatenate([self.modality.to_items(block) for block in self.sample_blocks(n, seed, chosen)])
 
     def sample_blocks(self, n: int, seed: int = 0, density: str | Density | None = None) -> Iterator[Tensor]:
         """The decoder's values for samples, (B, *item_shape) a block, also from a density that is not kept."""
         fitted = density if isinstance(density, Density) else self.density(density)
         for start in range(0, n, _DRAWN):
             yield from self.decode_blocks(fitted.sample(min(_DRAWN, n - start), seed, start))
-
-    def modes(self, n: int, seed: int, density: str | Density | None, draws: int) -> Iterator[np.ndarray]:
-        """Like `sample`, but decode each latent `draws` times at random and yield the most frequent valid item.
-
-        Each array is (1, *stored shape) uint8. The modality's first extractor decides what is valid; for molecules,
-        what RDKit can parse. Item i depends on the seed and i alone.
-
-        Raises:
-            UsageError, RaectlError: as `check_draws`.
-        """
-        is_valid = self._validity()
-        blocks = self.sample_blocks(n, seed, density)
-        for index, x_hat in enumerate(x_hat for block in blocks for x_hat in block.float().cpu()):
-            generator = rng.torch_generator(seed, MODE, index)
-            yield self.modality.mode(x_hat, draws, generator, is_valid)[None]
-
-    def check_draws(self, draws: int | None) -> None:
-        """Raise, before any work is done, unless `modes` can make so many draws; None is always accepted.
-
-        Raises:
-            UsageError: they are out of range, or the decoder's output for these items is not a distribution.
-            RaectlError: the package that tells valid items apart is not installed.
-        """
-        if draws is None:
-            return
-        if type(draws) is not int or not 1 <= draws <= MOST_DRAWS:
-            raise UsageError(f"--draws {draws} is out of range: 1 to {MOST_DRAWS:,}")
-        if not self.modality.is_drawn:
-            message = f"--draws {draws} is for strings; {self.data.modality} are decoded in one way"
-            raise UsageError(message, "omit --draws")
-        self._validity()
-
-    def _validity(self) -> Callable[[Any], bool]:
-        try:
-            is_valid: Callable[[Any], bool] = resolve("extractor", self.modality.extractors[0])().is_valid
-        except RaectlError as error:
-            raise RaectlError(f"--draws: {error.message}", f"{error.hint}, or omit --draws") from error
-        return is_valid
 
     def log_prob(self, items: np.ndarray | Tensor, density: str | None = None) -> Tensor:
         """Log-density of each item's code under a fitted density: (N,), in nats. Low is odd."""

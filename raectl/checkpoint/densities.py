@@ -4,7 +4,7 @@ import contextlib
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypedDict
@@ -14,10 +14,11 @@ from raectl.checkpoint.directory import Directory, visible
 from raectl.checkpoint.latent_files import read_latents
 from raectl.data import split
 from raectl.densities import Density
+from raectl.densities.by_class.density import ByClass, arrays_of
 from raectl.densities.fitting import Fit, fit
 from raectl.errors import RaectlError, UsageError, command
 from raectl.progress import Progress
-from raectl.storage.arrays import dump_arrays, file_digest, read_arrays
+from raectl.storage.arrays import Arrays, dump_arrays, file_digest, read_arrays
 from raectl.storage.atomic import atomic_directory, describing_os_errors, recover_all, remove_temporaries, write_json
 from raectl.storage.lock import Lock
 from raectl.storage.records import convert, read_record, to_json
@@ -30,6 +31,14 @@ _NAME = re.compile(r"[a-z0-9._-]+")
 class _Fit(TypedDict):
     train: float | None
     held_out: float | None
+
+
+class _Class(TypedDict):
+    """The density of a class: what it was made with, and how many latents the class has."""
+
+    name: str
+    n: int
+    options: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,7 @@ class FittedDensity:
         nats_per_dimension: mean log-likelihood of the `train` and the `held_out` latents; None where there are none.
         progress: what the fit reported.
         bound: whether `nats_per_dimension` are lower bounds.
+        classes: of a density a class, these, in the order of the arrays; else none.
     """
 
     name: str
@@ -61,9 +71,12 @@ class FittedDensity:
     nats_per_dimension: _Fit
     stats: dict[str, Any]
     bound: bool
+    classes: list[_Class] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         registry.check("density", self.kind)
+        if len({part["name"] for part in self.classes}) != len(self.classes):
+            raise ValueError("two of its classes have one name")
 
 
 def check_name(name: str) -> str:
@@ -154,10 +167,19 @@ def load(directory: Directory, entry: FittedDensity, encoder: str | None) -> Den
     if file_digest(path) != entry.arrays:
         raise RaectlError(f"{path} is damaged: its digest differs from the one in density.json", again)
     try:
-        density: Density = registry.resolve("density", entry.kind).from_arrays(arrays, **entry.options)
+        density = _rebuilt(entry, arrays)
     except RaectlError as error:
         raise RaectlError(f"{path.parent} is damaged: {error.message}", again) from error
     return density
+
+
+def _rebuilt(entry: FittedDensity, arrays: Arrays) -> Density:
+    kind: type[Density] = registry.resolve("density", entry.kind)
+    if not entry.classes:
+        return kind.from_arrays(arrays, **entry.options)
+    own = zip(entry.classes, arrays_of(arrays, len(entry.classes)), strict=True)
+    parts = {part["name"]: kind.from_arrays(found, **part["options"]) for part, found in own}
+    return ByClass(parts, [part["n"] for part in entry.classes])
 
 
 def save(directory: Directory, fit: Fit, name: str | None = None, encoder: str | None = None) -> FittedDensity:
@@ -180,7 +202,7 @@ def save(directory: Directory, fit: Fit, name: str | None = None, encoder: str |
         entry = FittedDensity(
             name=name,
             kind=fit.kind,
-            options=density.settings,
+            options=fit.options,
             seed=fit.seed,
             order=order,
             encoder=encoder,
@@ -189,11 +211,17 @@ def save(directory: Directory, fit: Fit, name: str | None = None, encoder: str |
             nats_per_dimension={"train": fit.train, "held_out": fit.held_out},
             stats=_finite({**density.stats, "notices": density.notices}),
             bound=density.log_prob_is_bound,
+            classes=_classes(density) if isinstance(density, ByClass) else [],
         )
         record = to_json(entry)
         del record["name"]  # the directory's, which may be renamed
         write_json(temporary / "density.json", record)
     return entry
+
+
+def _classes(density: ByClass) -> list[_Class]:
+    own = zip(density.parts.items(), density.counts.tolist(), strict=True)
+    return [{"name": name, "n": n, "options": part.settings} for (name, part), n in own]
 
 
 def _finite(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -58,6 +58,15 @@ class Dataset:
         """SHA-256 of the items' shape and bytes."""
         return self.known_fingerprint or fingerprint(self.items)
 
+    def known_labels(self, option: str) -> np.ndarray:
+        """The labels, (N,) indices into `classes`; a `UsageError` that names the option if there are none."""
+        if self.labels is None:
+            raise UsageError(
+                f"{option}: {self.source} has no classes",
+                "folders of a folder are classes; or labels in an .npz, or a metadata.csv of file_name,label",
+            )
+        return self.labels
+
     def refuse_unused(self, given: Any) -> None:
         """Raise a `UsageError` if an option of `given`, by its name in `DataOptions`, is for another kind of data."""
         for name in RESOLVED:

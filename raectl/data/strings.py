@@ -3,7 +3,7 @@
 import contextlib
 import tempfile
 from array import array
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import IO
@@ -38,8 +38,18 @@ class Lines:
     source: str  # as `open_dataset` accepts it
     state: str  # a digest that changes when the strings do, without reading them
     content: Callable[[], str]  # computes the digest of their bytes
-    read: Callable[[], Iterator[Line | None]]  # iterates over all lines; a line that does not count is None
+    # For each file its class, empty for a file that is no class, and what iterates over its lines; a line that does not
+    # count is None.
+    files: Mapping[str, Callable[[], Iterator[Line | None]]]
     grammar: str | None = None  # name of the default grammar; None if the user must name one
+
+    def numbered(self) -> Iterator[tuple[int, str, int, Line | None]]:
+        """All lines: the number of each, from 1, the class of its file, its number there, and the line."""
+        number = 0
+        for name, read in self.files.items():
+            for own, line in enumerate(read(), 1):
+                number += 1
+                yield number, name, own, line
 
 
 def open_strings(lines: Lines, options: DataOptions, progress: Progress) -> Dataset:
@@ -60,7 +70,18 @@ def open_strings(lines: Lines, options: DataOptions, progress: Progress) -> Data
     with _spool() as spool:
         result = packed(lines.state, known, lambda: _prepare(lines, known, progress, spool), progress)
     dataset = result.dataset("strings", lines.source, options, _WHAT)
-    return replace(dataset, sizes="productions of the grammar, padding included")
+    dataset = replace(dataset, sizes="productions of the grammar, padding included")
+    labels = None if "" in lines.files else _labels(dataset)
+    return dataset if labels is None else replace(dataset, labels=labels, classes=tuple(lines.files))
+
+
+def _labels(dataset: Dataset) -> np.ndarray | None:
+    """The class of each good line, (N,): the file that it is in; None if more lines are blank than were counted."""
+    counts, blank = dataset.found["files"], np.array(dataset.found.get("blank_lines", ()), np.int64)
+    bad = np.array([int(name.split()[1]) for name, _ in dataset.skipped], np.int64)  # "line 12 ..."
+    if len(blank) == _BLANK:
+        return None
+    return np.delete(np.repeat(np.arange(len(counts)), counts), bad - 1 - np.searchsorted(blank, bad))
 
 
 @contextlib.contextmanager
@@ -77,12 +98,12 @@ def _spool() -> Iterator[IO[bytes]]:
 def _prepare(lines: Lines, options: DataOptions, progress: Progress, spool: IO[bytes]) -> PackingTask:
     assert options.grammar is not None
     grammar = grammars.read(options.grammar)
-    blank = array("Q")
-    number = 0
-    for number, line in enumerate(lines.read(), 1):
+    blank, counts = array("Q"), dict.fromkeys(lines.files, 0)
+    for number, name, _, line in lines.numbered():
+        counts[name] += line is not None
         if line is None:
             blank.append(number)
-    total = number - len(blank)
+    total = sum(counts.values())
     if total == 0:
         raise RaectlError(f"{limits.shown(lines.source)} is empty", "one string a line is needed")
     ends, bad = _parse(lines, grammar, total, options, progress, spool)
@@ -98,6 +119,7 @@ def _prepare(lines: Lines, options: DataOptions, progress: Progress, spool: IO[b
 
     resolved = replace(options, max_productions=length)
     found = {"blank_lines": blank[:_BLANK].tolist()} if blank else {}
+    found |= {} if "" in counts else {"files": [*counts.values()]}
     content = lines.content()
     return PackingTask(lines.source, content, resolved, (length,), total, blocks, tuple(bad), found=found, what=_WHAT)
 
@@ -110,7 +132,7 @@ def _parse(
     longest = options.max_productions or LONGEST
     ends = array("Q", [0])
     bad: list[limits.Bad] = []
-    for number, line in enumerate(lines.read(), 1):
+    for number, name, own, line in lines.numbered():
         if line is None:
             continue
         text, problem = line
@@ -126,7 +148,8 @@ def _parse(
                 spool.write(derivation)
             ends.append(ends[-1] + len(derivation))
         except ParseError as error:
-            bad.append((f"line {number}", f"{_cut(text)}: {error}" if text else problem or "empty"))
+            where = f"line {number} ({own} of {name})" if name else f"line {number}"
+            bad.append((where, f"{_cut(text)}: {error}" if text else problem or "empty"))
             if len(bad) % _CHECK_EVERY == 0:  # fails early if too many are bad
                 limits.tolerate(bad, total, lines.source, options, _WHAT, so_far=True)
     with _describing_os_errors(lines):

@@ -44,7 +44,7 @@ class Density(Component, ABC):
 
     name: ClassVar[str]
     chooses_components: ClassVar[bool] = False  # whether held-out latents choose `components` by default
-    log_prob_is_bound: ClassVar[bool] = False  # whether `log_prob` is a lower bound on the log-density
+    log_prob_is_bound: bool = False  # whether `log_prob` is a lower bound on the log-density
     finds_dependencies: ClassVar[bool] = True  # whether constant and duplicated dimensions are left out
 
     def __init__(self, **given: Any) -> None:

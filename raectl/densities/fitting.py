@@ -18,7 +18,7 @@ from raectl.progress import Progress
 
 AUTO = "auto"
 _FEWEST = 2  # latents to fit to; one has no spread
-_LATENTS_EACH = 10  # latents a component, at least, where the number is chosen
+LATENTS_EACH = 10  # latents a component, at least, where the number is chosen
 _OVERFITTED = 1.0  # gap between training and held-out log-likelihood that is reported, in nats per dimension
 _UNDERFITTED = 5.0  # the same, of a single Gaussian's log-likelihood and a network's, which may be a lower bound
 
@@ -37,10 +37,21 @@ class Fit:
     n_held_out: int
     # With `components="auto"`, the table of `choose_components`.
     tried: list[dict[str, Any]] = field(default_factory=list)
+    # With a density a class, a row each: class, n, components, shrinkage (latents), train and held_out; and the options
+    # that were given for all.
+    classes: list[dict[str, Any]] = field(default_factory=list)
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the density was made with; of a density a class, what was given for all classes."""
+        return dict(self.given) if self.classes else self.density.settings
 
     @property
     def default_name(self) -> str:
-        """The kind, with the number of components if it has one: `gmm-10`."""
+        """The kind, with the number of components if it has one: `gmm-10`; with a density a class, `gmm-by-class`."""
+        if self.classes:
+            return f"{self.kind}-by-class"
         components = self.density.settings.get("components")
         return self.kind if components is None else f"{self.kind}-{components}"
 
@@ -89,7 +100,7 @@ def fit(
             raise UsageError("--components auto needs held-out latents", "--components 10, or other --data")
         del options["components"]
         # A component for fewer latents than these would reproduce some of them.
-        candidates = [k for k in CANDIDATES if k == 1 or k * _LATENTS_EACH <= len(train)]
+        candidates = [k for k in CANDIDATES if k == 1 or k * LATENTS_EACH <= len(train)]
         density, tried = choose_components(train, held_out, seed, candidates, found, progress, **options)
     else:
         density = found(**options).fit(train, seed, progress)

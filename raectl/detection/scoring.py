@@ -243,7 +243,7 @@ class _BadRows:
         bad = self._rows[self._done][0]
         if self._named:
             return bad < str(name)
-        line = int("".join(filter(str.isdecimal, bad)) or 0)
+        line = int(bad.split()[1])  # "line 12", or "line 12 (3 of FILE)"
         return line - 1 - self._done - int(np.searchsorted(self._blank, line)) <= index
 
     def _next(self) -> Row:

@@ -26,8 +26,10 @@ from raectl.checkpoint.checkpoint import Checkpoint
 from raectl.checkpoint.sharpened import PLAIN
 from raectl.data import Dataset
 from raectl.densities import Density
+from raectl.densities.by_class.density import ByClass
 from raectl.densities.standard_normal import StandardNormal
 from raectl.errors import RaectlError
+from raectl.generation.drawing import modes
 from raectl.generation.interpolation import Path, path_of
 from raectl.model.table import Model
 from raectl.progress import Progress
@@ -54,17 +56,19 @@ class Column:
     # Makes the items, (B, *stored) uint8, a batch at a time; none if they are not made here.
     batches: Callable[[], Iterator[np.ndarray]] = lambda: iter(())
     draws: int | None = None  # how often each was decoded, see `Checkpoint.modes`; None for once
-    # Means of the modality's metrics of reconstructions, known once all batches are made; None for others.
-    errors: Callable[[], dict[str, float]] | None = None
+    # The modality's metrics of each reconstruction, (N,), known once all batches are made; None for others.
+    errors: Callable[[], dict[str, np.ndarray]] | None = None
     is_generated: bool = False  # whether the items are samples of a density, and not made from the real ones
     decoder: str | None = None  # which one made the items, if not the one that makes the others
     kind: str | None = None  # of interpolation, None for others
+    classes: np.ndarray | None = None  # the class of each item, (N,) texts; None if they have none
 
 
 def columns(
     checkpoint: Checkpoint,
     real: np.ndarray,
     training: Dataset | None,
+    classes: np.ndarray | None = None,
     densities: Sequence[str] = (),
     kind: str = "spherical",
     seed: int = 0,
@@ -76,6 +80,7 @@ def columns(
     Arguments:
         real: (N, *stored) uint8, to be reconstructed and interpolated.
         training: the data it was trained on, to whose latents a Gaussian is fitted for `N`; None if they are gone.
+        classes: that of each real item, (N,) texts; None if they have none.
         densities, kind, seed, draws: as for `Evaluation`.
         progress: is told what is left out, and why.
 
@@ -86,7 +91,7 @@ def columns(
     path, progress = path_of(kind), progress or Progress()
     fitted = _fitted(checkpoint, densities, progress)
     codes = _Codes(checkpoint, real, path, seed)
-    found = [Column(RECONSTRUCTION, len(real), None, codes.reconstructions, errors=codes.errors)]
+    found = [Column(RECONSTRUCTION, len(real), None, codes.reconstructions, errors=codes.errors, classes=classes)]
     if checkpoint.decoder_name != PLAIN:
         plain = _Codes(checkpoint, real, path, seed, decoder=PLAIN)
         found.append(Column(RECONSTRUCTION, len(real), None, plain.reconstructions, errors=plain.errors, decoder=PLAIN))
@@ -94,11 +99,12 @@ def columns(
     def samples(name: str, density: Density, stored: str | None) -> Column:
         def blocks() -> Iterator[np.ndarray]:
             if draws is not None:
-                return checkpoint.modes(len(real), seed, density, draws)
+                return modes(checkpoint, len(real), seed, density, draws)
             return map(checkpoint.modality.to_items, checkpoint.sample_blocks(len(real), seed, density))
 
         name = name if draws is None else f"{name}, {draws} draws"
-        return Column(name, len(real), stored, blocks, draws, is_generated=True)
+        own = np.array(density.classes)[density.classes_of(len(real), seed)] if isinstance(density, ByClass) else None
+        return Column(name, len(real), stored, blocks, draws, is_generated=True, classes=own)
 
     if first := _n(checkpoint, training, progress):
         found.append(samples(N, first, None))
@@ -153,7 +159,7 @@ class _Codes:
     seed: int
     density: Recoding | None = None
     decoder: str | None = None
-    sums: dict[str, float] = field(default_factory=dict)
+    found: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
     def _encode(self) -> Tensor:
         z = self.checkpoint.encode(self.real).cpu()
@@ -166,18 +172,18 @@ class _Codes:
         """Of every real item; on the way, how far they are."""
         modality = self.checkpoint.modality
         measures = {name: resolve("metric", name) for name in modality.metrics}
-        self.sums = dict.fromkeys(measures, 0.0)
+        self.found = {name: [] for name in measures}
         start = 0
         for x_hat in self._decode(self._encode()):
             x = modality.to_tensor(torch.from_numpy(np.array(self.real[start : start + len(x_hat)])).to(x_hat.device))
             for name, measure in measures.items():
-                self.sums[name] += float(measure(x, modality.measured(x_hat)).sum())
+                self.found[name].append(measure(x, modality.measured(x_hat)).double().cpu().numpy())
             start += len(x_hat)
             yield modality.to_items(x_hat)
 
-    def errors(self) -> dict[str, float]:
-        """Means over all reconstructions."""
-        return {name: total / len(self.real) for name, total in self.sums.items()}
+    def errors(self) -> dict[str, np.ndarray]:
+        """Of each reconstruction, (N,)."""
+        return {name: np.concatenate(parts) for name, parts in self.found.items()}
 
     def interpolations(self) -> Iterator[np.ndarray]:
         """The middles of N random pairs, in which every item occurs twice and never with itself."""

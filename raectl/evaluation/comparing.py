@@ -28,7 +28,7 @@ _OWN = ("kind", "draws")
 
 
 def records(checkpoint: Checkpoint) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl that belong to the present weights and decoders, the newest last."""
+    """The lines of metrics.jsonl that belong to the present weights and decoders, the newest last; not of classes."""
     lines = [line for line in checkpoint.directory.read_metrics() if line.get("weights") == checkpoint.weights]
     lines = [line for line in lines if line.get("sharpened") in (None, checkpoint.sharp_weights)]
     return [line for line in lines if _is_comparable(line) and _decoder(line) in checkpoint.decoders]
@@ -41,7 +41,9 @@ def _decoder(line: Mapping[str, Any]) -> Any:
 def _is_comparable(line: Mapping[str, Any]) -> bool:
     """Whether a line has the fields that a table of several models needs."""
     numbers = type(line["value"]) in (int, float) and type(line.get("se")) in (int, float, NoneType)
-    return numbers and type(line.get("n")) is int and isinstance(line.get("extractor"), str)
+    return (
+        numbers and line.get("class") is None and type(line.get("n")) is int and isinstance(line.get("extractor"), str)
+    )
 
 
 Row = dict[str, dict[str, Any]]  # column of Table 1: line of metrics.jsonl

@@ -23,14 +23,17 @@ from raectl import rng
 from raectl.checkpoint.checkpoint import Checkpoint
 from raectl.data import Dataset
 from raectl.errors import RaectlError, UsageError
+from raectl.evaluation.by_class import FEWEST, Classes, class_names
 from raectl.evaluation.columns import Column, columns
 from raectl.evaluation.features import FeatureSpace, cached_features, extract_all, feature_spaces
 from raectl.generation.baseline import baseline
+from raectl.generation.drawing import check_draws
 from raectl.metrics.reference import Measured, Reference, direction_and_unit
 from raectl.progress import Progress
 
 REAL = "real"
 DEFAULT_N = 10_000  # the paper's
+_NAMED = 5  # classes that a note names
 _FEWEST = 12  # items, whatever the features: without training data one half is compared with the other, by 5 neighbours
 
 
@@ -47,6 +50,7 @@ class Measurement:
     # {metric: key of its extractor}, for metrics in other features than the protocol's.
     extractors: Mapping[str, str] = field(default_factory=dict)
     decoder: str | None = None  # which one made the items, if not the one that makes the others
+    class_: str | None = None  # the one that was measured; None for all items
 
     @property
     def label(self) -> str:
@@ -105,7 +109,7 @@ class Evaluation:
     ) -> None:
         if n < _FEWEST:
             raise UsageError(f"-n {n} is too few to compare distributions", f"-n {_FEWEST} at least")
-        checkpoint.check_draws(draws)
+        check_draws(checkpoint, draws)
         self.progress = progress or Progress()
         self._records = True
         self.checkpoint, self.seed = checkpoint, rng.check_seed(seed)
@@ -120,7 +124,10 @@ class Evaluation:
         self.real = _chosen(self.dataset, rng.permutation(self.seed, "evaluation items", len(self.dataset))[:n])
         self.seen = checkpoint.seen(self.real.items)
         self.training_sample = self._choose_training()
-        self.columns = columns(checkpoint, self.real.items, self.training, densities, kind, seed, draws, self.progress)
+        self.classes = class_names(self.real)
+        self.columns = columns(
+            checkpoint, self.real.items, self.training, self.classes, densities, kind, seed, draws, self.progress
+        )
         for note in self.extractor.notes:
             self.progress.note(note)
 
@@ -133,7 +140,8 @@ class Evaluation:
                 f"{n:,} real items are fewer than the {dim:,} features: the Fréchet distance is far too high at this "
                 f"n, as that of {REAL} shows; trust the kernel distance"
             )
-        yield self._real(references)
+        classes = self._of_classes(references[0])
+        yield from self._real(references, classes)
         if self.checkpoint.modality.metrics:
             yield self._baseline()
         for column in self.columns:
@@ -144,6 +152,7 @@ class Evaluation:
             features = [torch.from_numpy(rows) for rows in extracted]
             against = references if column.is_generated else [reference.of_originals() for reference in references]
             yield self._result(against, features, column, began)
+            yield from self._by_class(classes, column, features[0], began)
 
     @property
     def on_training_data(self) -> bool:
@@ -181,7 +190,29 @@ class Evaluation:
         key = modality.key + dataset.fingerprint
         return torch.from_numpy(cached_features(space.extractor, dataset.items, key, self.progress, modality.shown))
 
-    def _real(self, references: Sequence[Reference]) -> Measurement:
+    def _of_classes(self, reference: Reference) -> Classes | None:
+        """The classes of the real items, if they have some; those with too few items are said to be left out."""
+        if self.classes is None:
+            return None
+        found = Classes(self.spaces[0], reference.features, self.classes)
+        if few := found.left_out:
+            named = ", ".join(few[:_NAMED]) + (", ..." if len(few) > _NAMED else "")
+            self.progress.note(
+                f"{len(few)} classes with fewer than {FEWEST} real items are not measured alone: {named}"
+            )
+        return found
+
+    def _by_class(
+        self, classes: Classes | None, column: Column, features: torch.Tensor, began: float
+    ) -> Iterator[Measurement]:
+        """The numbers of each class of a set whose items have classes."""
+        if classes is None or column.classes is None:
+            return
+        errors = column.errors() if column.errors else {}
+        for name, n, n_real, measured in classes.measure(features, column.classes, errors):
+            yield self._recorded(replace(column, n=n), measured, n_real, began, class_=name)
+
+    def _real(self, references: Sequence[Reference], classes: Classes | None) -> Iterator[Measurement]:
         """Real items against real ones: training items, or, without any, one half of the real ones and the other.
 
         Whether they are among the training data is not measured: where these are known, they are.
@@ -191,11 +222,14 @@ class Evaluation:
         if self.training_sample is not None:
             features = [self._features(space, self.training_sample) for space in self.spaces]
             alone = [reference.alone() for reference in references]
-            return self._result(alone, features, Column(REAL, len(self.training_sample)), began)
+            column = Column(REAL, len(self.training_sample), classes=class_names(self.training_sample))
+            yield self._result(alone, features, column, began)
+            yield from self._by_class(classes, column, features[0], began)
+            return
         halves = np.array_split(rng.permutation(self.seed, "evaluation halves", len(self.real)), 2)
         self.progress.note(f"{REAL}: one half of {self.dataset.source} against the other, so at half the n")
         first, second = ([reference.features[half] for reference in references] for half in halves)
-        return self._result([Reference(features) for features in first], second, Column(REAL, len(halves[1])), began)
+        yield self._result([Reference(features) for features in first], second, Column(REAL, len(halves[1])), began)
 
     def _result(
         self, references: Sequence[Reference], features: Sequence[torch.Tensor], column: Column, began: float
@@ -209,7 +243,7 @@ class Evaluation:
             if space is not self.spaces[0]:
                 extractors |= dict.fromkeys(found, space.extractor.key)
         if column.errors:
-            measured |= {name: Measured(mean) for name, mean in column.errors().items()}
+            measured |= {name: Measured(float(each.mean())) for name, each in column.errors().items()}
         return self._recorded(column, measured, len(references[0].features), began, extractors)
 
     def _baseline(self) -> Measurement:
@@ -227,19 +261,21 @@ class Evaluation:
         n_real: int,
         began: float,
         extractors: Mapping[str, str] = MappingProxyType({}),
+        class_: str | None = None,
     ) -> Measurement:
         """The numbers of a set with their protocol, which are also appended to the directory's."""
         protocol = {
             "n": column.n,
             "n_real": n_real,
             "seed": self.seed,
+            "class": class_,
             "kind": column.kind,
             "draws": column.draws,
             "extractor": self.extractor.key,
             "seconds": round(time.monotonic() - began, 3),
             **self.checkpoint.protocol(self.dataset, column.decoder, self.seen),
         }
-        result = Measurement(column.name, column.density, measured, protocol, extractors, column.decoder)
+        result = Measurement(column.name, column.density, measured, protocol, extractors, column.decoder, class_)
         self._records = self._records and self.checkpoint.record(result.records, self.progress)
         return result
 
@@ -248,4 +284,6 @@ def _chosen(dataset: Dataset, rows: np.ndarray) -> Dataset:
     """The items of some rows, in their order; the data themselves if these are all."""
     if len(rows) == len(dataset):
         return dataset
-    return replace(dataset, items=dataset.items[np.sort(rows)], names=(), labels=None, known_fingerprint=None)
+    rows = np.sort(rows)
+    labels = None if dataset.labels is None else dataset.labels[rows]
+    return replace(dataset, items=dataset.items[rows], names=(), labels=labels, known_fingerprint=None)

@@ -62,6 +62,29 @@ def random_pairs(n: int, pairs: int, seed: int) -> np.ndarray:
     return rng.permutation(seed, "interpolation pairs", n)[: 2 * pairs].reshape(pairs, 2)
 
 
+def pairs_of_classes(dataset: Dataset, classes: tuple[str, str], pairs: int, seed: int) -> np.ndarray:
+    """Random pairs, the first item of one class and the second of another, as indices (pairs, 2).
+
+    Raises:
+        UsageError: the data have no such classes, or too few items of one for different pairs.
+    """
+    labels = dataset.known_labels("--classes")
+    columns = []
+    for column, name in enumerate(classes):
+        if name not in dataset.classes:
+            known = ", ".join(dataset.classes[:10]) + (", ..." if len(dataset.classes) > 10 else "")
+            raise UsageError(f"--classes: {dataset.source} has no class {name!r}", f"its classes: {known}")
+        rows = np.flatnonzero(np.asarray(labels) == dataset.classes.index(name))
+        same = classes[0] == classes[1]
+        needed = 2 * pairs if same else pairs
+        if len(rows) < needed:
+            message = f"--pairs {pairs} needs {needed} items of class {name}, the data have {len(rows)}"
+            raise UsageError(message, f"--pairs {len(rows) // 2 if same else len(rows)}")
+        order = rows[rng.permutation(seed, f"interpolation pairs of {name}", len(rows))]
+        columns.append(order[pairs : 2 * pairs] if same and column else order[:pairs])
+    return np.stack(columns, axis=1)
+
+
 def named_pair(dataset: Dataset, first: str, second: str) -> np.ndarray:
     """Two items given by name or by index, as indices (1, 2); a `UsageError` if there is no such item."""
 

@@ -1,8 +1,9 @@
 """Write samples of a checkpoint directory to a file, as decoded items or as latents."""
 
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +12,11 @@ from raectl.checkpoint import densities as fitted
 from raectl.checkpoint.checkpoint import Checkpoint, load
 from raectl.checkpoint.directory import Directory
 from raectl.checkpoint.networks import BLOCK
+from raectl.densities import Density
+from raectl.densities.by_class.density import ByClass, of_classes
 from raectl.errors import RaectlError, UsageError, command
+from raectl.generation.drawing import check_draws, modes
+from raectl.modalities.base import gather
 from raectl.progress import Progress
 from raectl.storage.atomic import atomic_file
 
@@ -27,6 +32,8 @@ def write_samples(
     n: int,
     *,
     density: str | None = None,
+    classes: Sequence[str] = (),
+    per_class: bool = False,
     seed: int = 0,
     batch_size: int = 1024,
     draws: int | None = None,
@@ -40,6 +47,9 @@ def write_samples(
         path: a checkpoint directory, or a directory of densities only.
         out: file; `.npy` for latents, (n, d) float32, which need no decoder.
         density: name or kind; None for the last one fitted, or the model's prior.
+        classes: the classes to draw from, by their shares among themselves; all of a density by class if none are
+            named.
+        per_class: draw n of each class, in their order; a picture has a row for each.
         batch_size: items in memory at a time, if the format of `out` allows; 1 with `draws`.
         draws: number of random decodings of each latent, of which the most frequent valid item is kept; None for the
             likeliest item.
@@ -50,40 +60,82 @@ def write_samples(
 
     Raises:
         RaectlError: there is no such density, it was fitted to other weights, or `out` cannot be written.
-        UsageError: `draws` is given, but decoding is deterministic, or `out` is for latents.
+        UsageError: `draws` is given, but decoding is deterministic, or `out` is for latents; or there is no such class.
     """
     progress, directory = progress or Progress(), Directory(Path(path))
     to_latents = out.suffix.lower() == _LATENTS
     for name, given in (("draws", draws), ("decoder", decoder)):
         if given is not None and to_latents:
             raise UsageError(f"--{name} {given} is for decoded items, and {out} takes latents", f"omit --{name}")
-    if directory.is_densities_only():
-        if not to_latents:
-            raise UsageError(f"{path} holds densities but no decoder, so it samples latents only", "-o new-latents.npy")
-        entry = fitted.find(directory, density)
-        if entry is None:
-            raise RaectlError(
-                f"{path} holds no density", command("raectl", "fit-density", path, "--latents", "FILE.npy")
-            )
-        _tell_choice(directory, density, progress)
-        _write_latents(out, fitted.load(directory, entry, None).sample(n, seed).numpy())
-        return entry.name, None
-    checkpoint = load(path, device, decoder)
+    checkpoint = None if directory.is_densities_only() else load(path, device, decoder)
+    if checkpoint is None and not to_latents:
+        raise UsageError(f"{path} holds densities but no decoder, so it samples latents only", "-o new-latents.npy")
     found = fitted.find(directory, density)
     _tell_choice(directory, density, progress)
+    parts = _parts(_density(directory, checkpoint, found), n, classes, per_class, directory.path)
     name = found.name if found else _PRIOR
-    if to_latents:
-        _write_latents(out, checkpoint.density(density).sample(n, seed).numpy())
+    if checkpoint is None or to_latents:
+        _write_latents(out, np.concatenate([part.density.sample(part.n, seed).numpy() for part in parts]))
         return name, None
-    checkpoint.modality.writer.check_out(out)
-    checkpoint.check_draws(draws)
-    if draws is None:
-        batches = _batches(checkpoint, n, seed, density, max(1, batch_size // BLOCK))
-    else:
-        batches = _modes(checkpoint, n, seed, density, draws, progress)
-    if remark := checkpoint.modality.writer.write(out, batches, n):
+    write = _write_rows if per_class else _write
+    writer = checkpoint.modality.writer
+    (writer.check_rows if per_class and writer.is_picture(out) else writer.check_out)(out)
+    check_draws(checkpoint, draws)
+    blocks = [_batches(checkpoint, part, seed, max(1, batch_size // BLOCK), draws, progress) for part in parts]
+    if remark := write(checkpoint, out, parts, blocks, seed):
         progress.note(f"{remark}: {_INCOMPLETE if draws is None else _INVALID}")
     return name, checkpoint.decoder_name
+
+
+class _Part(NamedTuple):
+    """So many samples of a density; of one class, if it has a name."""
+
+    density: Density
+    n: int
+    name: str | None = None
+
+
+def _density(directory: Directory, checkpoint: Checkpoint | None, entry: fitted.FittedDensity | None) -> Density:
+    if checkpoint is not None:
+        return checkpoint.density(entry.name if entry else None)
+    if entry is None:
+        again = command("raectl", "fit-density", directory.path, "--latents", "FILE.npy")
+        raise RaectlError(f"{directory.path} holds no density", again)
+    return fitted.load(directory, entry, None)
+
+
+def _parts(density: Density, n: int, classes: Sequence[str], per_class: bool, path: Path) -> list[_Part]:
+    chosen = of_classes(density, classes, path) if classes or per_class else density
+    if not per_class:
+        return [_Part(chosen, n)]
+    assert isinstance(chosen, ByClass)
+    return [_Part(chosen.only([name]), n, name) for name in classes or chosen.classes]
+
+
+def _labels(part: _Part, seed: int) -> list[str]:
+    """The class of each sample; none unless the density is by class."""
+    if not isinstance(part.density, ByClass):
+        return []
+    return [part.density.classes[index] for index in part.density.classes_of(part.n, seed).tolist()]
+
+
+def _write(
+    checkpoint: Checkpoint, out: Path, parts: Sequence[_Part], blocks: Sequence[Iterator[np.ndarray]], seed: int
+) -> str | None:
+    labels = [label for part in parts for label in _labels(part, seed)]
+    return checkpoint.modality.writer.write(out, chain(*blocks), sum(part.n for part in parts), labels=labels)
+
+
+def _write_rows(
+    checkpoint: Checkpoint, out: Path, parts: Sequence[_Part], blocks: Sequence[Iterator[np.ndarray]], seed: int
+) -> str | None:
+    """A row for each class where the file has rows; else as all samples."""
+    writer = checkpoint.modality.writer
+    if not writer.has_rows(out):
+        return _write(checkpoint, out, parts, blocks, seed)
+    rows = [gather(block, part.n) for part, block in zip(parts, blocks, strict=True)]
+    writer.write_rows(out, [str(part.name) for part in parts], rows)
+    return None
 
 
 def _tell_choice(directory: Directory, asked: str | None, progress: Progress) -> None:
@@ -93,18 +145,17 @@ def _tell_choice(directory: Directory, asked: str | None, progress: Progress) ->
         progress.note(f"sampling from {last}, the last one fitted; --density takes another: {', '.join(others)}")
 
 
-def _batches(checkpoint: Checkpoint, n: int, seed: int, density: str | None, blocks: int) -> Iterator[np.ndarray]:
-    samples = checkpoint.sample_blocks(n, seed, density)
+def _batches(
+    checkpoint: Checkpoint, part: _Part, seed: int, blocks: int, draws: int | None, progress: Progress
+) -> Iterator[np.ndarray]:
+    if draws is not None:
+        for done, item in enumerate(modes(checkpoint, part.n, seed, part.density, draws), 1):
+            yield item
+            progress.update("drawing", done, part.n)
+        return
+    samples = checkpoint.sample_blocks(part.n, seed, part.density)
     while batch := list(islice(samples, blocks)):
         yield checkpoint.modality.to_items(torch.cat(batch))
-
-
-def _modes(
-    checkpoint: Checkpoint, n: int, seed: int, density: str | None, draws: int, progress: Progress
-) -> Iterator[np.ndarray]:
-    for done, item in enumerate(checkpoint.modes(n, seed, density, draws), 1):
-        yield item
-        progress.update("drawing", done, n)
 
 
 def _write_latents(out: Path, z: np.ndarray) -> None:

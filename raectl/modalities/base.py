@@ -134,7 +134,14 @@ class Writer(ABC):
     writes_directories: bool = False  # whether items can also be written to a directory, a file each
 
     @abstractmethod
-    def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> str | None:
+    def write(
+        self,
+        out: Path,
+        batches: Iterable[np.ndarray],
+        total: int,
+        names: Sequence[str] = (),
+        labels: Sequence[str] = (),
+    ) -> str | None:
         """Write generated items atomically; returns a remark on them, or None.
 
         Arguments:
@@ -142,6 +149,7 @@ class Writer(ABC):
             batches: uint8 arrays (B, *stored), read one at a time.
             total: number of items in all batches, at least 1.
             names: of the items, after which the files of a directory are called; numbers if there are none.
+            labels: the class of each item, if they have one: kept where the format can.
 
         Raises:
             RaectlError: `check_out` refuses `out`, the items are too many for the format, or the write fails.
@@ -172,6 +180,10 @@ class Writer(ABC):
             pairs: originals and their reconstructions, 2 x (N, *stored) uint8.
             samples: generated items, (M, *stored) uint8, or None.
         """
+
+    def has_rows(self, out: Path) -> bool:
+        """Whether `write_rows` can write to `out`."""
+        return self.is_picture(out) if self.picture_suffixes else True
 
     def is_picture(self, out: Path) -> bool:
         """Whether `out` is a picture of some items, to look at."""
@@ -206,7 +218,7 @@ class Writer(ABC):
 
     def check_rows(self, out: Path) -> None:
         """Raise unless labelled rows of items can be written to `out`; as `check_out`."""
-        if self.picture_suffixes and not self.is_picture(out):
+        if not self.has_rows(out):
             supported = ", ".join(self.picture_suffixes)
             raise UsageError(f"cannot write a picture to {str(out)!r}", f"supported: {supported}")
         self.check_out(out)

@@ -13,7 +13,7 @@ from torch.nn.functional import avg_pool2d
 from raectl.errors import UsageError
 from raectl.modalities import pictures
 from raectl.modalities.base import Modality, Writer, gather
-from raectl.modalities.naming import file_names
+from raectl.modalities.naming import file_names, in_folders
 from raectl.storage.atomic import atomic_directory, atomic_file
 
 _AROUND = 5  # pixels that a heat map's value is a mean over, either way
@@ -28,13 +28,23 @@ class ImageWriter(Writer):
     picture_suffixes = pictures.SUFFIXES
     writes_directories = True
 
-    def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> None:
-        """A grid (image suffixes), a `.npz` with `images` (N, H, W, C), or a directory with a PNG per image."""
+    def write(
+        self,
+        out: Path,
+        batches: Iterable[np.ndarray],
+        total: int,
+        names: Sequence[str] = (),
+        labels: Sequence[str] = (),
+    ) -> None:
+        """A grid (image suffixes), a `.npz` with `images` (N, H, W, C), or a directory with a PNG per image.
+
+        Labels are an array `labels` of the `.npz`, or folders in the directory: a source with classes, both.
+        """
         self.check_out(out)
         if not self._names_file(out):
-            _write_directory(out, batches, file_names(names, total, ".png"))
+            _write_directory(out, batches, in_folders(labels, file_names(names, total, ".png")))
         elif out.suffix.lower() == ".npz":
-            _write_npz(out, images=gather(batches, total))
+            _write_npz(out, images=gather(batches, total), **({"labels": np.array(labels)} if labels else {}))
         else:
             _write_image(out, _grid(iter(batches), total))
 
@@ -145,6 +155,8 @@ def _write_directory(out: Path, batches: Iterable[np.ndarray], names: Sequence[s
     with atomic_directory(out) as directory, ThreadPoolExecutor() as pool:
         for batch in batches:
             paths = [directory / name for name in itertools.islice(remaining, len(batch))]
+            for folder in {path.parent for path in paths}:
+                folder.mkdir(exist_ok=True)
             # strict: more items than names are an error; list: raises the errors of the threads.
             list(pool.map(lambda pair: pictures.save(*pair), zip(paths, batch, strict=True)))
         if missing := len(list(remaining)):

@@ -33,9 +33,28 @@ def file_names(names: Sequence[str], total: int, suffix: str) -> list[str]:
     return [_unique(_stem(name), used) + suffix for name in names]
 
 
+def in_folders(folders: Sequence[str], names: Sequence[str]) -> list[str]:
+    """File names in folders of these names, each in one that is safe as `file_names` has it; as they are without any.
+
+    Example:
+        >>> in_folders(("a:b", "c"), ("0.png", "1.png"))
+        ['a_b/0.png', 'c/1.png']
+    """
+    if not folders:
+        return list(names)
+    used: set[str] = set()
+    safe = {folder: _unique(_safe(folder), used) for folder in dict.fromkeys(folders)}
+    return [f"{safe[folder]}/{name}" for folder, name in zip(folders, names, strict=True)]
+
+
 def _stem(name: str) -> str:
-    """`name` without its extension, as one path component that is neither hidden nor too long nor empty."""
-    encoded = _EXTENSION.sub("", name).encode("utf-8", "replace")
+    """`name` without its extension, safe."""
+    return _safe(_EXTENSION.sub("", name))
+
+
+def _safe(name: str) -> str:
+    """`name` as one path component that is neither hidden nor too long nor empty."""
+    encoded = name.encode("utf-8", "replace")
     # The end of a long name is kept: names in the same folder differ there.
     flat = _UNSAFE.sub("_", encoded[-_MAX_BYTES:].decode("utf-8", "ignore"))
     return flat.strip(" .") or "item"

@@ -35,7 +35,14 @@ class StringWriter(Writer):
     def __init__(self, shown: Callable[[np.ndarray], np.ndarray], suffixes: tuple[str, ...]) -> None:
         self._shown, self.suffixes = shown, suffixes
 
-    def write(self, out: Path, batches: Iterable[np.ndarray], total: int, names: Sequence[str] = ()) -> str | None:
+    def write(
+        self,
+        out: Path,
+        batches: Iterable[np.ndarray],
+        total: int,
+        names: Sequence[str] = (),
+        labels: Sequence[str] = (),
+    ) -> str | None:
         """A string a line; the remark is the number of empty lines."""
         empty = 0
 

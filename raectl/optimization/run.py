@@ -22,9 +22,10 @@ import numpy as np
 import torch
 
 from raectl import registry, rng
-from raectl.checkpoint.checkpoint import MODE, Checkpoint
+from raectl.checkpoint.checkpoint import Checkpoint
 from raectl.data import Dataset
 from raectl.errors import RaectlError, UsageError
+from raectl.generation.drawing import MODE
 from raectl.objectives import Objective
 from raectl.optimization.result import OptimizationResult
 from raectl.optimization.settings import FEWEST, Settings

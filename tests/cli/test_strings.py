@@ -14,6 +14,7 @@ from support.strings import GRAMMAR, lines, write_lines
 import raectl
 from raectl import rng
 from raectl.errors import UsageError
+from raectl.generation.drawing import check_draws, modes
 from raectl.grammars.parser import parser_of
 from raectl.metrics.derivations import production_accuracy
 from raectl.storage.atomic import write_json
@@ -227,11 +228,11 @@ def test_samples_of_many_draws(cli: Cli, trained, tmp_path) -> None:
     assert lines[:66] == sample("fewer.txt", "-n", 66, "--draws", 30, "--batch-size", 3)
     assert lines != sample("other.txt", "-n", 70, "--draws", 30, "--seed", 1)
     checkpoint = raectl.load(trained)
-    items = np.concatenate(list(checkpoint.modes(70, 0, None, 30)))
+    items = np.concatenate(list(modes(checkpoint, 70, 0, None, 30)))
     assert items.shape == (70, 9) and lines == checkpoint.modality.shown(items).tolist()
     for draws in (0, -3, 10_001, 2.5, True):
         with pytest.raises(UsageError, match=r"--draws .* is out of range: 1 to 10,000"):
-            checkpoint.check_draws(draws)
+            check_draws(checkpoint, draws)
 
 
 def test_items_of_the_data_are_written_as_they_are(trained, data, tmp_path) -> None:

@@ -66,12 +66,16 @@ def evaluate(
             progress=progress,
         )
         results = list(evaluation)
-    sentences = verdict(results, evaluation.extractor.judged_by, evaluation.seen)
+    sentences = verdict(
+        [result for result in results if result.class_ is None], evaluation.extractor.judged_by, evaluation.seen
+    )
     if as_json:
         numbers = [line for r in results for line in r.records]
         emit({"checkpoint": str(ckpt), "numbers": numbers, "verdict": sentences}, as_json=True)
     else:
-        _table(results)
+        _table([result for result in results if result.class_ is None])
+        if of_classes := [result for result in results if result.class_ is not None]:
+            _classes(of_classes)
         for sentence in sentences:
             say(sentence)
     if evaluation.on_training_data:
@@ -87,6 +91,20 @@ def _table(results: list[Any]) -> None:
         f"features: {results[0].protocol['extractor']}; 'real' is what other real items score at that n, "
         "which is no bound: with few of them others may score better"
     )
+
+
+def _classes(results: list[Any]) -> None:
+    """A row a class, a column a number of a set of its items."""
+    columns: dict[str, dict[str, str]] = {}
+    counts: dict[str, str] = {}
+    for result in results:
+        counts[result.class_] = f"{result.protocol['n_real']:,}"
+        for metric, measured in result.measured.items():
+            columns.setdefault(f"{result.label}, {_header(metric)}", {})[result.class_] = figure(measured)
+    rows: list[list[object]] = [
+        [name, n, *(column.get(name, "-") for column in columns.values())] for name, n in counts.items()
+    ]
+    emit_table("by class", ["class", "real", *columns], rows)
 
 
 def _header(metric: str) -> str:

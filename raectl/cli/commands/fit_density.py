@@ -32,6 +32,9 @@ def fit_density(
         ),
     ] = None,
     covariance: Annotated[str | None, o.model("full, tied, diag or spherical.", "full")] = None,
+    per_class: Annotated[
+        bool, o.model("A density for each class of the data, and the shares of the classes.", "--per-class")
+    ] = False,
     name: Annotated[
         str | None, o.model("Name to store the density under: a-z, 0-9, '.', '_', '-'.", "KIND, or KIND-K")
     ] = None,
@@ -73,10 +76,12 @@ def fit_density(
             progress.note(f"encoding the data of {ckpt}")
             checkpoint = load(ckpt, device, "plain")
             fit = checkpoint.fit_density(
-                kind, data, name=name, seed=seed, max_bad=max_bad, progress=progress, **options
+                kind, data, name=name, seed=seed, per_class=per_class, max_bad=max_bad, progress=progress, **options
             )
             out = f"samples{checkpoint.modality.writer.suffixes[0]}"
         else:
+            if per_class:
+                raise UsageError("--per-class: latents from a file have no classes", "omit it")
             if data is not None or max_bad is not None:
                 raise UsageError(f"--latents and {'--data' if data else '--max-bad'} exclude each other")
             fit = fitted.fit_latents(ckpt, latents, kind, name=name, seed=seed, progress=progress, **options)
@@ -94,6 +99,14 @@ def _components(text: str | None) -> int | str | None:
 
 def _print(fit: Any, name: str, ckpt: Path, out: str, *, as_json: bool) -> None:
     stats = fit.density.stats
+    if fit.classes and not as_json:
+        emit_table("classes, in nats per dimension", ["class", "n", "components", "shrinkage", "train", "held out"], [
+            [
+                r["class"], f"{r['n']:,}", "-" if r["components"] is None else r["components"], f"{r['shrinkage']:,}",
+                number(r["train"]), "-" if r["held_out"] is None else number(r["held_out"]),
+            ]
+            for r in fit.classes
+        ])  # fmt: skip
     if fit.tried and not as_json:
         heads = ["components", "shrinkage", "train", "held out", "BIC"]
         tried = [
@@ -107,7 +120,7 @@ def _print(fit: Any, name: str, ckpt: Path, out: str, *, as_json: bool) -> None:
     values = {
         "density": name,
         "kind": fit.kind,
-        "options": fit.density.settings,
+        "options": fit.options,
         "seed": fit.seed,
         "nats_per_dimension": {"train": fit.train, "held_out": fit.held_out},
         "bound": fit.density.log_prob_is_bound,
@@ -115,6 +128,7 @@ def _print(fit: Any, name: str, ckpt: Path, out: str, *, as_json: bool) -> None:
         "stats": stats,
         "notices": fit.density.notices,
         "tried": fit.tried,
+        "classes": fit.classes,
     }
     least = "at least " if fit.density.log_prob_is_bound else ""
     unseen = "-" if fit.held_out is None else f"{least}{number(fit.held_out)}"
@@ -124,7 +138,7 @@ def _print(fit: Any, name: str, ckpt: Path, out: str, *, as_json: bool) -> None:
         "log-likelihood, held out": f"{unseen} nats per dimension, n = {fit.n_held_out:,}",
         "BIC": f"{stats['bic']:,.0f}" if "bic" in stats else "-",
     }
-    if shrinkage := fit.density.settings.get("shrinkage"):
+    if shrinkage := fit.options.get("shrinkage"):
         rows["shrinkage"] = f"{shrinkage:g} latents"
     if (fit.held_out or 0) > 0:
         rows["above 0"] = "no error: a density exceeds 1 where latents are close together"
@@ -136,4 +150,5 @@ def _print(fit: Any, name: str, ckpt: Path, out: str, *, as_json: bool) -> None:
     emit(values, rows, as_json=as_json)
     for notice in fit.density.notices:
         say(f"warning: {notice}", style="yellow")
-    say("next: " + command("raectl", "sample", ckpt, "-n", 64, "-o", out))
+    how_many = ("--per-class", 8) if fit.classes else ("-n", 64)
+    say("next: " + command("raectl", "sample", ckpt, *how_many, "-o", out))

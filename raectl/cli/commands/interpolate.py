@@ -4,6 +4,7 @@ from typing import Annotated
 
 from raectl.cli import options as o
 from raectl.cli.output import emit
+from raectl.errors import UsageError
 
 
 def interpolate(
@@ -15,6 +16,14 @@ def interpolate(
     between: Annotated[
         tuple[str, str] | None,
         o.data("Two items of the data instead, by name or by number.", "random pairs", metavar="ITEM ITEM"),
+    ] = None,
+    classes: Annotated[
+        tuple[str, str] | None,
+        o.data(
+            "Two classes instead: each walk leads from an item of one to an item of the other.",
+            "pairs of all items",
+            metavar="CLASS CLASS",
+        ),
     ] = None,
     kind: Annotated[str, o.model("linear, or spherical: by equal angles.")] = "linear",
     decoder: o.Decoder = None,
@@ -33,6 +42,8 @@ def interpolate(
     from raectl.generation import interpolation
     from raectl.storage.atomic import require_outside
 
+    if between and classes:
+        raise UsageError("--between and --classes exclude each other", "one of them")
     interpolation.path_of(kind)
     checkpoint = load(ckpt, device, decoder)
     checkpoint.modality.writer.check_out(out)
@@ -41,6 +52,8 @@ def interpolate(
     require_outside(out, dataset.source)
     if between:
         chosen = interpolation.named_pair(dataset, *between)
+    elif classes:
+        chosen = interpolation.pairs_of_classes(dataset, classes, pairs, seed)
     else:
         chosen = interpolation.random_pairs(len(dataset), pairs, seed)
     walks = interpolation.interpolate(checkpoint, dataset.items, chosen, steps, kind)

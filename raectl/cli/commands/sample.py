@@ -14,8 +14,20 @@ _COMPARED = 1000  # samples that are compared with the training items
 def sample(
     ckpt: o.CheckpointDir,
     out: o.Out,
-    n: Annotated[int, o.out("How many.", True, "-n", min=1, metavar="N")] = 64,
+    n: Annotated[int | None, o.out("How many.", "64", "-n", min=1, metavar="N")] = None,
     density: o.DensityName = None,
+    classes: Annotated[
+        list[str] | None,
+        o.model(
+            "Of a density by class: a class to draw from, repeatable.",
+            "all, by their shares",
+            "--class",
+            metavar="CLASS",
+        ),
+    ] = None,
+    per_class: Annotated[
+        int | None, o.out("So many of each class, in a picture a row each with its name.", min=1, metavar="N")
+    ] = None,
     draws: o.Draws = None,
     decoder: o.Decoder = None,
     seed: o.Seed = 0,
@@ -37,8 +49,13 @@ def sample(
     from raectl.generation.sampling import write_samples
     from raectl.storage.atomic import require_outside
 
+    if n is not None and per_class is not None:
+        raise UsageError("-n and --per-class exclude each other", "--per-class is of each class")
+    n, chosen = per_class or n or 64, tuple(dict.fromkeys(classes or ()))
     with TerminalProgress() as progress:
         if nearest is not None:  # before anything is written
+            if per_class is not None:
+                raise UsageError("--nearest is for samples without --per-class", "-n instead, with --class")
             if draws is not None:
                 raise UsageError("--nearest is for samples without --draws", "write them first, then: raectl nearest")
             if nearest.resolve() == out.resolve():
@@ -52,6 +69,8 @@ def sample(
             out,
             n,
             density=density,
+            classes=chosen,
+            per_class=per_class is not None,
             draws=draws,
             decoder=decoder,
             seed=seed,
@@ -61,12 +80,15 @@ def sample(
         )
         beside = None
         if nearest is not None:
-            items = checkpoint.sample(min(n, _COMPARED), seed, density)
+            items = checkpoint.sample(min(n, _COMPARED), seed, density, chosen)
             found = compare_with_training(checkpoint, items, training, progress)
             write_nearest(checkpoint, items, training, found, nearest)
             beside = {"out": str(nearest), **found.to_dict()}
-    values = {"out": str(out), "n": n, "density": name, "decoder": used, "draws": draws, "seed": seed}
+    number = {"per_class": n} if per_class else {"n": n}
+    values = {"out": str(out), **number, "density": name, "decoder": used, "draws": draws, "seed": seed}
     rows = {"samples" if key == "out" else key: value for key, value in values.items() if value is not None}
-    emit({**values, **({"nearest": beside} if beside else {})}, rows, as_json=as_json)
+    rows |= {"classes": ", ".join(chosen)} if chosen else {}
+    more = {**({"classes": chosen} if chosen else {}), **({"nearest": beside} if beside else {})}
+    emit({**values, **more}, rows, as_json=as_json)
     if beside and not as_json:
         print_nearest(beside)

@@ -21,6 +21,7 @@ from raectl.cores import usable_cores
 from raectl.data import limits
 from raectl.data.dataset import Dataset
 from raectl.data.images import decode
+from raectl.data.images.labels import METADATA, Labels, from_folders, from_metadata
 from raectl.data.images.parallel import in_threads
 from raectl.data.options import DataOptions
 from raectl.data.packing import PackingTask, packed
@@ -51,6 +52,7 @@ class ImageFiles:
     state: str  # a digest that changes when one of the files does
     bad: tuple[limits.Bad, ...] = ()  # files that are not to be read
     others: tuple[str, ...] = ()  # names of files that are no images
+    metadata: Callable[[], bytes] | None = None  # content of a `metadata.csv` beside them, if there is one
 
 
 @dataclass(frozen=True, slots=True)  # there may be a million
@@ -109,7 +111,7 @@ class _Scan(NamedTuple):
 
 
 def open_image_files(files: ImageFiles, options: DataOptions, background: str, progress: Progress) -> Dataset:
-    """A dataset of image files, labelled by the first part of their paths if all of them lie in folders.
+    """A dataset of image files, labelled by a `metadata.csv`, or by their folders if all of them lie in some.
 
     Raises:
         RaectlError: none of them is good, or too many are bad.
@@ -121,10 +123,17 @@ def open_image_files(files: ImageFiles, options: DataOptions, background: str, p
         warnings.simplefilter("ignore")
         result = packed(state, options, lambda: _prepare(files, options, background, progress), progress)
     dataset = result.dataset("images", files.source, options)
-    if not all("/" in name for name in dataset.names):
-        return dataset
-    classes, labels = np.unique([name.partition("/")[0] for name in dataset.names], return_inverse=True)
-    return replace(dataset, labels=labels.astype(np.int64), classes=tuple(classes.tolist()))
+    (labels, classes), notes = _labels(files, dataset.names)
+    return replace(dataset, labels=labels, classes=classes, notes=(*dataset.notes, *notes))
+
+
+def _labels(files: ImageFiles, names: Sequence[str]) -> tuple[Labels, tuple[str, ...]]:
+    """The classes of files, and a note on what gives none."""
+    if files.metadata is None:
+        return from_folders(names), ()
+    where = f"{files.source}/{METADATA}"
+    found = from_metadata(files.metadata(), names, limits.shown(where))
+    return (from_folders(names), (found,)) if isinstance(found, str) else (found, ())
 
 
 def _tasks(items: Sequence[T], nbytes: int) -> list[Sequence[T]]:

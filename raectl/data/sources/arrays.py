@@ -10,12 +10,14 @@ from raectl.data import limits
 from raectl.data.base import Source
 from raectl.data.dataset import Dataset
 from raectl.data.images.array import ImageArray, open_image_array
+from raectl.data.images.labels import from_array
 from raectl.data.options import DataOptions
 from raectl.errors import RaectlError
 from raectl.progress import Progress
 
 IN_MEMORY = "array in memory"  # source name of an array that is not in a file
 _CHANNELS = (1, 3, 4)
+_LABELS = "labels"  # name of the array of labels beside that of images
 
 
 class Array(Source):
@@ -27,8 +29,10 @@ class Array(Source):
 
     def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
         path = limits.absolute(spec)
-        images = channels_last(_load(path), str(path))
-        return open_image_array(ImageArray(images, str(path), file=path), options, self.background, progress)
+        array, labels = _load(path)
+        images = channels_last(array, str(path))
+        known = (None, ()) if labels is None else from_array(labels, len(images), limits.shown(str(path)))
+        return open_image_array(ImageArray(images, str(path), path, *known), options, self.background, progress)
 
     def open_array(self, array: np.ndarray, options: DataOptions, progress: Progress) -> Dataset:
         """A dataset of an array in memory."""
@@ -36,14 +40,15 @@ class Array(Source):
         return open_image_array(ImageArray(images, IN_MEMORY), options, self.background, progress)
 
 
-def _load(path: Path) -> np.ndarray:
+def _load(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """The images of a file, and their labels if it has an array `labels`."""
     where = limits.shown(str(path))
     try:
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            return loaded
+            return loaded, None
         with loaded:
-            names = loaded.files
+            names = [name for name in loaded.files if name != _LABELS]
             if "images" not in names and len(names) != 1:
                 listed = ", ".join(map(limits.shown, names[:10])) or "nothing"
                 hint = f"np.save('images.npy', np.load({str(path)!r})[{(names or ['NAME'])[0]!r}]) makes a file of one"
@@ -51,7 +56,7 @@ def _load(path: Path) -> np.ndarray:
             with zipfile.ZipFile(path) as archive:
                 limits.refuse_bomb(path, max(info.file_size for info in archive.infolist()))
             array: np.ndarray = loaded["images" if "images" in names else names[0]]
-            return array
+            return array, loaded[_LABELS] if _LABELS in loaded.files else None
     except RaectlError:
         raise
     except Exception as error:  # NumPy raises nearly anything on a damaged file

@@ -61,7 +61,7 @@ class Expressions(_BuiltIn):
 
     def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
         key = digest("expressions", 2)  # a version, to be changed when the cache entry would be another
-        lines = Lines(spec, key, lambda: key, lambda: ((text, None) for text in expressions()), grammar=spec)
+        lines = Lines(spec, key, lambda: key, {"": lambda: ((text, None) for text in expressions())}, spec)
         return open_strings(lines, options, progress)
 
 
@@ -89,7 +89,7 @@ class Molecules(_BuiltIn):
     def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
         path = _find_molecules()
         state = digest(str(path), path.stat().st_size)
-        lines = Lines(spec, state, lambda: file_digest(path), lambda: _read_molecules(path), "smiles")
+        lines = Lines(spec, state, lambda: file_digest(path), {"": lambda: _read_molecules(path)}, "smiles")
         return open_strings(lines, options, progress)
 
 

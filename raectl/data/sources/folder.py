@@ -9,6 +9,7 @@ from raectl.data import limits
 from raectl.data.base import Source
 from raectl.data.dataset import Dataset
 from raectl.data.images.files import ImageFiles, open_image_files
+from raectl.data.images.labels import LARGEST, METADATA
 from raectl.data.options import DataOptions
 from raectl.errors import RaectlError
 from raectl.progress import Progress
@@ -31,6 +32,7 @@ class Folder(Source):
             raise nothing_in(str(root), others)
         sizes: dict[str, int] = {}
         state = digest_of_many(_states(root, names, sizes, bad), bad, others)
+        has_metadata = METADATA in others
         images = ImageFiles(
             source=str(root),
             names=tuple(sizes),
@@ -38,7 +40,8 @@ class Folder(Source):
             read=lambda name: _read(f"{root}/{name}", sizes[name]),
             state=state,
             bad=tuple(bad),
-            others=tuple(others),
+            others=tuple(name for name in others if name != METADATA),
+            metadata=(lambda: _metadata(root / METADATA)) if has_metadata else None,
         )
         return open_image_files(images, options, self.background, progress)
 
@@ -63,6 +66,18 @@ def _states(
 def _read(path: str, size: int) -> bytes:
     with open(path, "rb") as file:
         return file.read(size + 1)  # one byte more: a file that has grown gets another digest
+
+
+def _metadata(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            raise OSError("not a file")
+        if (size := path.stat().st_size) > LARGEST:
+            raise OSError(f"{size:,} bytes are too many")
+        return path.read_bytes()
+    except OSError as error:
+        message = f"cannot read {limits.shown(str(path))}: {error.strerror or error}"
+        raise RaectlError(message, "it is the table of labels: repair it, or move it elsewhere") from error
 
 
 def _head(path: Path) -> bytes:

@@ -1,6 +1,9 @@
-"""Text files: `.txt` with a string a line, `.smi` with a molecule a line."""
+"""Text files: `.txt` with a string a line, `.smi` with a molecule a line, and folders of them."""
 
+import os
+from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, TextIO
 
@@ -37,7 +40,7 @@ class Text(Source):
             source=str(path),
             state=digest(self.version, file_state(path)),
             content=lambda: digest(self.version, file_digest(path)),
-            read=lambda: _read(path, self.first),
+            files={"": lambda: _read(path, self.first)},
             grammar=self.grammar,
         )
         return open_strings(lines, options, progress)
@@ -50,6 +53,47 @@ class Smi(Text):
     version = "smi, 6"
     grammar = "smiles"
     first = True
+
+
+class Texts(Source):
+    """A folder of `.txt` files, or of `.smi` files, and of nothing else: each file is a class, called like it."""
+
+    @classmethod
+    def recognises(cls, spec: str) -> bool:
+        return Path(spec).is_dir() and _kind_of(spec) is not None
+
+    def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
+        folder, kind = limits.absolute(spec), _kind_of(spec)
+        assert kind is not None
+        paths = sorted(path for path in folder.iterdir() if not limits.is_litter(path.name))
+        counts = Counter(path.stem for path in paths)
+        lines = Lines(
+            source=str(folder),
+            state=digest(kind.version, *(f"{path.name} {file_state(path)}" for path in paths)),
+            content=lambda: digest(kind.version, *(f"{path.name} {file_digest(path)}" for path in paths)),
+            files={
+                path.stem if counts[path.stem] == 1 else path.name: partial(_read, path, kind.first) for path in paths
+            },
+            grammar=kind.grammar,
+        )
+        return open_strings(lines, options, progress)
+
+
+def _kind_of(folder: str) -> type[Text] | None:
+    """The kind of text that all entries of a folder are; None if they are of several kinds, or of others."""
+    found: set[type[Text]] = set()
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if limits.is_litter(entry.name):
+                    continue
+                kind = next((kind for kind in (Text, Smi) if kind.recognises(entry.path)), None)
+                if kind is None or found - {kind}:
+                    return None
+                found.add(kind)
+    except OSError:
+        return None  # the folder source reports the error
+    return found.pop() if found else None
 
 
 def _read(path: Path, first: bool = False) -> Iterator[Line | None]:

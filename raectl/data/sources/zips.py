@@ -8,6 +8,7 @@ from raectl.data.base import Source
 from raectl.data.dataset import Dataset
 from raectl.data.images.decode import BadImageError
 from raectl.data.images.files import ImageFiles, open_image_files
+from raectl.data.images.labels import LARGEST, METADATA
 from raectl.data.options import DataOptions
 from raectl.data.sources.folder import nothing_in
 from raectl.errors import RaectlError
@@ -41,7 +42,7 @@ class Zip(Source):
                 message = f"{limits.shown(str(path))} holds no folder {limits.shown(inside)}"
                 raise RaectlError(message, f"its folders: {known}" if folders else "it has no folders")
             members = {name: info for name, info in sorted(entries.items()) if _is_image(archive, name, info)}
-            others = tuple(name for name in sorted(entries) if name not in members)
+            others = tuple(name for name in sorted(entries) if name not in members and name != METADATA)
             if not members:
                 raise nothing_in(source, [*others])
             status = path.stat()
@@ -53,6 +54,7 @@ class Zip(Source):
                 state=digest(inside, status.st_size, status.st_mtime_ns, status.st_ctime_ns),
                 bad=tuple((name, "unsafe path in the zip") for name in members if _is_unsafe(name)),
                 others=others,
+                metadata=(lambda: _metadata(archive, entries[METADATA], source)) if METADATA in entries else None,
             )
             return open_image_files(images, options, self.background, progress)
 
@@ -95,6 +97,16 @@ def _is_unsafe(name: str) -> bool:
     """Whether writing a file of this name into a folder, as `reconstruct` does, could leave the folder."""
     parts = name.replace("\\", "/").split("/")
     return ".." in parts or parts[0] == "" or parts[0][1:2] == ":"
+
+
+def _metadata(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) -> bytes:
+    try:
+        if info.file_size > LARGEST:
+            raise OSError(f"{info.file_size:,} bytes are too many")
+        return _read(archive, info)
+    except Exception as error:  # encrypted, damaged, or of an exotic compression
+        message = f"cannot read {limits.shown(source)}/{METADATA}: {error}"
+        raise RaectlError(message, "it is the table of labels: repair it, or take it out of the zip") from error
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
