@@ -125,7 +125,7 @@ class DigitClassifier:
             self._learn(*read_digits(home, "train"))
             torch.save(self.net.state_dict(), cache)
         items, labels = read_digits(home, "t10k")
-        self.accuracy = float((self._classes(items) == labels).mean())
+        self.accuracy = float((self.classes(items) == labels).mean())
 
     def _learn(self, items: np.ndarray, labels: np.ndarray) -> None:
         optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-3)
@@ -142,7 +142,8 @@ class DigitClassifier:
         return torch.cat([self.body(part) for part in tensor(items).split(500)])
 
     @torch.no_grad()
-    def _classes(self, items: np.ndarray) -> np.ndarray:
+    def classes(self, items: np.ndarray) -> np.ndarray:
+        """(N, 32, 32, 1) uint8 => (N,) digits."""
         return self.head(self.features(items)).argmax(dim=1).numpy()
 
     def distance(self, real: np.ndarray, made: np.ndarray) -> float:

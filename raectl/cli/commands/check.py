@@ -120,7 +120,9 @@ def _rows(checked: Any, source: str) -> dict[str, object]:
             "fingerprint": f"SHA-256 {dataset.fingerprint[:16]}...",
         }
         if not _are_images(dataset):
-            del rows["classes"], rows["constant"], rows["values"], rows["order"]
+            del rows["constant"], rows["values"], rows["order"]
+            if not counts:
+                del rows["classes"]
     return rows
 
 

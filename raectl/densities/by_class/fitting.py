@@ -81,7 +81,7 @@ def fit_by_class(
             }
         )
     density = ByClass(parts, [row["n"] for row in rows])
-    if few and share:
+    if few:
         density.notices.insert(0, _told(few, [task.count(index) for index in few], classes, task.extra(share)))
     latents = content_digest({"z": task.z, "labels": task.labels}, {})
     scores = [float(density.log_prob(z).mean()) / d if len(z) else math.nan for z in (task.z, task.held_out)]
@@ -155,7 +155,6 @@ class _Task:
 def _told(few: Sequence[int], counts: Sequence[int], classes: Sequence[str], extra: int) -> str:
     fewest = classes[few[int(np.argmin(counts))]]
     what = "1 class has" if len(few) == 1 else f"{len(few)} classes have"
-    return (
-        f"{what} few latents (fewest: {fewest}, {min(counts):,}): each was shrunk towards the spread of all classes, "
-        f"by {extra:,} latents of that spread"
-    )
+    how = f"each was shrunk towards the spread of all classes, by {extra:,} latents of that spread"
+    how = how if extra else "they are not shrunk, as their held-out latents are likelier so"
+    return f"{what} few latents (fewest: {fewest}, {min(counts):,}): {how}"
