@@ -11,10 +11,11 @@ from typing import Any, TypedDict
 
 from raectl import registry
 from raectl.checkpoint.directory import Directory, visible
-from raectl.checkpoint.latent_files import read_latents
+from raectl.checkpoint.latent_files import read_labels, read_latents
 from raectl.data import split
 from raectl.densities import Density
 from raectl.densities.by_class.density import ByClass, arrays_of
+from raectl.densities.by_class.fitting import fit_by_class
 from raectl.densities.fitting import Fit, fit
 from raectl.errors import RaectlError, UsageError, command
 from raectl.progress import Progress
@@ -236,6 +237,7 @@ def fit_latents(
     *,
     name: str | None = None,
     seed: int = 0,
+    per_class: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> Fit:
@@ -244,6 +246,7 @@ def fit_latents(
     Arguments:
         path: the directory; it is made, or was made by this function before.
         latents: a file as `read_latents` takes it; a tenth of them is held out.
+        per_class: fit one to each class, by the array `labels` beside the latents in a `.npz`.
         kind, name, seed, progress, options: as in `Checkpoint.fit_density`.
 
     Raises:
@@ -260,7 +263,12 @@ def fit_latents(
     with Lock(directory.path, (progress or Progress()).note) as lock:
         if not is_new:
             lock.acquire()
-        result = fit(kind, z[train], z[held_out], seed=seed, progress=progress, **options)
+        if per_class:
+            labels, classes = read_labels(latents, len(z))
+            own, others = ((z[rows], labels[rows]) for rows in (train, held_out))
+            result = fit_by_class(kind, own, others, classes, seed=seed, progress=progress, **options)
+        else:
+            result = fit(kind, z[train], z[held_out], seed=seed, progress=progress, **options)
         with describing_os_errors(directory.path):
             directory.densities.mkdir(parents=True, exist_ok=True)
         lock.acquire()

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from raectl.data import limits
+from raectl.data.images.labels import Labels, from_array
 from raectl.densities.latents.checks import as_latents
-from raectl.errors import RaectlError
+from raectl.errors import RaectlError, UsageError
 
 FEWEST = 3  # latents: two to fit to, one held out
 _KNOWN = ("z", "latents")  # names of the array among others
+_LABELS = "labels"
 _NAMED = 10  # arrays of a file that a message names
 _LINES = {  # what makes an array z of a file of another kind
     ".csv": "numpy.loadtxt({file}, delimiter=',', ndmin=2)",
@@ -50,6 +52,23 @@ def read_latents(path: str | Path) -> np.ndarray:
             f"{path}: {error.message}", hint + _save(path, "z[(abs(z) <= 1e18).all(axis=1)]", expression)
         ) from error
     return z
+
+
+def read_labels(path: str | Path, count: int) -> Labels:
+    """The classes of `count` latents: the array `labels` beside them.
+
+    Raises:
+        UsageError: the file has none.
+        RaectlError: they are no labels, or not as many.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as loaded:
+            labels = loaded[_LABELS]
+    except Exception as error:  # no archive, no such array, objects
+        message = f"--per-class: {path} has no array {_LABELS!r} beside the latents"
+        raise UsageError(message, "numpy.savez('z.npz', z=z, labels=labels) makes a file of both") from error
+    return from_array(labels, count, limits.shown(str(path)))
 
 
 def _load(path: Path) -> tuple[np.ndarray, str]:

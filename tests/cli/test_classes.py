@@ -128,9 +128,21 @@ def test_data_without_classes(cli: Cli, trained: Any, own: Path, tmp_path: Path)
     )
     np.save(tmp_path / "z.npy", np.random.default_rng(0).normal(size=(30, 3)))
     command = ("fit-density", tmp_path / "d", "--latents", tmp_path / "z.npy", "--per-class")
-    assert_clear_error(cli.run(*command), 2, "--per-class: latents from a file have no classes")
+    assert_clear_error(cli.run(*command), 2, "--per-class:", "has no array 'labels' beside the latents")
     for density in ("gmm,components=2", "kde"):
         cli("fit-density", own, "--density", density, "--per-class", "--name", "other")
+
+
+def test_latents_from_a_file_may_have_labels(cli: Cli, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.array(["far", "near"])[rng.integers(0, 2, 300)]
+    np.savez(tmp_path / "z.npz", z=rng.normal(size=(300, 3)) + 50 * (labels == "far")[:, None], labels=labels)
+    arguments = ("fit-density", tmp_path / "d", "--latents", tmp_path / "z.npz", "--density", "gaussian", "--per-class")
+    assert [row["class"] for row in cli(*arguments, "--json").json["classes"]] == ["far", "near"]
+    cli("sample", tmp_path / "d", "--class", "far", "-n", 50, "-o", tmp_path / "new.npy")
+    assert np.load(tmp_path / "new.npy").min() > 40
+    np.savez(tmp_path / "z.npz", z=rng.normal(size=(300, 3)), labels=labels[:5])
+    assert_clear_error(cli.run(*arguments), 1, "its labels are of type")
 
 
 def test_walks_lead_from_class_to_class(cli: Cli, labelled: Any, tmp_path: Path) -> None:

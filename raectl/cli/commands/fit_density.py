@@ -80,11 +80,11 @@ def fit_density(
             )
             out = f"samples{checkpoint.modality.writer.suffixes[0]}"
         else:
-            if per_class:
-                raise UsageError("--per-class: latents from a file have no classes", "omit it")
             if data is not None or max_bad is not None:
                 raise UsageError(f"--latents and {'--data' if data else '--max-bad'} exclude each other")
-            fit = fitted.fit_latents(ckpt, latents, kind, name=name, seed=seed, progress=progress, **options)
+            fit = fitted.fit_latents(
+                ckpt, latents, kind, name=name, seed=seed, per_class=per_class, progress=progress, **options
+            )
             out = "new-latents.npy"
     _print(fit, name or fit.default_name, ckpt, out, as_json=as_json)
 

@@ -123,17 +123,14 @@ def open_image_files(files: ImageFiles, options: DataOptions, background: str, p
         warnings.simplefilter("ignore")
         result = packed(state, options, lambda: _prepare(files, options, background, progress), progress)
     dataset = result.dataset("images", files.source, options)
-    (labels, classes), notes = _labels(files, dataset.names)
-    return replace(dataset, labels=labels, classes=classes, notes=(*dataset.notes, *notes))
-
-
-def _labels(files: ImageFiles, names: Sequence[str]) -> tuple[Labels, tuple[str, ...]]:
-    """The classes of files, and a note on what gives none."""
-    if files.metadata is None:
-        return from_folders(names), ()
-    where = f"{files.source}/{METADATA}"
-    found = from_metadata(files.metadata(), names, limits.shown(where))
-    return (from_folders(names), (found,)) if isinstance(found, str) else (found, ())
+    notes = dataset.notes
+    found: Labels | str | None = ""
+    if files.metadata:
+        found = from_metadata(files.metadata(), dataset.names, limits.shown(f"{files.source}/{METADATA}"))
+    if isinstance(found, str):  # why there are none
+        notes, found = (*notes, *filter(None, [found])), from_folders(dataset.names)
+    labels, classes = found or (None, ())
+    return replace(dataset, labels=labels, classes=classes, notes=notes)
 
 
 def _tasks(items: Sequence[T], nbytes: int) -> list[Sequence[T]]:

@@ -17,7 +17,7 @@ _FORMULA = re.compile(r"[=@]|[-+](?!\.?\d)")  # what a spreadsheet would compute
 _NAMED = 5
 _LONGEST = 200  # characters of a label
 
-Labels = tuple[np.ndarray | None, tuple[str, ...]]  # (N,) indices or None, and the names of the classes
+Labels = tuple[np.ndarray, tuple[str, ...]]  # (N,) indices, and the names of the classes
 
 
 def from_array(labels: np.ndarray, count: int, where: str) -> Labels:
@@ -36,10 +36,10 @@ def from_array(labels: np.ndarray, count: int, where: str) -> Labels:
     return indices.astype(np.int64), tuple(_checked(str(value), where) for value in values.tolist())
 
 
-def from_folders(names: Sequence[str]) -> Labels:
-    """The first folder of each path; none if some items are in none."""
+def from_folders(names: Sequence[str]) -> Labels | None:
+    """The first folder of each path; None if some items are in none."""
     if not all("/" in name for name in names):
-        return None, ()
+        return None
     classes, labels = np.unique([name.partition("/")[0] for name in names], return_inverse=True)
     return labels.astype(np.int64), tuple(classes.tolist())
 
