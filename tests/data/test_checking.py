@@ -143,7 +143,7 @@ def test_too_many_bad_images_fail_with_a_full_report(cli: Cli, tmp_path: Path, g
 @pytest.mark.parametrize("source", ["missing", "empty", "text"])
 def test_what_is_no_source_is_an_error(cli: Cli, tmp_path: Path, source: str) -> None:
     (tmp_path / "empty").mkdir()
-    fill(tmp_path / "text", {"a.txt": b"x"})
+    fill(tmp_path / "text", {"a.log": b"x"})
     assert_clear_error(cli.run("check", tmp_path / source), 1, source)
     assert set(cli.run("check", tmp_path / source, "--json").json) == {"error", "hint"}
 
