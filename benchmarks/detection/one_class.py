@@ -6,12 +6,12 @@
 
 raectl is run as a user runs it, `train`, `fit-density`, `score`, on images padded to 32 x 32. Its length, its width and
 10 Gaussians were chosen for the minute that a digit may take; formula and settings were compared on MNIST's training
-images alone, those of the other digits for odd ones. That only what is odd counts, not the sum of both parts, was decided when pages of
-text among photographs were not found (hidden.py); on the training images both are alike. IsolationForest and
-OneClassSVM are scikit-learn's with their defaults, on the same pixels from 0 to 1 and on raectl's latents,
-standardized; PyOD's AutoEncoder (in an environment of its own) with its defaults, on the pixels. OneClassSVM has no
-seed, and is run once. What is in RUNS/one-class.jsonl is not run again. Deep SVDD's row is its paper's (Ruff et al.,
-ICML 2018), where images have 28 x 28 pixels and are contrast-normalized.
+images alone, those of the other digits for odd ones. That only what is odd counts, not the sum of both parts, was
+decided when pages of text among photographs were not found (hidden.py); on the training images both are alike.
+IsolationForest and OneClassSVM are scikit-learn's with their defaults, on the same pixels from 0 to 1 and on raectl's
+latents, standardized; PyOD's AutoEncoder (in an environment of its own) with its defaults, on the pixels. OneClassSVM
+has no seed, and is run once. What is in RUNS/one-class.jsonl is not run again. Deep SVDD's row is its paper's (Ruff et
+al., ICML 2018), where images have 28 x 28 pixels and are contrast-normalized.
 """
 
 import argparse
