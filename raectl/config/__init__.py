@@ -3,6 +3,7 @@
 from raectl.config.component import Component
 from raectl.config.config import Config, Reconstruction, Regularizers, SourceOptions, as_typed, read_toml
 from raectl.config.option import Checked, Option, declared, options_of
+from raectl.config.size import as_size, sides
 from raectl.config.text import FLAGS, FORM, WEIGHT, parse, text_of
 
 __all__ = [
@@ -16,10 +17,12 @@ __all__ = [
     "Reconstruction",
     "Regularizers",
     "SourceOptions",
+    "as_size",
     "as_typed",
     "declared",
     "options_of",
     "parse",
     "read_toml",
+    "sides",
     "text_of",
 ]

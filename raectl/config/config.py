@@ -14,6 +14,7 @@ from typing import Any
 
 from raectl import registry
 from raectl.config.option import Checked, Option, declared, options_of
+from raectl.config.size import Size
 from raectl.config.text import FLAGS, FORM, WEIGHT, WEIGHTED_FORM, parse
 from raectl.errors import RaectlError, UsageError
 
@@ -107,10 +108,18 @@ _of_file = declared  # of TOML files and Python only
 class SourceOptions(Checked):
     """How a source's items are brought to one shape. `None` leaves the choice to the source."""
 
-    image_size: int | None = _data(
-        None, "Side of the images in pixels.", low=8, high=512, shown="their own if square and at most 128, else 64"
+    image_size: int | str | None = _data(
+        None,
+        "Height and width of the images in pixels: N for a square, or HxW, such as 96x64.",
+        Size,
+        low=8,
+        high=512,
+        shown="their own if all share one of at most 128 a side, else 64",
+        metavar="N|HxW",
     )
-    fit: str = _data("crop", "How others become square: pad, crop or stretch.", choices=("pad", "crop", "stretch"))
+    fit: str = _data(
+        "crop", "How others are brought to that shape: pad, crop or stretch.", choices=("pad", "crop", "stretch")
+    )
     background: str | None = _data(
         None,
         "Colour (a name or #rrggbb) behind transparent pixels and around padded images.",

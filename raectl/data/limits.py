@@ -9,13 +9,13 @@ from pathlib import Path
 from PIL import ImageColor
 
 from raectl import grammars
-from raectl.config import options_of
+from raectl.config import as_size, options_of, sides
 from raectl.data import values
 from raectl.data.options import DataOptions
 from raectl.errors import RaectlError, UsageError, command
 
 SIZE = options_of(DataOptions)["image_size"]
-_KEPT = 128  # the default image size is that of the images if all are square, equal and at most this large
+_KEPT = 128  # the default image size is that of the images if all have one and no side is larger
 DEFAULT_SIZE = 64
 NAMED = 5  # bad items named in a message, and the number that is tolerated whatever the total
 
@@ -75,10 +75,10 @@ def refuse_bomb(path: Path, unpacked: int) -> None:
 
 
 def item_shape(options: DataOptions) -> tuple[int, int, int]:
-    """(S, S, C) of the images, from resolved options."""
+    """(H, W, C) of the images, from resolved options."""
     assert options.image_size is not None
     assert options.channels is not None
-    return options.image_size, options.image_size, options.channels
+    return *sides(options.image_size), options.channels
 
 
 def check(options: DataOptions) -> None:
@@ -103,29 +103,38 @@ def resolve(
         grey: whether all images are grey.
         background: the source's default.
     """
-    smallest, largest = (pick(sizes, key=lambda wh: (wh[0] * wh[1], wh)) for pick in (min, max))
-    own = largest[0] if len(sizes) == 1 and largest[0] == largest[1] else None
+    own = next(iter(sizes))[::-1] if len(sizes) == 1 else None  # (height, width)
     size, hint = options.image_size, ""
     if size is None:
-        size = own if own is not None and own <= _KEPT and SIZE.holds(own) else DEFAULT_SIZE
+        keeps_own = own is not None and max(own) <= _KEPT and all(map(SIZE.holds, own))
+        size = as_size(*own) if own is not None and keeps_own else DEFAULT_SIZE
         hint = "; --image-size and --fit change that"
     notes: tuple[str, ...] = ()
-    lost = max(1 - min(wh) / max(wh) for wh in sizes) if options.fit == "crop" else 0.0
+    height, width = sides(size)
+    scaled = [(w * height, h * width) for w, h in sizes]  # so that images of the target's shape are square
+    lost = max(1 - min(wh) / max(wh) for wh in scaled) if options.fit == "crop" else 0.0
     cut = f", which cuts off {'up to ' if len(sizes) > 1 else ''}{lost:.0%} of each" if round(lost, 2) else ""
     hint = "; --fit pad keeps all of it" if cut else hint
     hint = ", as the model takes them" if options.channels is not None else hint
     # A size that the user gave for training is not noted, unless it crops; the size of an existing model is.
-    if cut or (size != own and (options.image_size is None or options.channels is not None)):
-        what = "{}x{}".format(*largest)
-        if len(sizes) > 1:
-            what = "{} sizes (smallest {}x{}, largest {}x{})".format(len(sizes), *smallest, *largest)
-        notes = (f"images of {what} became {size} x {size} by {options.fit}{cut}{hint}",)
+    if cut or ((height, width) != own and (options.image_size is None or options.channels is not None)):
+        notes = (f"images of {_told(sizes)} became {height} x {width} by {options.fit}{cut}{hint}",)
     channels = options.channels or (1 if grey else 3)
     background = options.background or background
     resolved = replace(
         options, image_size=size, channels=channels, background=background, grammar=None, max_productions=None
     )
     return resolved, notes
+
+
+def _told(sizes: Collection[tuple[int, int]]) -> str:
+    """The sizes of images, (width, height), in words: height first, as options have them."""
+    smallest, largest = (pick(sizes, key=lambda wh: (wh[0] * wh[1], wh))[::-1] for pick in (min, max))
+    is_square = all(height == width for height, width in (smallest, largest))
+    if len(sizes) == 1:
+        return "{}x{}".format(*largest) + ("" if is_square else " (height x width)")
+    order = "" if is_square else ", height x width"
+    return "{} sizes (smallest {}x{}, largest {}x{}{})".format(len(sizes), *smallest, *largest, order)
 
 
 _REMEDIES = {  # a part of the reason why all items of a source are bad

@@ -31,6 +31,7 @@ from raectl.storage.records import read_record, to_json
 _LARGEST_META = 2**32  # bytes; ten million names take some hundred million
 # Part of every key: to be changed with the layout of the entries; another decoder may give other pixels.
 _VERSION = f"5, Pillow {PIL.__version__}"
+_CHOICES = "2"  # part of the key of every memo: to be changed with what is chosen for options that are left open
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def packed(state: str, options: DataOptions, prepare: Callable[[], PackingTask],
 
 
 def _memo_path(state: str, options: DataOptions) -> Path:
-    return cache_directory() / "memo" / f"{digest(_VERSION, state, options.form)}.json"
+    return cache_directory() / "memo" / f"{digest(_VERSION, _CHOICES, state, options.form)}.json"
 
 
 def in_memory(task: PackingTask) -> Packed:

@@ -22,8 +22,9 @@ _PAIRS = {
 class EfficientNetLite0(NetworkExtractor):
     """The last feature maps of EfficientNet-Lite0, averaged over positions: D = 1280.
 
-    Images are resized to 96 x 96 by bicubic interpolation with antialiasing, clamped to [0, 255], and scaled as
-    (x - 127) / 128; a grey channel is used three times. A Fréchet distance between these features is not a FID.
+    Images of any shape are stretched to 96 x 96 by bicubic interpolation with antialiasing, clamped to [0, 255], and
+    scaled as (x - 127) / 128; a grey channel is used three times. A Fréchet distance between these features is not a
+    FID.
 
     References: Tan, Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019; Parmar,
     Zhang, Zhu, "On Aliased Resizing and Surprising Subtleties in GAN Evaluation", CVPR 2022.

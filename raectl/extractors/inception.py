@@ -16,9 +16,9 @@ class Inception(NetworkExtractor):
     """The pooled features of the FID's Inception-v3: D = 2048.
 
     The weights are the file `pt_inception-2015-12-05-6726825d.pth` of pytorch-fid or
-    `weights-inception-2015-12-05-6726825d.pth` of torch-fidelity. Images are resized to 299 x 299 as by TensorFlow 1
-    and torch-fidelity: bilinear without antialiasing, pixel i at i. (pytorch-fid has pixel i at i + 1/2, so its FID
-    differs a little.) Then (x - 128) / 128; a grey channel is used three times.
+    `weights-inception-2015-12-05-6726825d.pth` of torch-fidelity. Images of any shape are stretched to 299 x 299 as by
+    TensorFlow 1 and torch-fidelity: bilinear without antialiasing, pixel i at i. (pytorch-fid has pixel i at i + 1/2,
+    so its FID differs a little.) Then (x - 128) / 128; a grey channel is used three times.
 
     References: Heusel, Ramsauer, Unterthiner, Nessler, Hochreiter, "GANs Trained by a Two Time-Scale Update Rule
     Converge to a Local Nash Equilibrium", NeurIPS 2017; Obukhov et al., torch-fidelity, 2020, Zenodo 4957738.

@@ -23,7 +23,7 @@ class NetworkExtractor(ImageExtractor):
         digest: SHA-256 of the file of weights.
     """
 
-    size: ClassVar[int]  # images are resized to size x size pixels
+    size: ClassVar[int]  # images of any shape are stretched to size x size pixels
     version: ClassVar[int]  # of the preprocessing, incremented whenever it changes
 
     def __init__(self, weights: Path | None = None, device: torch.device | str = "cpu") -> None:

@@ -20,7 +20,7 @@ GAP = 4  # pixels between images
 WIDE_GAP = 12  # pixels between groups of images
 _FRAME_MS = 120
 _FONT = 16  # pixels
-_SMALLEST = 64  # pixels; images with a shorter side are enlarged
+_SMALLEST, _LARGEST = 64, 1024  # pixels; images with a shorter side are enlarged, but no side above the latter
 
 # With the defaults of these formats, the edges between images are blurred.
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
@@ -105,7 +105,7 @@ def progress(originals: np.ndarray, reconstructions: np.ndarray, samples: np.nda
 
 
 def _factor(h: int, w: int) -> int:
-    return math.ceil(_SMALLEST / min(h, w))
+    return min(math.ceil(_SMALLEST / min(h, w)), max(1, _LARGEST // max(h, w)))
 
 
 def _enlarged(images: np.ndarray) -> np.ndarray:

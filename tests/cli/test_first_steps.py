@@ -291,9 +291,9 @@ def test_pictures_that_are_not_square_lose_a_share_that_is_told(cli: Cli, tmp_pa
     folder = tmp_path / "wide"
     folder.mkdir()
     for number in range(12):
-        Image.fromarray(np.full((64, 96, 3), 20 * number, np.uint8)).save(folder / f"{number}.png")
+        Image.fromarray(np.full((100, 150, 3), 20 * number, np.uint8)).save(folder / f"{number}.png")
     result = cli("train", folder, "--out", tmp_path / "a", "--width", 2, "--epochs", 1)
-    assert "images of 96x64 became 64 x 64 by crop, which cuts off 33% of each" in result.err
+    assert "images of 100x150 (height x width) became 64 x 64 by crop, which cuts off 33% of each" in result.err
     result = cli("train", folder, "--out", tmp_path / "b", "--width", 2, "--epochs", 1, "--image-size", 32)
     assert "which cuts off 33% of each; --fit pad keeps all of it" in result.err
     result = cli("train", folder, "--out", tmp_path / "c", "--width", 2, "--epochs", 1, "--fit", "pad")

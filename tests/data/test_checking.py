@@ -87,7 +87,7 @@ def test_only_the_first_equal_and_constant_images_are_named(cli: Cli, tmp_path: 
 
 
 def test_options_are_those_of_train(cli: Cli, tmp_path: Path) -> None:
-    source = fill(tmp_path / "data", {f"{index}.png": png(noise(20, 30, 4, seed=index)) for index in range(4)})
+    source = fill(tmp_path / "data", {f"{index}.png": png(noise(20, 130, 4, seed=index)) for index in range(4)})
     options = ("--image-size", 16, "--fit", "pad", "--background", "red")
     found = cli("check", source, *options, "--json").json
     assert found["shape"] == [16, 16, 3]

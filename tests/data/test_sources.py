@@ -280,11 +280,15 @@ def test_options_out_of_range_are_usage_errors(options):
     ([(9, 9), (9, 9)], 9, None),
     ([(128, 128)], 128, None),
     ([(129, 129)], 64, "images of 129x129 became 64 x 64 by crop; --image-size and --fit change that"),
-    ([(20, 10), (8, 8), (30, 40)], 64, "images of 3 sizes (smallest 8x8, largest 30x40) became 64 x 64 by crop, "
-                                       "which cuts off up to 50% of each; "
+    ([(20, 10), (8, 8), (30, 40)], 64, "images of 3 sizes (smallest 8x8, largest 40x30, height x width) became "
+                                       "64 x 64 by crop, which cuts off up to 50% of each; "
                                        "--fit pad keeps all of it"),
-    ([(20, 10)], 64, "images of 20x10 became 64 x 64 by crop, which cuts off 50% of each; "
-                     "--fit pad keeps all of it"),
+    ([(9, 9), (20, 20)], 64, "images of 2 sizes (smallest 9x9, largest 20x20) became 64 x 64 by crop; "
+                             "--image-size and --fit change that"),
+    ([(8, 7)], 64, "images of 7x8 (height x width) became 64 x 64 by crop, which cuts off 12% of each; "
+                   "--fit pad keeps all of it"),
+    ([(129, 64)], 64, "images of 64x129 (height x width) became 64 x 64 by crop, which cuts off 50% of each; "
+                      "--fit pad keeps all of it"),
     ([(4, 4)], 64, "images of 4x4 became 64 x 64 by crop; --image-size and --fit change that"),
 ])  # fmt: skip
 def test_size_rule(tmp_path, sizes, expected, note):

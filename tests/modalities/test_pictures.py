@@ -37,6 +37,27 @@ def test_a_grid_of_oblong_images_is_near_square(h, w):
     assert 0.5 < height / width < 2
 
 
+@pytest.mark.parametrize(
+    ("h", "w", "factor"), [(40, 20, 4), (96, 64, 1), (512, 40, 2), (512, 8, 2), (8, 512, 2), (31, 500, 2), (9, 200, 5)]
+)
+def test_oblong_images_are_enlarged_by_their_shorter_side_up_to_a_largest_side(h, w, factor):
+    images = random_images(3, h, w)
+    picture = pictures.rows(images[None])
+    assert picture.shape == (h * factor + 2 * GAP, 3 * (w * factor + GAP) + GAP, 3)
+    for i in range(3):
+        left = GAP + i * (w * factor + GAP)
+        tile = picture[GAP:-GAP:factor, left : left + w * factor : factor]
+        np.testing.assert_array_equal(tile, images[i])
+
+
+def test_labels_of_low_rows_stand_below_each_other():
+    labels = ["oddest", "reconstruction", "where"]
+    picture = pictures.labelled_rows(labels, random_images(6, 8, 512).reshape(3, 2, 8, 512, 3))
+    text = (picture[:, : -2 * (1024 + GAP) - GAP] < BACKGROUND).any(axis=(1, 2))
+    starts = np.flatnonzero(np.diff(text.astype(int)) == 1)
+    assert len(starts) == 3, "three lines of text, with background between them"
+
+
 def test_pair_grid():
     originals, reconstructions = random_images(6, 64, 64, seed=1), random_images(6, 64, 64, seed=2)
     picture = pictures.pair_grid(originals, reconstructions)

@@ -99,23 +99,27 @@ def test_glorot_uniform_kernels_and_zero_biases(name):
 
 
 def reference_conv(x: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
-    """TensorFlow's 'same' convolution, a position at a time: x (in, S, S), kernel (out, in, k, k)."""
-    side, k = x.shape[-1], kernel.shape[-1]
-    out = -(-side // stride)
-    before = max((out - 1) * stride + k - side, 0) // 2
-    y = np.zeros((len(kernel), out, out))
-    for o, i, j, c, a, b in np.ndindex(len(kernel), out, out, len(x), k, k):
-        row, column = i * stride + a - before, j * stride + b - before
-        if 0 <= row < side and 0 <= column < side:
+    """TensorFlow's 'same' convolution, a position at a time: x (in, H, W), kernel (out, in, k, k)."""
+    _, height, width = x.shape
+    k = kernel.shape[-1]
+    rows, columns = -(-height // stride), -(-width // stride)
+    top, left = (max((out - 1) * stride + k - side, 0) // 2 for out, side in ((rows, height), (columns, width)))
+    y = np.zeros((len(kernel), rows, columns))
+    for o, i, j, c, a, b in np.ndindex(len(kernel), rows, columns, len(x), k, k):
+        row, column = i * stride + a - top, j * stride + b - left
+        if 0 <= row < height and 0 <= column < width:
             y[o, i, j] += kernel[o, c, a, b] * x[c, row, column]
     return y
 
 
 @pytest.mark.parametrize("kernel", [4, 5])
-@pytest.mark.parametrize("side", [1, 2, 3, 4, 5, 6, 7, 8])
-def test_same_convolution(side, kernel):
-    layers = nn.Sequential(*same_conv(2, 3, kernel, side)).double()
-    x = torch.randn(2, side, side, dtype=torch.float64)
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [*((side, side) for side in range(1, 9)), (1, 2), (2, 1), (3, 8), (8, 3), (4, 6), (5, 4), (7, 2)],
+)
+def test_same_convolution(height, width, kernel):
+    layers = nn.Sequential(*same_conv(2, 3, kernel, height, width)).double()
+    x = torch.randn(2, height, width, dtype=torch.float64)
     expected = reference_conv(x.numpy(), layers[-1].weight.detach().numpy(), 2)
     expected += layers[-1].bias.detach().numpy()[:, None, None]
     np.testing.assert_allclose(layers(x[None])[0].detach().numpy(), expected, atol=1e-12)
@@ -123,13 +127,13 @@ def test_same_convolution(side, kernel):
 
 @pytest.mark.parametrize("kernel", [4, 5])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("side", [1, 2, 3, 4, 5])
-def test_same_transposed_convolution_is_the_adjoint(side, stride, kernel):
-    layers = nn.Sequential(*same_conv_transpose(2, 3, kernel, side, stride)).double()
+@pytest.mark.parametrize(("height", "width"), [*((side, side) for side in range(1, 6)), (1, 3), (4, 1), (2, 5)])
+def test_same_transposed_convolution_is_the_adjoint(height, width, stride, kernel):
+    layers = nn.Sequential(*same_conv_transpose(2, 3, kernel, stride)).double()
     nn.init.zeros_(layers[0].bias)
-    y = torch.randn(2, side, side, dtype=torch.float64)
-    x = torch.randn(3, side * stride, side * stride, dtype=torch.float64)
-    forward = reference_conv(x.numpy(), layers[0].weight.detach().numpy(), stride)  # (2, side, side)
+    y = torch.randn(2, height, width, dtype=torch.float64)
+    x = torch.randn(3, height * stride, width * stride, dtype=torch.float64)
+    forward = reference_conv(x.numpy(), layers[0].weight.detach().numpy(), stride)  # (2, height, width)
     lifted = layers(y[None])[0].detach()
     assert lifted.shape == x.shape
     assert float((lifted * x).sum()) == pytest.approx(float((forward * y.numpy()).sum()), rel=1e-10)

@@ -50,5 +50,5 @@ def pngs(count: int, size: int = 8, prefix: str = "") -> dict[str, bytes]:
 
 def squared(data: bytes, options: DataOptions) -> np.ndarray:
     """An image file's bytes to (S, S, C) uint8, as a source makes them."""
-    pixels = np.asarray(decode.square(decode.open_picture(data), options))
+    pixels = np.asarray(decode.converted(decode.open_picture(data), options))
     return pixels.reshape(*pixels.shape[:2], -1)

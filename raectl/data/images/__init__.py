@@ -1,1 +1,1 @@
-"""Image files and arrays of images, decoded to square images of one size."""
+"""Image files and arrays of images, decoded to images of one shape."""

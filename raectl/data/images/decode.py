@@ -1,7 +1,7 @@
-"""Convert an image file, or an array of images, to square uint8 images: (S, S, C) with C 1 (grey) or 3 (colour).
+"""Convert an image file, or an array of images, to uint8 images of one shape: (H, W, C) with C 1 (grey) or 3 (colour).
 
 Both go through the same steps, so that a folder of images and the array of their pixels give the same bytes: rotate by
-the EXIF orientation, composite on the background, convert to grey or colour, make square.
+the EXIF orientation, composite on the background, convert to grey or colour, crop, pad or stretch.
 """
 
 import contextlib
@@ -167,8 +167,8 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def square(picture: Picture, options: DataOptions) -> Image.Image:
-    """An opened image, made square, in mode L or RGB; of an animation, the first frame.
+def converted(picture: Picture, options: DataOptions) -> Image.Image:
+    """An opened image of the target's size, in mode L or RGB; of an animation, the first frame.
 
     Raises:
         BadImageError: it cannot be decoded, or a value is not finite.
@@ -188,41 +188,47 @@ def square(picture: Picture, options: DataOptions) -> Image.Image:
 
 
 def row(picture: Picture, options: DataOptions) -> np.ndarray:
-    """`square(picture)` as an array, (S, S, C) uint8."""
+    """`converted(picture)` as an array, (H, W, C) uint8."""
     shape = limits.item_shape(options)
-    if isinstance(picture, Plain) and (*picture.size, picture.channels) == shape and not chosen(options.range, BYTES):
+    own = (*picture.size[::-1], picture.channels) if isinstance(picture, Plain) else None
+    if isinstance(picture, Plain) and own == shape and not chosen(options.range, BYTES):
         try:
             return picture.pixels()
         except Exception as error:
             raise BadImageError(reason(error)) from error
-    return np.asarray(square(picture, options)).reshape(shape)
+    return np.asarray(converted(picture, options)).reshape(shape)
 
 
 def block(images: np.ndarray, options: DataOptions) -> np.ndarray:
-    """Convert images of one size: (n, H, W, 1 | 3 | 4) uint8, 4 with alpha => (n, S, S, C) uint8."""
-    size, _, channels = limits.item_shape(options)
+    """Convert images of one size: (n, h, w, 1 | 3 | 4) uint8, 4 with alpha => (n, H, W, C) uint8."""
+    height, width, channels = limits.item_shape(options)
     images = _channels(images, channels, np.array(_background(options, "RGB"), np.uint16))
-    height, width = images.shape[1:3]
-    if (options.fit == "crop" and min(height, width) == size) or height == width == size:
-        top, left = (height - size) // 2, (width - size) // 2
-        return images[:, top : top + size, left : left + size]
-    if options.fit == "pad" and max(height, width) <= size:
-        top, left = (size - height) // 2, (size - width) // 2
-        padded = np.empty((len(images), size, size, channels), np.uint8)
+    h, w = images.shape[1:3]
+    left, top, right, bottom = _part((w, h), (width, height), options.fit)
+    if (bottom - top, right - left) == (height, width):
+        return images[:, top:bottom, left:right]
+    if options.fit == "pad" and h <= height and w <= width:
+        top, left = (height - h) // 2, (width - w) // 2
+        padded = np.empty((len(images), height, width, channels), np.uint8)
         padded[:] = _background(options, "L" if channels == 1 else "RGB")
-        padded[:, top : top + height, left : left + width] = images
+        padded[:, top : top + h, left : left + w] = images
         return padded
     images = images[..., 0] if channels == 1 else images
     fitted = [np.asarray(_fitted(Image.fromarray(image), options)) for image in images]
-    return np.stack(fitted).reshape(-1, size, size, channels)
+    return np.stack(fitted).reshape(-1, height, width, channels)
 
 
 def _draft(image: Image.Image, options: DataOptions) -> None:
     """Have a JPEG that is much larger than the target decoded at 1/2, 1/4 or 1/8 of its size, which is faster."""
-    wanted = _OVERSAMPLED * limits.item_shape(options)[0]
-    width, height = image.size if options.fit == "pad" else (1, 1)
-    longest = max(width, height)
-    image.draft(None, (math.ceil(wanted * width / longest), math.ceil(wanted * height / longest)))
+    height, width, _ = limits.item_shape(options)
+    if _orientation_told(image) >= 5:  # the file's rows become columns
+        height, width = width, height
+    w, h = wanted = _OVERSAMPLED * width, _OVERSAMPLED * height
+    if options.fit == "pad":  # the part of the target that the image fills
+        own_w, own_h = image.size
+        side, own = (w, own_w) if w * own_h <= h * own_w else (h, own_h)
+        wanted = math.ceil(side * own_w / own), math.ceil(side * own_h / own)
+    image.draft(None, wanted)
 
 
 def _flat(image: Image.Image, background: tuple[int, ...], mode: str) -> Image.Image:
@@ -287,22 +293,37 @@ def _background(options: DataOptions, mode: str) -> tuple[int, ...]:
 
 def _fitted(image: Image.Image, options: DataOptions) -> Image.Image:
     """The image cropped, padded or stretched to the target size, antialiased where it shrinks."""
-    size, (width, height) = limits.item_shape(options)[0], image.size
-    square = (size, size)
-    if image.size == square:
+    height, width, _ = limits.item_shape(options)
+    target, (w, h) = (width, height), image.size
+    if image.size == target:
         return image
-    if options.fit == "stretch":
-        return _resized(image, square, (0, 0, width, height))
-    if options.fit == "crop":
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        return _resized(image, square, (left, top, left + side, top + side))
+    box = _part(image.size, target, options.fit)
+    if options.fit != "pad":
+        return _resized(image, target, box)
     # Padding never enlarges: small images keep their pixels.
-    scale = min(1.0, size / max(width, height))
-    inner = max(1, round(width * scale)), max(1, round(height * scale))
-    canvas = Image.new(image.mode, square, _background(options, image.mode))
-    canvas.paste(_resized(image, inner, (0, 0, width, height)), ((size - inner[0]) // 2, (size - inner[1]) // 2))
+    scale = min(1.0, width / w, height / h)
+    inner = max(1, round(w * scale)), max(1, round(h * scale))
+    canvas = Image.new(image.mode, target, _background(options, image.mode))
+    canvas.paste(_resized(image, inner, box), ((width - inner[0]) // 2, (height - inner[1]) // 2))
     return canvas
+
+
+def _part(size: tuple[int, int], target: tuple[int, int], fit: str) -> tuple[int, int, int, int]:
+    """What is used of an image, in whole pixels: all, or what a crop to the target's shape leaves, the middle.
+
+    Arguments:
+        size, target: (width, height).
+
+    Returns:
+        Left, top, right and bottom.
+    """
+    w, h = size
+    if fit != "crop":
+        return 0, 0, w, h
+    width, height = target
+    part_w, part_h = min(w, max(1, round(h * width / height))), min(h, max(1, round(w * height / width)))
+    left, top = (w - part_w) // 2, (h - part_h) // 2
+    return left, top, left + part_w, top + part_h
 
 
 def _resized(image: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:

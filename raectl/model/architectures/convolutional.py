@@ -1,11 +1,11 @@
-"""The paper's two convolutional networks, for any width and image size (Ghosh et al. 2020, appendix and code).
+"""The paper's two convolutional networks, for any width and image shape (Ghosh et al. 2020, appendix and code).
 
     net     kernel  input    encoder (stride 2, BN, ReLU)   decoder: dense to 8F, then (stride 2, BN, ReLU) ...
     conv32  4       2x - 1   F, 2F, 4F, 8F                  4F, 2F       then stride 1 to C, sigmoid
     conv64  5       x        F, 2F, 4F, 8F                  4F, 2F, F    then stride 1 to C, sigmoid
 
 Padding is TensorFlow's 'same': an odd pixel is added at the end. The decoder's dense layer is linear, its output has
-side s / 2^stages, rounded up, and the image is cropped to side s at the end.
+sides H / 2^stages and W / 2^stages, rounded up, and the image is cropped to H x W at the end.
 """
 
 import math
@@ -26,22 +26,29 @@ class Rescale(nn.Module):
         return 2 * x - 1
 
 
-def same_conv(cin: int, cout: int, kernel: int, side: int) -> Iterator[nn.Module]:
-    """A stride-2 convolution with 'same' padding for inputs of this side; the output's side is ceil(side / 2)."""
-    total = max(0, (math.ceil(side / 2) - 1) * 2 + kernel - side)
-    before, after = total // 2, total - total // 2
-    if before != after:
-        yield nn.ZeroPad2d((before, after, before, after))
-    yield nn.Conv2d(cin, cout, kernel, stride=2, padding=before if before == after else 0)
+def same_conv(cin: int, cout: int, kernel: int, height: int, width: int) -> Iterator[nn.Module]:
+    """A stride-2 convolution with 'same' padding for inputs of these sides; the output's are half, rounded up."""
+    totals = [max(0, (math.ceil(side / 2) - 1) * 2 + kernel - side) for side in (height, width)]
+    (top, bottom), (left, right) = ((total // 2, total - total // 2) for total in totals)
+    is_even = (top, left) == (bottom, right)
+    if not is_even:
+        yield nn.ZeroPad2d((left, right, top, bottom))
+    yield nn.Conv2d(cin, cout, kernel, stride=2, padding=(top, left) if is_even else 0)
 
 
-def same_conv_transpose(cin: int, cout: int, kernel: int, side: int, stride: int) -> Iterator[nn.Module]:
-    """A transposed convolution with 'same' padding; the output's side is `side` * stride."""
+def same_conv_transpose(cin: int, cout: int, kernel: int, stride: int) -> Iterator[nn.Module]:
+    """A transposed convolution with 'same' padding; the output's sides are `stride` times the input's."""
     total = kernel - stride  # padding of the convolution whose gradient this is
     before, after = total // 2, total - total // 2
     yield nn.ConvTranspose2d(cin, cout, kernel, stride=stride, padding=before)
     if before != after:
         yield nn.ZeroPad2d((0, -1, 0, -1))  # crops a pixel at the end
+
+
+def cropped(h: int, w: int, height: int, width: int) -> Iterator[nn.Module]:
+    """What is needed to make (B, C, h, w) the smaller (B, C, height, width), by leaving out what is at the end."""
+    if (h, w) != (height, width):
+        yield nn.ZeroPad2d((0, width - w, 0, height - h))
 
 
 def convolutional(
@@ -54,27 +61,24 @@ def convolutional(
     decoder_widths: tuple[int, ...],
     rescale: bool,
 ) -> Pair:
-    """Encoder and decoder for images (C, S, S); `decoder_widths` are multiples of F = `width`."""
-    channels, side, _ = unpacked(item_shape, ("C", "S", "S"))
+    """Encoder and decoder for images (C, H, W); `decoder_widths` are multiples of F = `width`."""
+    channels, *shape = unpacked(item_shape, ("C", "H", "W"))
     batch_norm = partial(nn.BatchNorm2d, eps=BN_EPS, momentum=bn_momentum)
 
     encoder: list[nn.Module] = [Rescale()] if rescale else []
-    cin, s = channels, side
+    cin, (h, w) = channels, shape
     for cout in (width, 2 * width, 4 * width, 8 * width):
-        encoder += [*same_conv(cin, cout, kernel, s), batch_norm(cout), nn.ReLU()]
-        cin, s = cout, math.ceil(s / 2)
+        encoder += [*same_conv(cin, cout, kernel, h, w), batch_norm(cout), nn.ReLU()]
+        cin, h, w = cout, math.ceil(h / 2), math.ceil(w / 2)
     encoder.append(nn.Flatten())
-    features = cin * s * s
+    features = cin * h * w
 
-    s = math.ceil(side / 2 ** len(decoder_widths))
-    decoder: list[nn.Module] = [nn.Linear(latent_dim, cin * s * s), nn.Unflatten(1, (cin, s, s))]
+    h, w = (math.ceil(side / 2 ** len(decoder_widths)) for side in shape)
+    decoder: list[nn.Module] = [nn.Linear(latent_dim, cin * h * w), nn.Unflatten(1, (cin, h, w))]
     for cout in (multiple * width for multiple in decoder_widths):
-        decoder += [*same_conv_transpose(cin, cout, kernel, s, stride=2), batch_norm(cout), nn.ReLU()]
-        cin, s = cout, 2 * s
-    decoder += same_conv_transpose(cin, channels, kernel, s, stride=1)
-    if s != side:
-        decoder.append(nn.ZeroPad2d((0, side - s, 0, side - s)))
-    decoder.append(Sigmoid())
+        decoder += [*same_conv_transpose(cin, cout, kernel, stride=2), batch_norm(cout), nn.ReLU()]
+        cin, h, w = cout, 2 * h, 2 * w
+    decoder += [*same_conv_transpose(cin, channels, kernel, stride=1), *cropped(h, w, *shape), Sigmoid()]
     return Pair(nn.Sequential(*encoder), features, nn.Sequential(*decoder))
 
 

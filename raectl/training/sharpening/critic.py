@@ -9,16 +9,17 @@ from torch import Tensor, nn
 
 _SLOPE = 0.2  # of leaky ReLU
 _DOUBLINGS = 3  # layers of width m, 2 m, 4 m; further ones have 4 m
-_SMALLEST = 4  # pixels of the last map, for images of 32 pixels or more
+_SMALLEST = 4  # pixels of the last map's shorter side, for images of 32 pixels or more
 _SHIFT, _CUT = 1 / 8, 1 / 2  # translation and cutout, shares of an image's side
 
 
 class Critic(nn.Module):
     """Scores of patches and of whole images, higher for what looks real: (B, C, H, W) in [0, 1] => three heads.
 
-    Convolutions 4 x 4 of stride 2 with leaky ReLU, of widths m, 2 m, 4 m, 4 m, ..., until a map has 4 pixels a side,
-    and three at least. The heads are 1 x 1 convolutions on the second map (patches of 10 pixels) and on the third (22
-    pixels), and a linear layer on the last map. No normalization: a score is a function of one image alone.
+    Convolutions 4 x 4 of stride 2 with leaky ReLU, of widths m, 2 m, 4 m, 4 m, ..., until a map's shorter side has 4
+    pixels at most, and three at least. The heads are 1 x 1 convolutions on the second map (patches of 10 pixels) and on
+    the third (22 pixels), and a linear layer on the last map. No normalization: a score is a function of one image
+    alone.
 
     Arguments:
         channels: C.

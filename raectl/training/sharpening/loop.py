@@ -49,7 +49,7 @@ TERMS = ("critic", "gap", "squared_gradient", "error")  # means over a step's ba
 _GROUPS = ("last", "average", "kept", "critic", "decoder-adam", "critic-adam", "mixture", "sums")
 _COMPONENTS, _LATENTS_EACH = 10, 10  # Gaussians, and latents for each of them at least
 _NOISE = 0.1  # of reconstructions' latents, in standard deviations
-_GAMMA = 0.1  # of the critic's gradient penalty at 32 pixels
+_GAMMA = 0.1  # of the critic's gradient penalty at 32 x 32 pixels; proportional to their number
 _RATE, _BETAS, _LAST_RATE = 5e-4, (0.5, 0.99), 0.1  # Adam's; the decoder's rate falls to a tenth by a cosine
 _WARMUP, _RAMP = 50, 0.1  # steps in which the critic learns alone; share of the steps in which u rises
 _AVERAGE = 0.995  # largest decay of the average
@@ -94,7 +94,7 @@ class SharpeningLoop:
         precise = torch.float32 if self.device.type == "mps" else torch.float64
         self.sums = torch.zeros(len(TERMS) + 1, dtype=precise, device=self.device)  # and the number of steps
         self.looked_at = min(_LOOKED_AT, max(_FEWEST, _VALUES // math.prod(checkpoint.item_shape)))
-        self.gamma = _GAMMA * (max(height, width) / 32) ** 2
+        self.gamma = _GAMMA * (height * width / 32**2)
         self.augments = len(self.rows) < _FEW_IMAGES
         self.batch_size = max(2, min(checkpoint.config.batch_size or 2, len(self.rows)) // 2 * 2)
         self.warmup = min(_WARMUP, options.steps // 4)
