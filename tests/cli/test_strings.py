@@ -149,7 +149,7 @@ WRONG = {
     "train --data {d} --grammar smiles --out {n}": (1, ["none of the 60 lines in"]),
     "train --data {d} --grammar expressions --max-productions 7 --out {n}": (1, ["productions are more than 7"]),
     "train --data {d} --grammar expressions --image-size 32 --out {n}": (2, ["--image-size has no effect", "strings"]),
-    "train --data {d} --grammar expressions --arch conv32 --out {n}": (2, ["shape (C, S, S), not (9, 12)"]),
+    "train --data {d} --grammar expressions --arch conv32 --out {n}": (2, ["shape (C, H, W), not (9, 12)"]),
     "train --data digits --grammar expressions --out {n}": (2, ["--grammar has no effect on digits", "images"]),
     "check {d} --grammar expressions --image-size 32": (2, ["--image-size has no effect", "strings"]),
     "check {d} --grammar expressions --background red": (2, ["--background has no effect", "strings"]),

@@ -134,5 +134,5 @@ def test_a_tangent_passes_through():
 def test_items_of_another_shape_are_refused(name):
     with pytest.raises(UsageError, match=r"items of shape \(T, D\), not \(1, 8, 8\)"):
         pair(name, (1, 8, 8))
-    with pytest.raises(UsageError, match=r"items of shape \(C, S, S\), not \(15, 12\)"):
+    with pytest.raises(UsageError, match=r"items of shape \(C, H, W\), not \(15, 12\)"):
         pair("conv32")
