@@ -189,9 +189,10 @@ class Checkpoint(Networks):
         return StandardNormal().fit(torch.zeros(1, self.latent_dim))
 
     def sample(self, n: int, seed: int = 0, density: str | None = None) -> np.ndarray:
-        """n new items, (n, *stored shape) uint8; item i depends on the seed and i alone.
+        """n new items as stored, (n, *stored shape) uint8 or uint16; item i depends on the seed and i alone.
 
-        For the decoder's own values, `decode(density().sample(n, seed))`.
+        `modality.to_source` gives images the type and the units of the training data. For the decoder's own values,
+        `decode(density().sample(n, seed))`.
         """
         return np.concatenate([self.modality.to_items(block) for block in self.sample_blocks(n, seed, density)])
 
@@ -204,7 +205,7 @@ class Checkpoint(Networks):
     def modes(self, n: int, seed: int, density: str | Density | None, draws: int) -> Iterator[np.ndarray]:
         """Like `sample`, but decode each latent `draws` times at random and yield the most frequent valid item.
 
-        Each array is (1, *stored shape) uint8. The modality's first extractor decides what is valid; for molecules,
+        Each array is (1, *stored shape). The modality's first extractor decides what is valid; for molecules,
         what RDKit can parse. Item i depends on the seed and i alone.
 
         Raises:
@@ -246,7 +247,7 @@ class Checkpoint(Networks):
     def score(
         self, items: np.ndarray, density: str | None = None, reference: str | Path | np.ndarray | None = None
     ) -> Scores:
-        """Anomaly scores of items, (N, *stored shape) uint8; the higher the odder. See `Calibration`.
+        """Anomaly scores of items, (N, *stored shape); the higher the odder. See `Calibration`.
 
         Arguments:
             density: a fitted density's name or kind; None for the last one fitted, or the model's prior.
@@ -353,19 +354,23 @@ class Checkpoint(Networks):
         """Write items as a picture, an archive or a directory of files, by the suffix of `out`.
 
         Arguments:
-            x: items, (N, *stored shape) uint8, or a decoder's output, (N, *item_shape); or blocks of either.
+            x: items, (N, *stored shape) uint8 or uint16, or a decoder's output, (N, *item_shape); or blocks of either.
 
         Raises:
             RaectlError: there are none, or they cannot be written to `out`.
         """
         blocks = [x] if isinstance(x, (np.ndarray, Tensor)) else list(x)
-        items = [self._to_items(torch.tensor(b) if isinstance(b, np.ndarray) else b) for b in blocks]
+        items = [self._to_items(block) for block in blocks]
         if not sum(map(len, items)):
             raise RaectlError(f"there are no items to write to {out}")
         self.modality.writer.write(Path(out), items, sum(map(len, items)))
 
-    def _to_items(self, x: Tensor) -> np.ndarray:
-        return x.cpu().numpy() if x.dtype == torch.uint8 else self.modality.to_items(x.float())
+    def _to_items(self, x: np.ndarray | Tensor) -> np.ndarray:
+        if torch.is_tensor(x) and not x.is_floating_point():
+            x = x.cpu().numpy()
+        if isinstance(x, np.ndarray) and x.dtype.kind != "f":
+            return self.modality.from_source(x)
+        return self.modality.to_items(torch.as_tensor(x).float())
 
 
 def load(path: str | Path, device: str = "auto", decoder: str | None = None) -> Checkpoint:

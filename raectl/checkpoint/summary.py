@@ -10,9 +10,10 @@ from msgspec import Meta
 
 from raectl import registry
 from raectl.data import IN_MEMORY, DataOptions, Dataset, limits
+from raectl.data.values import MOST_CHANNELS
 from raectl.errors import RaectlError
 
-_MAX_VALUES = 512 * 512 * 3  # of one item
+_MAX_VALUES = 512 * 512 * MOST_CHANNELS  # of one item
 
 
 @dataclass(frozen=True)

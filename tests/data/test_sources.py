@@ -58,7 +58,8 @@ def test_contract(kind, tmp_path, monkeypatch):
     assert dataset.modality == "images"
     assert dataset.notes == ()
     assert dataset.skipped == ()
-    assert dataset.options == DataOptions(size, "crop", "black" if kind in ("idx", "digits") else "white", channels=1)
+    background = "black" if kind in ("idx", "digits") else "white"
+    assert dataset.options == DataOptions(size, "crop", background, channels=1, bits=8, dtype="uint8")
     monkeypatch.chdir("/")
     assert open_dataset(dataset.source, dataset.options).fingerprint == dataset.fingerprint
     resized = open_dataset(spec, DataOptions(image_size=16, fit="pad", channels=3))
@@ -159,7 +160,9 @@ def test_array_layouts_and_types(tmp_path):
     floats = (last / 255).astype(np.float32)
     np.save(tmp_path / "floats.npy", floats)
     for source in (last, first, floats, tmp_path / "floats.npy"):
-        assert np.array_equal(open_dataset(source).items, last)
+        assert np.array_equal(open_dataset(source, DataOptions(bits=8)).items, last)
+    for source in (floats, tmp_path / "floats.npy"):
+        assert np.array_equal(open_dataset(source).items, last.astype(np.uint16) * 257)
     assert open_dataset(last).source == "array in memory"
     rgba = np.dstack([last[0], np.zeros((10, 10), np.uint8)])[None]
     assert (open_dataset(rgba, DataOptions(background="#010203", alpha=True)).items == [1, 2, 3]).all()
@@ -269,8 +272,8 @@ def test_errors_name_the_trouble_and_the_remedy(tmp_path):
         assert caught.value.hint or name == "broken"
 
 
-@pytest.mark.parametrize("options", [{"image_size": 7}, {"image_size": 513}, {"fit": "zoom"}, {"channels": 2},
-                                     {"background": "nocolour"}])  # fmt: skip
+@pytest.mark.parametrize("options", [{"image_size": 7}, {"image_size": 513}, {"fit": "zoom"}, {"channels": 65},
+                                     {"bits": 12}, {"dtype": "complex64"}, {"background": "nocolour"}])  # fmt: skip
 def test_options_out_of_range_are_usage_errors(options):
     with pytest.raises(UsageError):
         open_dataset("digits", DataOptions(**options))

@@ -146,10 +146,11 @@ def _found(found: Any) -> dict[str, object]:
 
 
 def _told_values(checked: Any) -> str:
-    """What became of the values: their range, and how much of 0 to 255 the items fill."""
-    from raectl.data.values import parse
+    """What became of the values: their range, and how much of the stored ones the items fill."""
+    from raectl.data.values import parse, top_of
 
-    found = checked.dataset.options.range
+    options = checked.dataset.options
+    found = options.range
     ranges = [f"{kind} from {low:g} to {high:g}" for kind, (low, high) in (parse(found) if found else {}).items()]
     low, high = checked.levels
-    return f"{' and '.join(ranges) or 'bytes'}; stored from {low} to {high} of 0 to 255"
+    return f"{' and '.join(ranges) or 'bytes'}; stored from {low} to {high} of 0 to {top_of(options.bits or 8)}"

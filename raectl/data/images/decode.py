@@ -11,6 +11,7 @@ import io
 import math
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -116,22 +117,22 @@ def _widen_transparency(image: Image.Image, data: bytes) -> None:
 
 
 class Header(NamedTuple):
-    """(width, height) after rotation by the EXIF orientation, whether the image is grey, and its number of frames."""
+    """(width, height) after rotation by the EXIF orientation, number of channels but alpha, number of frames."""
 
     size: tuple[int, int]
-    grey: bool
+    channels: int
     frames: int = 1
 
 
 def header(picture: Picture) -> Header:
     """Size and colour of an opened image, without decoding its pixels."""
     if not isinstance(picture, Image.Image):
-        return Header(picture.size, picture.is_grey, picture.frames)
+        return Header(picture.size, picture.colours, picture.frames)
     width, height = picture.size
     # Pillow gives a TIFF's rotated size.
     if picture.format != "TIFF" and _orientation_told(picture) >= 5:
         width, height = height, width
-    return Header((width, height), picture.mode in _GREY, _frames(picture))
+    return Header((width, height), 1 if picture.mode in _GREY else 3, _frames(picture))
 
 
 def _frames(image: Image.Image) -> int:
@@ -147,7 +148,7 @@ def values(picture: Picture) -> Values | None:
     Raises:
         BadImageError: it cannot be decoded, or a value is not finite.
     """
-    if not isinstance(picture, Wide):
+    if not isinstance(picture, Wide) or picture.kind == BYTES:
         return None
     try:
         return picture.kind, picture.extremes()
@@ -249,7 +250,7 @@ def _ranged(image: Image.Image, found: Range | None) -> Image.Image:
     """The image with a range of bytes brought to 0 to 255, in all channels but alpha."""
     if found is None:
         return image
-    table = found.to_bytes(np.arange(256)).tolist()
+    table = found.scaled(np.arange(256)).tolist()
     image = image.convert("RGBA" if image.has_transparency_data else "L" if image.mode in _GREY else "RGB")
     return image.point(
         table * (len(image.getbands()) - (image.mode == "RGBA")) + [*range(256)] * (image.mode == "RGBA")
@@ -307,6 +308,17 @@ def _fitted(image: Image.Image, options: DataOptions) -> Image.Image:
 
 def _resized(image: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
     return image.resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
+
+
+def fit_channel(channel: np.ndarray, options: DataOptions, grey: int) -> np.ndarray:
+    """One channel, (H, W) uint8, or float32 of 0 to 255, made square, of the same type; around it a level of grey."""
+    padded = replace(options, background=f"#{grey:02x}{grey:02x}{grey:02x}")
+    return np.asarray(_fitted(Image.fromarray(channel), padded))
+
+
+def background(options: DataOptions, channels: int) -> tuple[int, ...]:
+    """The level of each channel, in bytes, behind what is transparent and around images: the colour, or its luma."""
+    return _background(options, "RGB") if channels == 3 else _background(options, "L") * channels
 
 
 def _channels(images: np.ndarray, channels: int, background: np.ndarray) -> np.ndarray:

@@ -20,12 +20,12 @@ import numpy as np
 from raectl.cores import usable_cores
 from raectl.data import limits
 from raectl.data.dataset import Dataset
-from raectl.data.images import decode
+from raectl.data.images import decode, stored
 from raectl.data.images.parallel import in_threads
 from raectl.data.options import DataOptions
 from raectl.data.packing import PackingTask, packed
 from raectl.data.pieces import Block
-from raectl.data.values import Extremes, Values, decide
+from raectl.data.values import Extremes, Values, decide, stored_bits, type_of
 from raectl.progress import Progress
 from raectl.storage.cache import digest, digest_of_many
 
@@ -58,9 +58,13 @@ class _Header:
     name: str
     content: bytes  # SHA-256 of the file
     size: tuple[int, int]  # (width, height)
-    grey: bool
+    channels: int  # without alpha
     frames: int
     values: Values | None  # of wider values than bytes
+
+    @property
+    def grey(self) -> bool:
+        return self.channels == 1
 
     @property
     def pixels(self) -> int:
@@ -178,10 +182,12 @@ def _resolve(options: DataOptions, headers: Sequence[_Header], background: str) 
     found: dict[str, Extremes] = {}
     for kind, extremes in filter(None, (header.values for header in headers)):
         found[kind] = found[kind] | extremes if kind in found else extremes
-    chosen, notes = decide(found, options.range, has_bytes=any(header.values is None for header in headers))
+    has_bytes = any(header.values is None for header in headers)
+    chosen, notes = decide(found, options.range, has_bytes=has_bytes, bits=options.bits)
     resolved, more = limits.resolve(options, sizes, all(header.grey for header in headers), background)
     notes = (*more, *notes, *_of_frames(headers), *_of_colour(headers, resolved))
-    return replace(resolved, range=chosen), notes
+    bits = stored_bits(chosen, options.bits)
+    return replace(resolved, range=chosen, bits=bits, dtype=type_of(found)), notes
 
 
 def _found(files: ImageFiles, headers: Sequence[_Header]) -> dict[str, Any]:
@@ -286,7 +292,7 @@ def _scan(files: ImageFiles, names: Sequence[str], guess: DataOptions | None = N
                 scan.headers.append(_header(name, data, decode.header(picture), decode.values(picture)))
                 if guess and scan.headers[-1].values:
                     with contextlib.suppress(decode.BadImageError):  # which will be found again
-                        scan.rows[name] = decode.row(picture, guess)
+                        scan.rows[name] = stored.row(picture, guess)
                 del data, picture  # before the next one is read
         except decode.BadImageError as error:
             scan.bad.append((name, str(error)))
@@ -294,7 +300,7 @@ def _scan(files: ImageFiles, names: Sequence[str], guess: DataOptions | None = N
 
 
 def _header(name: str, data: bytes, header: decode.Header, values: Values | None) -> _Header:
-    return _Header(name, hashlib.sha256(data).digest(), _shared(header.size), header.grey, header.frames, values)
+    return _Header(name, hashlib.sha256(data).digest(), _shared(header.size), header.channels, header.frames, values)
 
 
 @functools.cache
@@ -307,7 +313,7 @@ def _decode(files: ImageFiles, options: DataOptions, prefetch: _Prefetch, header
     """Read files once more, and convert them, unless all were converted ahead; one whose digest has changed is bad."""
     if (ahead := prefetch.pop([header.name for header in headers])) is not None:
         return Block(ahead)
-    rows, good = np.empty((len(headers), *limits.item_shape(options)), np.uint8), 0
+    rows, good = np.empty((len(headers), *limits.item_shape(options)), options.stored), 0
     bad: list[limits.Bad] = []
     for header in headers:
         try:
@@ -315,7 +321,7 @@ def _decode(files: ImageFiles, options: DataOptions, prefetch: _Prefetch, header
                 data = _read(files, header.name)
                 if hashlib.sha256(data).digest() != header.content:
                     raise decode.BadImageError("changed while it was being read")
-                rows[good] = decode.row(decode.open_picture(data), options)
+                rows[good] = stored.row(decode.open_picture(data), options)
                 del data  # before the next one is read
             good += 1
         except decode.BadImageError as error:
