@@ -373,16 +373,17 @@ class Checkpoint(Networks):
         return self.modality.to_items(torch.as_tensor(x).float())
 
 
-def load(path: str | Path, device: str = "auto", decoder: str | None = None) -> Checkpoint:
+def load(path: str | Path, device: str = "auto", decoder: str | None = None, bands: str | None = None) -> Checkpoint:
     """Open a checkpoint directory.
 
     Arguments:
         path: the directory.
         device: where the networks run; `auto` takes the best at hand.
         decoder: `plain`, or `sharp` for the sharpened one, which makes the items where there is one and None is given.
+        bands: channels that pictures show, as `3,2,1`; None for the training's.
 
     Raises:
-        UsageError: the decoder is unknown, or there is no sharpened one.
+        UsageError: the decoder is unknown, or there is no sharpened one; or the images have no such channels.
         RaectlError: the directory is none, damaged, or was written by a newer version.
     """
     check_decoder(decoder)
@@ -390,4 +391,4 @@ def load(path: str | Path, device: str = "auto", decoder: str | None = None) -> 
     if decoder == SHARP and contents.sharp is None:
         message = f"{path} has no sharpened decoder of these weights"
         raise UsageError(message, command("raectl", "sharpen", path))
-    return Checkpoint(contents, device)
+    return Checkpoint(contents.showing(bands), device)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raectl.config import SourceOptions, declared
+from raectl.config import MOST_CHANNELS, SourceOptions, bands, declared
 
 # Filled in for the kind of data that has them.
 RESOLVED = ("image_size", "background", "range", "grammar", "max_productions")
@@ -22,14 +22,15 @@ class DataOptions(SourceOptions):
     and `dtype` say in what images are stored and what they were before, and `grammar` is a text.
     """
 
-    channels: int | None = declared(None, "Channels, where the data must suit a model.", low=1, high=64)
+    channels: int | None = declared(None, "Channels, where the data must suit a model.", low=1, high=MOST_CHANNELS)
     bits: int | None = declared(None, "Bits of a stored value, where the data must suit a model.", choices=(8, 16))
     dtype: str | None = declared(None, "The type of the source's own values.", choices=_TYPES)
+    bands: str | None = bands()
 
     @property
     def form(self) -> dict[str, int | str | None]:
-        """The options that determine the items' bytes: all but the tolerance of bad items."""
-        return {name: value for name, value in vars(self).items() if name not in ("max_bad", "strict")}
+        """The options that determine the items' bytes: all but the tolerance of bad items, and what pictures show."""
+        return {name: value for name, value in vars(self).items() if name not in ("max_bad", "strict", "bands")}
 
     @property
     def stored(self) -> np.dtype:

@@ -183,8 +183,8 @@ def _write(task: PackingTask, progress: Progress) -> None:
                 bad.extend(block.bad)
                 _check(task, bad, block)
         skipped, names = tuple(sorted(bad, key=limits.by_number)), task.good_names(bad)
-        # An entry has no tolerance of bad items: that of the caller who opens it counts.
-        options = dataclasses.replace(task.options, max_bad=DataOptions().max_bad, strict=False)
+        # An entry has no tolerance of bad items, and shows no bands: those of the caller who opens it count.
+        options = dataclasses.replace(task.options, max_bad=DataOptions().max_bad, strict=False, bands=None)
         pieces.move(entry, to_json(_Meta(options, task.shape, task.total, names, skipped, pieces.join())))
 
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from raectl.config import MOST_CHANNELS
 from raectl.errors import UsageError
 
 BYTES, INTEGERS, FLOATS = "bytes", "integers", "floats"
@@ -32,7 +33,6 @@ _USUAL = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))  # ranges of floats
 _BEYOND, _MOST_BEYOND = 0.15, 0.25  # of a usual range's width that most, and all, may lie beyond it, after resizing
 _LEAST = 32.0  # a greatest value below which floats are not taken for 0 to 255
 _TAIL, _SAMPLED = 0.02, 4096  # share of an image's values left out at either end; values of it that are looked at
-MOST_CHANNELS = 64
 _EMPTY = 0.05  # of a range, below which it is said of a channel that its values fill hardly any of it
 _FILLED = 0.25  # of a range, below which it is said that nearly all values lie in a part of it
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raectl.data.values import MOST_CHANNELS
+from raectl.config import MOST_CHANNELS
 from raectl.device import padded_blocks
 from raectl.errors import RaectlError
 from raectl.extractors.base import Extractor

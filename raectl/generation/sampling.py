@@ -31,6 +31,7 @@ def write_samples(
     batch_size: int = 1024,
     draws: int | None = None,
     decoder: str | None = None,
+    bands: str | None = None,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> tuple[str, str | None]:
@@ -44,6 +45,7 @@ def write_samples(
         draws: number of random decodings of each latent, of which the most frequent valid item is kept; None for the
             likeliest item.
         decoder: `plain` or `sharp`; None for the sharpened one where there is one.
+        bands: channels that a picture shows; None for the training's.
 
     Returns:
         Name of the density, and of the decoder; None for latents.
@@ -68,7 +70,7 @@ def write_samples(
         _tell_choice(directory, density, progress)
         _write_latents(out, fitted.load(directory, entry, None).sample(n, seed).numpy())
         return entry.name, None
-    checkpoint = load(path, device, decoder)
+    checkpoint = load(path, device, decoder, bands)
     found = fitted.find(directory, density)
     _tell_choice(directory, density, progress)
     name = found.name if found else _PRIOR

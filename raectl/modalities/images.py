@@ -121,6 +121,7 @@ class Images(Modality):
         known = DataOptions(**options)
         self.units = Units.of(known)
         self.top = top_of(self.units.bits)  # the greatest stored value
+        self.bands = [int(number) - 1 for number in known.bands.split(",")] if known.bands else []
         self.writer = ImageWriter(self.shown, self.units.to_source)
 
     def default_architecture(self, item_shape: tuple[int, ...]) -> str:
@@ -163,8 +164,18 @@ class Images(Modality):
         return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy().astype(np.uint16)
 
     def shown(self, items: np.ndarray) -> np.ndarray:
-        """Images as pictures and networks of others take them: (..., H, W, C) => (..., H, W, 1 or 3) uint8."""
-        return to_bytes(items)
+        """Images as pictures and networks of others take them: (..., H, W, C) => (..., H, W, 1 or 3) uint8.
+
+        Of channels that are chosen, or the first three; of two the first.
+        """
+        channels = items.shape[-1]
+        chosen = self.bands or ([0, 1, 2] if channels > 3 else [0])
+        return to_bytes(items if channels in (1, 3) and not self.bands else items[..., chosen])
+
+    @property
+    def key(self) -> str:
+        """Cache key of `shown`."""
+        return f"bands {self.bands} " if self.bands else ""
 
     def from_source(self, items: np.ndarray) -> np.ndarray:
         """As stored, from bytes where 16 bits are stored, or from the source's own type and units."""

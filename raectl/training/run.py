@@ -158,7 +158,8 @@ def _open(
 
 def data_options(config: Config, bits: int | None = None) -> DataOptions:
     """How the data are to be opened for a configuration; in the bits of the weights at the start, if it has any."""
-    return DataOptions(**{name: getattr(config, name) for name in options_of(SourceOptions)}, bits=bits)
+    given = {name: getattr(config, name) for name in options_of(SourceOptions)}
+    return DataOptions(**given, bits=bits, bands=config.bands)
 
 
 def check_out(directory: Directory, *, overwrite: bool) -> None:

@@ -253,9 +253,7 @@ def test_a_broken_file_does_not_decide_the_channels(tmp_path: Path) -> None:
 # -- arrays ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "shape", [(32, 32, 3, 12), (12, 5, 32, 32), (12, 32, 32, 2), (12, 32, 32, 7), (12, 784), (32, 32), (12, 2, 32, 32)]
-)
+@pytest.mark.parametrize("shape", [(32, 32, 3, 12), (12, 784), (32, 32), (12, 80, 96, 80)])
 def test_the_remedy_for_a_shape_makes_images(shape: tuple[int, ...]) -> None:
     x = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
     with pytest.raises(RaectlError) as caught:

@@ -380,5 +380,5 @@ def deep(high: int, seed: int, size: int = 16) -> bytes:
     return bytes(imagecodecs.png_encode(values))
 
 
-def test_an_entry_does_not_depend_on_the_tolerance_of_bad_items():
-    assert {*vars(DataOptions())} - {*DataOptions().form} == {"max_bad", "strict"}
+def test_an_entry_does_not_depend_on_the_tolerance_of_bad_items_nor_on_what_is_shown():
+    assert {*vars(DataOptions())} - {*DataOptions().form} == {"max_bad", "strict", "bands"}

@@ -175,7 +175,7 @@ def test_array_layouts_and_types(tmp_path):
         np.zeros((8, 8), np.uint8),
         np.zeros((0, 8, 8), np.uint8),
         np.zeros((8, 8, 3), np.uint8),
-        np.zeros((5, 8, 8, 2), np.uint8),
+        np.zeros((5, 8, 8, 8), np.uint8),
     ],
 )
 def test_arrays_that_are_no_images_are_refused(array):

@@ -217,16 +217,14 @@ def test_a_value_that_is_no_number_is_named() -> None:
 
 def test_four_channels_are_not_alpha_unless_it_is_said(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 255, (3, 8, 8, 4), dtype=np.uint8)
-    with pytest.raises(RaectlError, match="no array says that the fourth is alpha") as caught:
-        open_dataset(values)
-    assert caught.value.hint is not None
-    assert "--alpha" in caught.value.hint
+    dataset = open_dataset(values)
+    assert np.array_equal(dataset.items, values)
+    assert any("if the fourth is alpha: --alpha" in note for note in dataset.notes)
     assert open_dataset(values, DataOptions(alpha=True)).items.shape == (3, 8, 8, 3)
     unsaid = folder(
         tmp_path / "a", {f"{i}.tif": tiff(image, photometric="rgb", extrasamples=[0]) for i, image in enumerate(values)}
     )
-    with pytest.raises(RaectlError, match="channels"):
-        open_dataset(unsaid)
+    assert np.array_equal(open_dataset(unsaid).items, values)
 
 
 def test_alpha_has_no_effect_without_a_fourth_channel(cli: Cli, tmp_path: Path) -> None:
@@ -246,9 +244,9 @@ def test_values_of_another_kind_than_the_models_are_said(dtype: str) -> None:
     assert open_dataset((ramp() * 4095).astype(np.uint16), of_integers).notes == ()
 
 
-def test_eight_bands_are_refused_without_a_hint_that_destroys() -> None:
+def test_too_many_channels_are_refused_without_a_hint_that_destroys() -> None:
     with pytest.raises(RaectlError) as caught:
-        open_dataset(np.zeros((10, 64, 48, 8), np.uint16))
+        open_dataset(np.zeros((10, 80, 90, 65), np.uint16))
     assert "astype" not in str(caught.value) + str(caught.value.hint)
 
 

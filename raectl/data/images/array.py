@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from raectl.config import MOST_CHANNELS
 from raectl.data import limits
 from raectl.data.dataset import Dataset
 from raectl.data.images import stored
@@ -29,11 +30,12 @@ _BLOCK = 4 * 2**20  # bytes converted at a time
 class ImageArray:
     """An array of images of one size, before conversion."""
 
-    images: np.ndarray  # (N, H, W, C) with C 1, 3 or 4, real numbers
+    images: np.ndarray  # (N, H, W, C), real numbers
     source: str  # as `open_dataset` accepts it
     file: Path | None = None  # that the images were read from; their conversion is cached if it is given
     labels: np.ndarray | None = None  # (N,) index into `classes`
     classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # sentences to show the user
 
     def colours(self, options: DataOptions) -> int:
         """Number of channels, alpha aside, which is the last of four where the options say so."""
@@ -53,9 +55,12 @@ def open_image_array(array: ImageArray, options: DataOptions, background: str, p
     if images.dtype.kind not in "biuf":
         raise RaectlError(f"{limits.shown(source)} is of type {images.dtype}: no array of real numbers")
     count, depth = images.shape[0], images.shape[-1]
-    if depth == 4 and not options.alpha:
-        hint = "if it is: --alpha; if not, keep three of them: np.save('rgb.npy', x[..., :3])"
-        raise RaectlError(f"{limits.shown(source)} has 4 channels, and no array says that the fourth is alpha", hint)
+    if depth > MOST_CHANNELS:
+        raise RaectlError(
+            f"{limits.shown(source)} has {depth} channels, more than {MOST_CHANNELS}",
+            f"keep some of them: np.save('some.npy', x[..., :{MOST_CHANNELS}])",
+        )
+    _require_channels(array.colours(options), options, source)
     found = {"type": str(images.dtype), "shape": [*images.shape]}
     if images.dtype == np.uint8:
         resolved, notes = _resolved(array, options, background)
@@ -87,15 +92,30 @@ def _resolved(array: ImageArray, options: DataOptions, background: str) -> tuple
     """All options, with notes on how they were chosen; the range of wider values than bytes is that of all of them."""
     images = array.images
     _, height, width, depth = images.shape
-    resolved, notes = limits.resolve(options, {(width, height)}, depth == 1, background)
-    kind = kind_of(images.dtype)
-    found = {} if kind == BYTES else {kind: _extremes(array, kind, options)}
-    if options.channels is not None and (depth == 1) != (options.channels == 1):
+    colours = array.colours(options)
+    resolved, notes = limits.resolve(options, {(width, height)}, colours, background)
+    if options.channels is None:
+        notes = (*notes, *array.notes)
+        if colours == 4:
+            notes += ("4 channels were taken for four, such as RGB and infrared; if the fourth is alpha: --alpha",)
+    elif (depth == 1) != (options.channels == 1):
         becomes = "grey" if options.channels == 1 else "colour"
         notes += (f"all {len(images):,} images became {becomes}, as the model takes them",)
+    kind = kind_of(images.dtype)
+    found = {} if kind == BYTES else {kind: _extremes(array, kind, options)}
     ranges, more = decide(found, options.range, has_bytes=kind == BYTES, bits=options.bits)
     bits = stored_bits(ranges, options.bits)
     return replace(resolved, range=ranges, bits=bits, dtype=type_of(found)), (*notes, *more)
+
+
+def _require_channels(colours: int, options: DataOptions, source: str) -> None:
+    """Raise a `RaectlError` if a model takes another number of channels; grey and colour become each other."""
+    wanted = options.channels
+    if wanted is None or wanted == colours or {colours, wanted} == {1, 3}:
+        return
+    message = f"{limits.shown(source)} has {colours} channels, and the model takes {wanted}"
+    kept = f"np.save('some.npy', x[..., :{wanted}])"
+    raise RaectlError(message, f"keep {wanted} of them: {kept}" if wanted < colours else "train a model on these")
 
 
 def _blocks(array: ImageArray, options: DataOptions, progress: Progress, first: int) -> Generator[Block, None, None]:

@@ -35,6 +35,7 @@ _GUESSED = 8  # images from which the others are guessed
 _LARGE = 2**24  # bytes or pixels of an image above which only one is read or decoded at a time
 _SMALL = 2**16  # mean bytes of a file up to which one thread reads and hashes them all
 _PREFETCHED, _PER_ROW = 2**26, 300  # bytes of images decoded ahead, and of what one takes beside its pixels
+_COLOURS = frozenset({1, 3})  # numbers of channels that become each other
 _large_lock = threading.Lock()
 
 T = TypeVar("T")
@@ -61,10 +62,6 @@ class _Header:
     channels: int  # without alpha
     frames: int
     values: Values | None  # of wider values than bytes
-
-    @property
-    def grey(self) -> bool:
-        return self.channels == 1
 
     @property
     def pixels(self) -> int:
@@ -151,7 +148,8 @@ def _prepare(files: ImageFiles, options: DataOptions, background: str, progress:
         if scan.bad and limits.too_many(len(bad), total, options):
             break
     headers, broken = _without_broken_outliers(files, headers)
-    bad.extend(broken)
+    headers, others = _of_one_kind(headers, options.channels)
+    bad.extend(broken + others)
     limits.tolerate(bad, total, files.source, options)
     resolved, notes = _resolve(options, headers, background)
     notes += _of_others(files)
@@ -184,7 +182,8 @@ def _resolve(options: DataOptions, headers: Sequence[_Header], background: str) 
         found[kind] = found[kind] | extremes if kind in found else extremes
     has_bytes = any(header.values is None for header in headers)
     chosen, notes = decide(found, options.range, has_bytes=has_bytes, bits=options.bits)
-    resolved, more = limits.resolve(options, sizes, all(header.grey for header in headers), background)
+    channels = max(header.channels for header in headers)
+    resolved, more = limits.resolve(options, sizes, channels, background)
     notes = (*more, *notes, *_of_frames(headers), *_of_colour(headers, resolved))
     bits = stored_bits(chosen, options.bits)
     return replace(resolved, range=chosen, bits=bits, dtype=type_of(found)), notes
@@ -196,9 +195,12 @@ def _found(files: ImageFiles, headers: Sequence[_Header]) -> dict[str, Any]:
         dict(Counter(map(limits.suffix, names)).most_common())
         for names in ((*files.names, *(name for name, _ in files.bad)), files.others)
     )
-    grey = sum(header.grey for header in headers)
+    grey = sum(header.channels == 1 for header in headers)
     frames = sum(header.frames for header in headers)
-    return {"suffixes": suffixes, "others": others, "frames": frames, "grey": grey, "colour": len(headers) - grey}
+    colour = sum(header.channels == 3 for header in headers)
+    bands = Counter(header.channels for header in headers if header.channels not in _COLOURS)
+    found = {"suffixes": suffixes, "others": others, "frames": frames, "grey": grey, "colour": colour}
+    return found | ({"bands": {str(count): n for count, n in bands.items()}} if bands else {})
 
 
 def _of_others(files: ImageFiles) -> tuple[str, ...]:
@@ -223,11 +225,11 @@ def _of_frames(headers: Sequence[_Header]) -> tuple[str, ...]:
 
 def _of_colour(headers: Sequence[_Header], options: DataOptions) -> tuple[str, ...]:
     """A note if grey images become colour, as others are, or colour ones grey, as a model takes them."""
-    changed = [header for header in headers if header.grey != (options.channels == 1)]
+    changed = [header for header in headers if header.channels != options.channels]
     if not changed:
         return ()
     becomes = "grey" if options.channels == 1 else "colour"
-    kept = [header for header in headers if header.grey == (options.channels == 1)]
+    kept = [header for header in headers if header.channels == options.channels]
     odd = min(changed, kept, key=len) if kept else changed
     named = ", ".join(limits.shown(header.name) for header in odd[: limits.NAMED])
     named += f", and {len(odd) - limits.NAMED:,} more" if len(odd) > limits.NAMED else ""
@@ -242,14 +244,30 @@ def _without_broken_outliers(files: ImageFiles, headers: list[_Header]) -> tuple
 
     So a broken file cannot decide what all images are brought to. Returns the other headers, and what is bad.
     """
-    counts = Counter((header.size, header.grey) for header in headers)
+    counts = Counter((header.size, header.channels) for header in headers)
     usual = max(counts, key=lambda kind: counts[kind], default=None)
-    odd = [header for header in headers if (header.size, header.grey) != usual]
+    odd = [header for header in headers if (header.size, header.channels) != usual]
     if not odd or len(odd) > limits.NAMED:
         return headers, []
-    options = DataOptions(image_size=limits.DEFAULT_SIZE, background="white", channels=3)
-    bad = dict(_decode(files, options, _Prefetch(None), odd).bad)
+    bad: dict[str, str] = {}
+    for header in odd:
+        channels = 3 if header.channels in _COLOURS else header.channels
+        options = DataOptions(image_size=limits.DEFAULT_SIZE, background="white", channels=channels)
+        bad.update(_decode(files, options, _Prefetch(None), [header]).bad)
     return [header for header in headers if header.name not in bad], list(bad.items())
+
+
+def _of_one_kind(headers: list[_Header], wanted: int | None) -> tuple[list[_Header], list[limits.Bad]]:
+    """The headers of the number of channels that most have, or a model takes, and the others, which are bad.
+
+    Grey and colour are one kind, since they become each other.
+    """
+    counts = Counter(3 if header.channels in _COLOURS else header.channels for header in headers)
+    usual = wanted or max(counts, key=lambda channels: counts[channels], default=3)
+    kept = _COLOURS if usual in _COLOURS else {usual}
+    why = f"the model takes {wanted}" if wanted else "most have " + ("1 or 3" if usual in _COLOURS else str(usual))
+    bad = [(h.name, f"{h.channels} channels, and {why}") for h in headers if h.channels not in kept]
+    return [header for header in headers if header.channels in kept], bad
 
 
 def _one_if_large(extent: int) -> contextlib.AbstractContextManager[object]:

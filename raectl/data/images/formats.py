@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from raectl.config import MOST_CHANNELS
 from raectl.data import limits
 from raectl.data.images.wide import UPRIGHT, Wide
-from raectl.data.values import FLOATS, INTEGERS
+from raectl.data.values import BYTES, FLOATS, INTEGERS
 
 if TYPE_CHECKING:
     import tifffile
@@ -63,11 +64,11 @@ def of_tiff(data: bytes, *, with_bytes: bool = False) -> Wide | None:
     if dtype is None or dtype.kind not in "biuf":
         raise ValueError(f"values of {page.bitspersample} bits that are no real numbers")
     plain = photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
-    if samples > 4:
-        raise ValueError(f"{samples} channels are more than colours and alpha")
-    if samples in (2, 4) and not alpha and plain:
-        raise ValueError(f"{samples} channels, and nothing says that the last one is alpha")
-    if (dtype.kind == "b" or dtype == np.uint8) and not with_bytes:
+    if samples > MOST_CHANNELS:
+        raise ValueError(f"{samples} channels are more than {MOST_CHANNELS}")
+    # Alpha is one of two or four channels, and named as such; a file of other numbers is one of bands.
+    has_bands = plain and (samples > 4 or (samples in (2, 4) and not alpha))
+    if (dtype.kind == "b" or dtype == np.uint8) and not with_bytes and not has_bands:
         return None
     if not plain:
         name = getattr(photometric, "name", photometric)
@@ -77,10 +78,11 @@ def of_tiff(data: bytes, *, with_bytes: bool = False) -> Wide | None:
         lambda: _of_page(page),
         (page.imagewidth, page.imagelength),
         samples,
-        FLOATS if dtype.kind == "f" else INTEGERS,
+        FLOATS if dtype.kind == "f" else BYTES if has_bands and dtype == np.uint8 else INTEGERS,
         page.bitspersample if page.bitspersample % 8 else None,
+        colours=samples if has_bands else None,
         white_is_zero=photometric == tifffile.PHOTOMETRIC.MINISWHITE,
-        premultiplied=_PREMULTIPLIED in alpha,
+        premultiplied=_PREMULTIPLIED in alpha and not has_bands,
         orientation=orientation.value if orientation else UPRIGHT,
         frames=len(file.pages),
     )
