@@ -68,6 +68,7 @@ _TABLE: dict[str, dict[str, str]] = {
         "smi": "raectl.data.sources.text:Smi",
         "idx": "raectl.data.sources.idx:IDX",
         "folder": "raectl.data.sources.folder:Folder",
+        "pages": "raectl.data.sources.pages:Pages",
     },
     "metric": {
         "mse": "raectl.metrics.reconstruction:mse",

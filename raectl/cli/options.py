@@ -35,12 +35,12 @@ run = partial(option, panel="Run")
 out = partial(option, panel="Output")
 
 SOURCES = (
-    "A folder or zip of images, a .npy or .npz array, IDX files or their folder, a .txt file of strings, one a line, "
-    "a .smi file of molecules, or a built-in name: digits, expressions or molecules."
+    "A folder or zip of images, a .npy or .npz array, a .tif of several pages, IDX files or their folder, a .txt file "
+    "of strings, one a line, a .smi file of molecules, or a built-in name: digits, expressions or molecules."
 )
 _OUT = (
-    "A picture (.png, .jpg, ...), an archive (.npz), or, without a suffix, a directory of one file an item; "
-    "of strings a .txt, one a line."
+    "A picture (.png, .jpg, ...), an array in the type and units of the data (.npz, .npy, .tif), or, without a suffix, "
+    "a directory of one file an item; of strings a .txt, one a line."
 )
 
 

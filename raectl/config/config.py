@@ -153,6 +153,9 @@ class SourceOptions(Checked):
         metavar="LO:HI",
     )
     alpha: bool = _data(False, "The fourth channel of an array is alpha.")
+    frames: str = _data(
+        "first", "Which frames of image files become items: of stacks (TIFF) and animations.", choices=("first", "all")
+    )
     grammar: str | None = _data(
         None,
         "Grammar of the strings in a text file: expressions or smiles, or a file of productions.",

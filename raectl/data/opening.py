@@ -70,8 +70,8 @@ def _kind(spec: str) -> type[Source]:
 
 def _unrecognised(spec: str) -> RaectlError:
     kinds = (
-        "a SOURCE is a folder of images, a .zip, .npy or .npz, IDX files, a .txt of strings or .smi of molecules, one "
-        "a line, or digits, expressions or molecules"
+        "a SOURCE is a folder of images, a .zip, .npy or .npz, a .tif of several pages, IDX files, a .txt of strings "
+        "or .smi of molecules, one a line, or digits, expressions or molecules"
     )
     if not os.path.lexists(spec):
         return RaectlError(f"{limits.shown(spec)} does not exist", kinds)

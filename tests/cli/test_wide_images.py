@@ -1,5 +1,6 @@
 """The whole way of images of other types and channels than bytes in grey and colour, from an array and from files."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -46,24 +47,39 @@ def written(folder: Path, values: np.ndarray, **options: Any) -> Path:
     return folder
 
 
+def as_source(form: str, home: Path, values: np.ndarray, options: dict[str, Any]) -> tuple[Path, tuple[str, ...]]:
+    """An array, a folder of a file an image, a file of all as pages, or a folder of two of these; and options."""
+    if form == "array":
+        np.save(home / "x.npy", values)
+        return home / "x.npy", ()
+    if form == "folder":
+        return written(home / "x", values, **options), ()
+    if form == "stack":
+        tifffile.imwrite(home / "x.tif", values[..., 0], photometric="minisblack", **options)
+        return home / "x.tif", ()
+    for index, part in enumerate(np.split(values[..., 0], 2)):
+        (home / "x").mkdir(exist_ok=True)
+        tifffile.imwrite(home / "x" / f"{index}.tif", part, photometric="minisblack", **options)
+    return home / "x", ("--frames", "all")
+
+
 def opened(path: Path) -> np.ndarray:
     with Image.open(path) as picture:
         return np.array(picture)
 
 
-@pytest.mark.parametrize("form", ["array", "folder"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "form"), [*itertools.product(KINDS, ("array", "folder")), ("12 bits", "stack"), ("12 bits", "stacks")]
+)
 def test_the_whole_way(cli: Cli, tmp_path: Path, kind: str, form: str) -> None:
     values, options = KINDS[kind]
     channels = values.shape[-1]
-    source = tmp_path / "x.npy" if form == "array" else written(tmp_path / "x", values, **options)
-    if form == "array":
-        np.save(source, values)
+    source, frames = as_source(form, tmp_path, values, options)
     ckpt, bands = tmp_path / "ckpt", ("--bands", "3,2,1") if channels > 3 else ()
-    checked = json.loads(cli("check", source, "--json").out)
+    checked = json.loads(cli("check", source, *frames, "--json").out)
     assert checked["shape"] == [32, 32, channels]
     assert checked["levels"][1] == (255 if values.dtype == np.uint8 else 65535)
-    cli("train", source, "--epochs", "2", *SMALL, "--reg", "tikhonov", *bands, "--out", ckpt)
+    cli("train", source, *frames, "--epochs", "2", *SMALL, "--reg", "tikhonov", *bands, "--out", ckpt)
     cli("fit-density", ckpt, "--components", "2")
     cli("sample", ckpt, "-n", "5", "-o", tmp_path / "s.npz", "--nearest", tmp_path / "near.png")
     samples = np.load(tmp_path / "s.npz")["images"]
@@ -81,7 +97,8 @@ def test_the_whole_way(cli: Cli, tmp_path: Path, kind: str, form: str) -> None:
     evaluated = json.loads(cli("evaluate", ckpt, "--data", source, *features, "--json").out)
     assert {"sharpness", "mse", "kernel"} <= {line["metric"] for line in evaluated["numbers"]}
     cli("score", ckpt, "-o", tmp_path / "s.csv", "--picture", tmp_path / "odd.png", "--heatmaps", tmp_path / "heat")
-    assert opened(tmp_path / "heat" / ("000000.png" if form == "array" else "00.png")).shape == (32, 32, 3)
+    first = {"array": "000000.png", "folder": "00.png", "stack": "x.tif#01.png", "stacks": "0.tif#01.png"}[form]
+    assert opened(tmp_path / "heat" / first).shape == (32, 32, 3)
     cli("nearest", ckpt, "--samples", tmp_path / "s.npz", "-o", tmp_path / "near.png")
     cli("interpolate", ckpt, "--data", source, "-o", tmp_path / "walks.npz", "--pairs", "2")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from support.data import fill, noise, png, pngs, zipped
 
@@ -37,11 +38,14 @@ def make(kind: str, folder: Path) -> str:
     if kind == "array":
         np.save(folder / "images.npy", images)
         return str(folder / "images.npy")
+    if kind == "pages":
+        tifffile.imwrite(folder / "images.tif", images, photometric="minisblack")
+        return str(folder / "images.tif")
     assert kind == "idx"
     return str(fill(folder / "idx", {"train-images-idx3-ubyte": idx(images)}))
 
 
-KINDS = ["digits", "zip", "array", "idx", "folder"]
+KINDS = ["digits", "zip", "array", "idx", "folder", "pages"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -59,7 +63,9 @@ def test_contract(kind, tmp_path, monkeypatch):
     assert dataset.notes == ()
     assert dataset.skipped == ()
     background = "black" if kind in ("idx", "digits") else "white"
-    assert dataset.options == DataOptions(size, "crop", background, channels=1, bits=8, dtype="uint8")
+    frames = "all" if kind == "pages" else "first"
+    expected = DataOptions(size, "crop", background, channels=1, bits=8, dtype="uint8", frames=frames)
+    assert dataset.options == expected
     monkeypatch.chdir("/")
     assert open_dataset(dataset.source, dataset.options).fingerprint == dataset.fingerprint
     resized = open_dataset(spec, DataOptions(image_size=16, fit="pad", channels=3))
