@@ -69,6 +69,7 @@ _TABLE: dict[str, dict[str, str]] = {
         "texts": "raectl.data.sources.text:Texts",
         "idx": "raectl.data.sources.idx:IDX",
         "folder": "raectl.data.sources.folder:Folder",
+        "pages": "raectl.data.sources.pages:Pages",
     },
     "metric": {
         "mse": "raectl.metrics.reconstruction:mse",

@@ -210,9 +210,10 @@ class Checkpoint(Networks):
     def sample(
         self, n: int, seed: int = 0, density: str | Density | None = None, classes: Sequence[str] = ()
     ) -> np.ndarray:
-        """n new items, (n, *stored shape) uint8; item i depends on the seed and i alone.
+        """n new items as stored, (n, *stored shape) uint8 or uint16; item i depends on the seed and i alone.
 
-        For the decoder's own values, `decode(density().sample(n, seed))`; `density` and `classes` as of `density`.
+        `modality.to_source` gives images the type and the units of the training data. For the decoder's own values,
+        `decode(density().sample(n, seed))`; `density` and `classes` as of `density`.
         """
         chosen = density if isinstance(density, Density) else self.density(density, classes)
         return np.concatenate([self.modality.to_items(block) for block in self.sample_blocks(n, seed, chosen)])
@@ -230,7 +231,7 @@ class Checkpoint(Networks):
     def score(
         self, items: np.ndarray, density: str | None = None, reference: str | Path | np.ndarray | None = None
     ) -> Scores:
-        """Anomaly scores of items, (N, *stored shape) uint8; the higher the odder. See `Calibration`.
+        """Anomaly scores of items, (N, *stored shape); the higher the odder. See `Calibration`.
 
         Arguments:
             density: a fitted density's name or kind; None for the last one fitted, or the model's prior.
@@ -337,31 +338,36 @@ class Checkpoint(Networks):
         """Write items as a picture, an archive or a directory of files, by the suffix of `out`.
 
         Arguments:
-            x: items, (N, *stored shape) uint8, or a decoder's output, (N, *item_shape); or blocks of either.
+            x: items, (N, *stored shape) uint8 or uint16, or a decoder's output, (N, *item_shape); or blocks of either.
 
         Raises:
             RaectlError: there are none, or they cannot be written to `out`.
         """
         blocks = [x] if isinstance(x, (np.ndarray, Tensor)) else list(x)
-        items = [self._to_items(torch.tensor(b) if isinstance(b, np.ndarray) else b) for b in blocks]
+        items = [self._to_items(block) for block in blocks]
         if not sum(map(len, items)):
             raise RaectlError(f"there are no items to write to {out}")
         self.modality.writer.write(Path(out), items, sum(map(len, items)))
 
-    def _to_items(self, x: Tensor) -> np.ndarray:
-        return x.cpu().numpy() if x.dtype == torch.uint8 else self.modality.to_items(x.float())
+    def _to_items(self, x: np.ndarray | Tensor) -> np.ndarray:
+        if torch.is_tensor(x) and not x.is_floating_point():
+            x = x.cpu().numpy()
+        if isinstance(x, np.ndarray) and x.dtype.kind != "f":
+            return self.modality.from_source(x)
+        return self.modality.to_items(torch.as_tensor(x).float())
 
 
-def load(path: str | Path, device: str = "auto", decoder: str | None = None) -> Checkpoint:
+def load(path: str | Path, device: str = "auto", decoder: str | None = None, bands: str | None = None) -> Checkpoint:
     """Open a checkpoint directory.
 
     Arguments:
         path: the directory.
         device: where the networks run; `auto` takes the best at hand.
         decoder: `plain`, or `sharp` for the sharpened one, which makes the items where there is one and None is given.
+        bands: channels that pictures show, as `3,2,1`; None for the training's.
 
     Raises:
-        UsageError: the decoder is unknown, or there is no sharpened one.
+        UsageError: the decoder is unknown, or there is no sharpened one; or the images have no such channels.
         RaectlError: the directory is none, damaged, or was written by a newer version.
     """
     check_decoder(decoder)
@@ -369,4 +375,4 @@ def load(path: str | Path, device: str = "auto", decoder: str | None = None) -> 
     if decoder == SHARP and contents.sharp is None:
         message = f"{path} has no sharpened decoder of these weights"
         raise UsageError(message, command("raectl", "sharpen", path))
-    return Checkpoint(contents, device)
+    return Checkpoint(contents.showing(bands), device)

@@ -1,7 +1,7 @@
 """What a checkpoint directory holds, read and checked: the model's configuration and data, and its weights."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -10,6 +10,7 @@ from raectl.checkpoint import sharpened
 from raectl.checkpoint.directory import ConfigRecord, Directory
 from raectl.checkpoint.sharpened import PLAIN, Sharpened
 from raectl.config import Config
+from raectl.data import limits
 from raectl.errors import RaectlError
 from raectl.modalities.base import modality_of
 from raectl.model.build import build, build_sharp_decoder
@@ -40,6 +41,15 @@ class Contents:
     epoch: int
     weights: str
     sharp: tuple[Arrays, Sharpened, str] | None
+
+    def showing(self, bands: str | None) -> "Contents":
+        """The same, with other channels in pictures; a `UsageError` if the images have none of these numbers."""
+        if bands is None:
+            return self
+        data = self.record.data
+        options = replace(data.options, bands=bands)
+        limits.check_bands(options, data.source)
+        return replace(self, record=replace(self.record, data=replace(data, options=options)))
 
     @classmethod
     def read(cls, directory: Directory, decoder: str | None = None) -> "Contents":

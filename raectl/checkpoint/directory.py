@@ -38,8 +38,8 @@ from raectl.storage import atomic, lock
 from raectl.storage.arrays import Arrays, Layout, content_digest, dump_arrays, file_digest, read_arrays
 from raectl.storage.records import RESTORE, Count, convert, read_lines, read_record, to_json
 
-SCHEMA = 4
-_EARLIER = {1: "raectl 0.1", 2: "raectl 0.2 under development", 3: "raectl 0.2 under development"}
+SCHEMA = 5
+_EARLIER = {1: "raectl 0.1", **dict.fromkeys((2, 3, 4), "raectl 0.2 under development")}
 SHARPENING = "sharpening"  # the second phase's name in log.jsonl
 T = TypeVar("T")
 _ATTEMPTS = 20  # at reading what a running `train` may be replacing; it does so once an epoch

@@ -19,7 +19,7 @@ from raectl.rng import permutation
 from raectl.storage.arrays import read_arrays, write_arrays
 from raectl.storage.records import RESTORE
 
-_BLOCK = 2**21  # bytes digested at a time, 8 bytes of memory each
+_BLOCK = 2**21  # values digested at a time, 8 bytes of memory each
 
 
 class Digests(NamedTuple):
@@ -150,7 +150,7 @@ class Known(NamedTuple):
     held_out: np.ndarray
 
     def among(self, items: np.ndarray, rows: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Which of items (N, *stored) uint8 were trained on, and which were held out, 2 x (N,) bool.
+        """Which of items (N, *stored) were trained on, and which were held out, 2 x (N,) bool.
 
         Arguments:
             rows: indices of those that are asked for; None for all.
@@ -178,7 +178,7 @@ def read_known(path: Path, config: Config) -> Known | None:
 
 
 def recognise(path: Path, items: np.ndarray, config: Config) -> Seen | None:
-    """How many of items (N, *stored) uint8 are those whose digests are in a file; None if that is not known."""
+    """How many of items (N, *stored) are those whose digests are in a file; None if that is not known."""
     if (known := read_known(path, config)) is None:
         return None
     trained_on, held_out = known.among(items)
@@ -200,7 +200,7 @@ def read_items(path: Path) -> Digests:
 
 
 def _contents(items: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
-    """sum_j (x_j + 1) r_j mod 2^64 of each item's bytes x, r random and odd: (N, ...) uint8 => (N,) uint64.
+    """sum_j (x_j + 1) r_j mod 2^64 of each item's values x, r random and odd: (N, ...) => (N,) uint64.
 
     Arguments:
         rows: indices of the items to digest; None for all.

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from raectl.data import limits
-from raectl.data.images.labels import Labels, from_array
+from raectl.data.labels import Labels, from_array
 from raectl.densities.latents.checks import as_latents
 from raectl.errors import RaectlError, UsageError
 

@@ -74,7 +74,8 @@ class Networks:
         """The codes that stand for items, their mean where the code is stochastic.
 
         Arguments:
-            items: as stored, (N, *stored shape) uint8, or as the networks see them, (N, *item_shape) in [0, 1].
+            items: as stored, (N, *stored shape) uint8 or uint16, or as the networks see them, (N, *item_shape) in
+                [0, 1].
 
         Returns:
             (N, d) float32.
@@ -100,19 +101,24 @@ class Networks:
                 yield network(torch.as_tensor(block).to(self.device, torch.float32))[:rows]
 
     def reconstruct(self, items: np.ndarray) -> np.ndarray:
-        """The items that items are decoded to: (N, *stored shape) uint8 => the same; grey images also (N, H, W).
+        """The items that items are decoded to, of the same type: (N, *stored shape) => the same; grey also (N, H, W).
+
+        Images may be as stored, `Dataset.items`, or of another type than that: then bytes, or the values of the
+        source's own type and units, such as float32.
 
         For the decoder's own values, `decode(encode(items))`.
         """
-        blocks = self.decode_blocks(self.encode(items))
+        stored = self.modality.from_source(items)
+        blocks = self.decode_blocks(self.encode(stored))
         found = np.concatenate([self.modality.to_items(block) for block in blocks])
+        found = found if stored is items else self.modality.to_source(found, items.dtype)
         return found[..., 0] if (*items.shape[1:], 1) == self.data.shape else found
 
     def measure_blocks(self, items: np.ndarray, density: Density, rows: np.ndarray | None = None) -> Iterator[Measures]:
         """What the anomaly scores of items are made of, some blocks of rows at a time; the decoder is the plain one.
 
         Arguments:
-            items: (N, *stored shape) uint8.
+            items: (N, *stored shape).
             density: of the codes.
             rows: indices of those to measure; None for all.
         """
@@ -136,10 +142,12 @@ class Networks:
 
     def _to_tensor(self, items: np.ndarray | Tensor) -> Tensor:
         tensor = torch.as_tensor(items).to(self.device)
-        if tensor.dtype == torch.uint8 and (*tensor.shape[1:], 1) == self.data.shape:  # grey images as (N, H, W)
+        is_stored = tensor.dtype in (torch.uint8, torch.uint16)
+        if is_stored and (*tensor.shape[1:], 1) == self.data.shape:  # grey images as (N, H, W)
             tensor = tensor[..., None]
-        x = self.modality.to_tensor(tensor) if tensor.dtype == torch.uint8 else tensor.float()
+        x = self.modality.to_tensor(tensor) if is_stored else tensor.float()
         if tuple(x.shape[1:]) != self.item_shape:
-            message = f"{tuple(items.shape[1:])} {items.dtype} is no item of this model, {self.data.shape} uint8"
+            form = f"{self.data.shape} {self.data.options.stored}"
+            message = f"{tuple(items.shape[1:])} {items.dtype} is no item of this model, {form}"
             raise RaectlError(message, "raectl.open_dataset(items, checkpoint.data.options).items converts images")
         return x

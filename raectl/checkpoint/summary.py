@@ -1,7 +1,7 @@
 """What a checkpoint remembers of its data."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +9,11 @@ import numpy as np
 from msgspec import Meta
 
 from raectl import registry
+from raectl.config import MOST_CHANNELS
 from raectl.data import IN_MEMORY, DataOptions, Dataset, limits
 from raectl.errors import RaectlError
 
-_MAX_VALUES = 512 * 512 * 3  # of one item
+_MAX_VALUES = 512 * 512 * MOST_CHANNELS  # of one item
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class DataSummary:
             raise ValueError(f"data.shape {self.shape} is out of range")
         registry.check("modality", self.modality)
         limits.check(self.options)
+        limits.check_bands(replace(self.options, channels=self.shape[-1]), self.source)
         if "->" not in (self.options.grammar or "->"):  # a name or a path may only be typed
             raise ValueError("the grammar is no text of one")
 

@@ -35,12 +35,12 @@ run = partial(option, panel="Run")
 out = partial(option, panel="Output")
 
 SOURCES = (
-    "A folder or zip of images, a .npy or .npz array, IDX files or their folder, a .txt file of strings, one a line, "
-    "a .smi file of molecules, or a built-in name: digits, expressions or molecules."
+    "A folder or zip of images, a .npy or .npz array, a .tif of several pages, IDX files or their folder, a .txt file "
+    "of strings, one a line, a .smi file of molecules, or a built-in name: digits, expressions or molecules."
 )
 _OUT = (
-    "A picture (.png, .jpg, ...), an archive (.npz), or, without a suffix, a directory of one file an item; "
-    "of strings a .txt, one a line."
+    "A picture (.png, .jpg, ...), an array in the type and units of the data (.npz, .npy, .tif), or, without a suffix, "
+    "a directory of one file an item; of strings a .txt, one a line."
 )
 
 
@@ -115,6 +115,7 @@ OtherMaxBad = Annotated[float | None, flag("max_bad", "the training's")]
 Source = Annotated[str, data(SOURCES, False, "--data", metavar="SOURCE")]
 OptionalSource = Annotated[str | None, data(SOURCES, "the data of the training", "--data", metavar="SOURCE")]
 SourceArgument = Annotated[str, typer.Argument(metavar="SOURCE", show_default=False, help=SOURCES)]
+Bands = Annotated[str | None, flag("bands", "the training's")]
 Seed = Annotated[int, flag("seed", True, panel="Run", min=0)]
 Device = Annotated[str, flag("device", True, panel="Run")]
 BatchSize = Annotated[int, run("Items made at a time; changes memory, not the items.", True, "--batch-size", min=1)]

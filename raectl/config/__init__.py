@@ -1,7 +1,16 @@
 """Options: how each is declared, the text form of a component with its options, and those of a training run."""
 
 from raectl.config.component import Component
-from raectl.config.config import Config, Reconstruction, Regularizers, SourceOptions, as_typed, read_toml
+from raectl.config.config import (
+    MOST_CHANNELS,
+    Config,
+    Reconstruction,
+    Regularizers,
+    SourceOptions,
+    as_typed,
+    bands,
+    read_toml,
+)
 from raectl.config.option import Checked, Option, declared, options_of
 from raectl.config.size import as_size, sides
 from raectl.config.text import FLAGS, FORM, WEIGHT, parse, text_of
@@ -9,6 +18,7 @@ from raectl.config.text import FLAGS, FORM, WEIGHT, parse, text_of
 __all__ = [
     "FLAGS",
     "FORM",
+    "MOST_CHANNELS",
     "WEIGHT",
     "Checked",
     "Component",
@@ -19,6 +29,7 @@ __all__ = [
     "SourceOptions",
     "as_size",
     "as_typed",
+    "bands",
     "declared",
     "options_of",
     "parse",

@@ -18,6 +18,7 @@ from raectl.config.size import Size
 from raectl.config.text import FLAGS, FORM, WEIGHT, WEIGHTED_FORM, parse
 from raectl.errors import RaectlError, UsageError
 
+MOST_CHANNELS = 64
 Regularizers = dict[str, dict[str, Any]]
 Reconstruction = dict[str, Any]  # {"name": name, option: value}
 
@@ -95,6 +96,23 @@ class Augmentations(Option[str]):
         return ",".join(name for name in known if name in given)
 
 
+@dataclass(frozen=True)
+class Bands(Option[str | None]):
+    """Channels to show: one, or three for red, green and blue."""
+
+    def check(self, value: Any, typed: str) -> str | None:
+        """Return the numbers, from 1, separated by commas."""
+        if value is None:
+            return None
+        parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else []
+        if len(parts) not in (1, 3) or not all(part.isascii() and part.isdecimal() for part in parts):
+            raise UsageError(f"{typed}{value!r} is neither one number of a channel nor three", f"{typed}3,2,1")
+        numbers = [*map(int, parts)]
+        if not all(1 <= number <= MOST_CHANNELS for number in numbers):
+            raise UsageError(f"{typed}{value} is out of range: channels are 1 to {MOST_CHANNELS}", f"{typed}3,2,1")
+        return ",".join(map(str, numbers))
+
+
 def _names_none(value: Any, component: str) -> UsageError:
     known = f"known: {', '.join(registry.names(component))}"
     return UsageError(f"{FLAGS[component]} {value!r} names no {component}", known)
@@ -102,6 +120,17 @@ def _names_none(value: Any, component: str) -> UsageError:
 
 _data, _model, _training = (partial(declared, panel=panel) for panel in ("Data", "Model", "Training"))
 _of_file = declared  # of TOML files and Python only
+
+
+def bands() -> Any:
+    """The option of the channels that pictures show."""
+    return _data(
+        None,
+        "Channels that pictures and features show as red, green and blue, or one as grey; numbered from 1.",
+        Bands,
+        shown="the first three; of two the first",
+        metavar="N[,N,N]",
+    )
 
 
 @dataclass(frozen=True)
@@ -133,6 +162,9 @@ class SourceOptions(Checked):
         metavar="LO:HI",
     )
     alpha: bool = _data(False, "The fourth channel of an array is alpha.")
+    frames: str = _data(
+        "first", "Which frames of image files become items: of stacks (TIFF) and animations.", choices=("first", "all")
+    )
     grammar: str | None = _data(
         None,
         "Grammar of the strings in a text file: expressions or smiles, or a file of productions.",
@@ -169,6 +201,7 @@ class Config(SourceOptions):
         {'tikhonov': {}}
     """
 
+    bands: str | None = bands()
     val_fraction: float = _data(0.1, "Share held out for validation.", low=0, high=0.9)
     fold: int = _of_file(0, "Which part of that size is held out, for cross-validation.", low=0, high=1000)
     model: str = _model("rae", f"{registry.known('model')}.", component="model")

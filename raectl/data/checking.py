@@ -65,7 +65,7 @@ def _compare(
     """Groups of indices of equal items, the indices of constant items, and the least and the greatest value."""
     groups: dict[bytes, list[int]] = {}
     constant = []
-    low, high = 255, 0
+    low, high = np.iinfo(items.dtype).max, 0
     for index, item in enumerate(items):
         low, high = min(low, int(item.min())), max(high, int(item.max()))
         groups.setdefault(hashlib.sha256(np.ascontiguousarray(item).data).digest(), []).append(index)

@@ -76,6 +76,8 @@ class Dataset:
         if given.alpha and self.found.get("shape", [0])[-1] != 4:
             what = "it has no fourth channel" if "shape" in self.found else "image files say themselves what is alpha"
             raise UsageError(f"--alpha has no effect on {self.source}: {what}")
+        if given.frames == "all" and "frames" not in self.found:
+            raise UsageError(f"--frames has no effect on {self.source}: these are no image files", "omit --frames")
 
 
 def fingerprint(items: np.ndarray) -> str:

@@ -93,14 +93,25 @@ def check(options: DataOptions) -> None:
             raise UsageError(f"unknown colour {options.background!r}", hint) from error
 
 
+def check_bands(options: DataOptions, where: str) -> None:
+    """Raise a `UsageError` if the channels to show, of resolved options, are none of the images'."""
+    if options.bands is None:
+        return
+    if options.channels is None:
+        raise UsageError(f"--bands has no effect on {shown(where)}: these are no images", "omit --bands")
+    if max(map(int, options.bands.split(","))) > options.channels:
+        message = f"--bands {options.bands}: {shown(where)} has {options.channels} channels, numbered from 1"
+        raise UsageError(message, "--bands 1")
+
+
 def resolve(
-    options: DataOptions, sizes: Collection[tuple[int, int]], grey: bool, background: str
+    options: DataOptions, sizes: Collection[tuple[int, int]], channels: int, background: str
 ) -> tuple[DataOptions, tuple[str, ...]]:
     """Fill in the options that the user left open; with a note if images are resized or cropped.
 
     Arguments:
         sizes: the distinct (width, height) of the images, in pixels.
-        grey: whether all images are grey.
+        channels: of the images: 1 if all are grey, 3 if some are in colour, or another number.
         background: the source's default.
     """
     own = next(iter(sizes))[::-1] if len(sizes) == 1 else None  # (height, width)
@@ -119,7 +130,7 @@ def resolve(
     # A size that the user gave for training is not noted, unless it crops; the size of an existing model is.
     if cut or ((height, width) != own and (options.image_size is None or options.channels is not None)):
         notes = (f"images of {_told(sizes)} became {height} x {width} by {options.fit}{cut}{hint}",)
-    channels = options.channels or (1 if grey else 3)
+    channels = options.channels or channels
     background = options.background or background
     resolved = replace(
         options, image_size=size, channels=channels, background=background, grammar=None, max_productions=None
@@ -142,7 +153,8 @@ _REMEDIES = {  # a part of the reason why all items of a source are bad
     "Git LFS pointer": "fetch the images that they stand for: git lfs pull",
     "web page": "the download brought pages instead of images: download them again",
     "an empty file": "the copy or the download was cut short: make it again",
-    "channels": "keep one or three of them: tifffile.imwrite('rgb.tif', tifffile.imread('x.tif')[..., :3])",
+    "channels, and the model takes": "a model is for one number of channels: train another one on these",
+    "channels are more than": "keep some of them: tifffile.imwrite('y.tif', tifffile.imread('x.tif')[..., :8])",
 }
 
 

@@ -50,7 +50,9 @@ def open_dataset(
         hint = "np.asarray(x), of shape N H W, N H W C or N C H W, makes one"  # type: ignore[unreachable]
         raise UsageError(f"a SOURCE is a name, a path or an array, not of type {type(spec).__name__}", hint)
     # `strict` applies to this call only: a checkpoint keeps the options to open other data.
-    return replace(dataset, options=replace(dataset.options, max_bad=options.max_bad, strict=False))
+    resolved = replace(dataset.options, max_bad=options.max_bad, strict=False, bands=options.bands)
+    limits.check_bands(resolved, dataset.source)
+    return replace(dataset, options=resolved)
 
 
 def _kind(spec: str) -> type[Source]:
@@ -68,8 +70,8 @@ def _kind(spec: str) -> type[Source]:
 
 def _unrecognised(spec: str) -> RaectlError:
     kinds = (
-        "a SOURCE is a folder of images, a .zip, .npy or .npz, IDX files, a .txt of strings or .smi of molecules, one "
-        "a line, a folder of such files, or digits, expressions or molecules"
+        "a SOURCE is a folder of images, a .zip, .npy or .npz, a .tif of several pages, IDX files, a .txt of strings "
+        "or .smi of molecules, one a line, a folder of such files, or digits, expressions or molecules"
     )
     if not os.path.lexists(spec):
         return RaectlError(f"{limits.shown(spec)} does not exist", kinds)

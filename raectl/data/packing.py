@@ -30,7 +30,7 @@ from raectl.storage.records import read_record, to_json
 
 _LARGEST_META = 2**32  # bytes; ten million names take some hundred million
 # Part of every key: to be changed with the layout of the entries; another decoder may give other pixels.
-_VERSION = f"5, Pillow {PIL.__version__}"
+_VERSION = f"6, Pillow {PIL.__version__}"
 _CHOICES = "2"  # part of the key of every memo: to be changed with what is chosen for options that are left open
 
 
@@ -87,7 +87,7 @@ class _Meta:
 
 @dataclass(frozen=True)
 class Packed:
-    """Converted items, (N, *shape) uint8, and the fields of their `Dataset`."""
+    """Converted items, (N, *shape) uint8 or uint16, and the fields of their `Dataset`."""
 
     items: np.ndarray
     options: DataOptions
@@ -152,7 +152,7 @@ def in_memory(task: PackingTask) -> Packed:
     Raises:
         BadItemsError: too many items are bad.
     """
-    items = np.empty((task.total, *task.shape), np.uint8)
+    items = np.empty((task.total, *task.shape), task.options.stored)
     filled = 0
     bad = [*task.bad]
     with contextlib.closing(task.blocks(0)) as blocks:
@@ -174,7 +174,7 @@ def _check(task: PackingTask, bad: list[limits.Bad], block: Block) -> None:
 
 def _write(task: PackingTask, progress: Progress) -> None:
     entry = _entry(task.key)
-    with describing_os_errors(entry), kept(entry, task.shape, progress) as pieces:
+    with describing_os_errors(entry), kept(entry, task.shape, task.options.stored, progress) as pieces:
         if _load(task.key) is not None:  # by another process, meanwhile
             return
         bad = [*task.bad, *pieces.bad]
@@ -184,8 +184,8 @@ def _write(task: PackingTask, progress: Progress) -> None:
                 bad.extend(block.bad)
                 _check(task, bad, block)
         skipped, names = tuple(sorted(bad, key=limits.by_number)), task.good_names(bad)
-        # An entry has no tolerance of bad items: that of the caller who opens it counts.
-        options = dataclasses.replace(task.options, max_bad=DataOptions().max_bad, strict=False)
+        # An entry has no tolerance of bad items, and shows no bands: those of the caller who opens it count.
+        options = dataclasses.replace(task.options, max_bad=DataOptions().max_bad, strict=False, bands=None)
         pieces.move(entry, to_json(_Meta(options, task.shape, task.total, names, skipped, pieces.join())))
 
 
@@ -201,6 +201,6 @@ def _load(key: str) -> Packed | None:
         items = np.load(entry / "items.npy", mmap_mode="r")  # raises if the file is truncated
     except (RaectlError, OSError, ValueError, EOFError):
         return None
-    if items.dtype != np.uint8 or items.shape != (meta.total - len(meta.skipped), *meta.shape):
+    if items.dtype != meta.options.stored or items.shape != (meta.total - len(meta.skipped), *meta.shape):
         return None
     return Packed(items, meta.options, meta.total, meta.names, meta.skipped, meta.fingerprint)

@@ -40,7 +40,7 @@ _LOCK = "lock"
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive converted items: (n, *item shape) uint8, and the bad ones among them."""
+    """Consecutive converted items: (n, *item shape), and the bad ones among them."""
 
     rows: np.ndarray
     bad: tuple[Bad, ...] = ()
@@ -63,11 +63,11 @@ class Pieces:
 
     Arguments:
         folder: where the pieces are; what is no complete piece, or follows a missing one, is removed.
-        shape: of an item.
+        shape, dtype: of an item.
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
-        self._folder, self._shape = folder, shape
+    def __init__(self, folder: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self._folder, self._shape, self._dtype = folder, shape, dtype
         self._records: dict[int, tuple[int, list[Bad]]] = {}  # number of rows, and bad items, of complete pieces
         self._restore()
         self._piece = _Piece(len(self._records))
@@ -108,7 +108,7 @@ class Pieces:
         if not piece.blocks:
             return
         with atomic_file(self._path(piece.number)) as path, open(path, "wb") as file:
-            file.write(_header((rows, *self._shape)))
+            file.write(_header((rows, *self._shape), self._dtype))
             for block in piece.blocks:
                 # Not through a memory map, in which a full disk would crash the process.
                 file.write(block.rows.data)
@@ -126,11 +126,11 @@ class Pieces:
         shape = (self.rows, *self._shape)
         digest = hashlib.sha256(repr(shape).encode())
         with open(self._path(0), "r+b") as joined:
-            joined.write(_header(shape))
+            joined.write(_header(shape, self._dtype))
             for number, (rows, _) in self._records.items():
                 path = self._path(number)
                 if number == 0 or not path.exists():
-                    digest.update(joined.read(rows * math.prod(self._shape)))
+                    digest.update(joined.read(rows * self._item_size))
                     continue
                 part = np.load(path)
                 joined.write(part.data)
@@ -170,11 +170,16 @@ class Pieces:
 
     def _size(self, rows: int) -> int:
         """Bytes of a file of so many rows."""
-        return len(_header((rows, *self._shape))) + rows * math.prod(self._shape)
+        return len(_header((rows, *self._shape), self._dtype)) + rows * self._item_size
+
+    @property
+    def _item_size(self) -> int:
+        """Bytes of an item."""
+        return math.prod(self._shape) * self._dtype.itemsize
 
 
 @contextlib.contextmanager
-def kept(entry: Path, shape: tuple[int, ...], progress: Progress) -> Iterator[Pieces]:
+def kept(entry: Path, shape: tuple[int, ...], dtype: np.dtype, progress: Progress) -> Iterator[Pieces]:
     """The pieces of an entry, which stay if the block is interrupted, and are removed otherwise.
 
     Waits for another process that packs the same entry. Where the system has no locks, the pieces are in a temporary
@@ -182,12 +187,12 @@ def kept(entry: Path, shape: tuple[int, ...], progress: Progress) -> Iterator[Pi
 
     Arguments:
         entry: the directory that the rows are for.
-        shape: of an item.
+        shape, dtype: of an item.
     """
     folder, lock = _claim(entry, progress)
     stay = False
     try:
-        pieces = Pieces(folder, shape)
+        pieces = Pieces(folder, shape, dtype)
         try:
             yield pieces
         except BaseException as error:
@@ -271,8 +276,8 @@ def _length(path: Path) -> int:
         return -1
 
 
-def _header(shape: tuple[int, ...]) -> bytes:
-    """The `.npy` header of a uint8 array, padded so that its length suits any number of rows."""
+def _header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
+    """The `.npy` header of an array, padded so that its length suits any number of rows."""
     file = io.BytesIO()
-    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""The range of stored values that becomes 0 to 255, decided once for a whole source.
+"""The range of a source's values that is stored, decided once for all of it: as bytes, or in 16 bits.
 
 Bytes stay as they are unless the user gives a range. That of wider values is, in this order:
 
@@ -9,7 +9,8 @@ Bytes stay as they are unless the user gives a range. That of wider values is, i
     floats near 0 to 1, -1 to 1 or 0 to 255      that, if nearly all of each image lie in it; the few beyond are clipped
     others                                       from the least value to the greatest
 
-A folder, an archive and an array of the same values get the same range, and so the same bytes.
+A folder, an archive and an array of the same values get the same range, and so the same stored values: 0 to 255 where
+the range has no more than 256 levels, as of bytes, else 0 to 65535, as of all floats.
 """
 
 import functools
@@ -17,24 +18,27 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from raectl.config import MOST_CHANNELS
 from raectl.errors import UsageError
 
 BYTES, INTEGERS, FLOATS = "bytes", "integers", "floats"
+STORED: dict[int, type[np.unsignedinteger[Any]]] = {8: np.uint8, 16: np.uint16}  # types of stored values by their bits
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"(?:(?P<kind>{BYTES}|{INTEGERS}|{FLOATS}) )?(?P<low>{_NUMBER}):(?P<high>{_NUMBER})")
 _USUAL = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))  # ranges of floats
 _BEYOND, _MOST_BEYOND = 0.15, 0.25  # of a usual range's width that most, and all, may lie beyond it, after resizing
 _LEAST = 32.0  # a greatest value below which floats are not taken for 0 to 255
 _TAIL, _SAMPLED = 0.02, 4096  # share of an image's values left out at either end; values of it that are looked at
+_EMPTY = 0.05  # of a range, below which it is said of a channel that its values fill hardly any of it
 _FILLED = 0.25  # of a range, below which it is said that nearly all values lie in a part of it
 
 
 class Range(NamedTuple):
-    """The values that become 0 and 255; what lies outside is clipped."""
+    """The values that become 0 and the greatest stored one; what lies outside is clipped."""
 
     low: float
     high: float
@@ -47,23 +51,46 @@ class Range(NamedTuple):
     def __str__(self) -> str:
         return f"{self.low:.17g}:{self.high:.17g}"
 
-    def to_bytes(self, values: np.ndarray) -> np.ndarray:
-        """255 (v - low) / (high - low), rounded and clipped: any numbers => uint8 of the same shape.
+    def scaled(self, values: np.ndarray, bits: int = 8) -> np.ndarray:
+        """top (v - low) / (high - low), rounded and clipped: any numbers => uint8 or uint16 of the same shape.
+
+        Arguments:
+            bits: 8 or 16, with which top is 255 or 65535.
 
         Example:
-            >>> Range(0, 4095).to_bytes(np.array([0, 2048, 4095, 5000])).tolist()
+            >>> Range(0, 4095).scaled(np.array([0, 2048, 4095, 5000])).tolist()
             [0, 128, 255, 255]
+            >>> Range(-1, 1).scaled(np.array([-1.0, 0.0, 1.0]), 16).tolist()
+            [0, 32768, 65535]
         """
         if values.dtype.kind in "iu" and values.dtype.itemsize == 2:
-            return _table(self, values.dtype)[values.view(np.uint16)]
-        scaled = (values.astype(np.float64) - self.low) * (255 / (self.high - self.low))
-        return np.rint(scaled).clip(0, 255).astype(np.uint8)
+            return _table(self, values.dtype, bits)[values.view(np.uint16)]
+        scaled = (values.astype(np.float64) - self.low) * (top_of(bits) / (self.high - self.low))
+        return np.rint(scaled).clip(0, top_of(bits)).astype(STORED[bits])
+
+    def restored(self, bits: int, dtype: np.dtype) -> np.ndarray:
+        """The inverse, of every stored value: low + v (high - low) / top, rounded for integers => (top + 1,)."""
+        stored = np.arange(top_of(bits) + 1, dtype=np.float64)
+        values = self.low + stored * ((self.high - self.low) / top_of(bits))
+        if dtype.kind in "iu":
+            values = np.rint(values).clip(np.iinfo(dtype).min, np.iinfo(dtype).max)
+        return values.astype(dtype)
+
+
+def top_of(bits: int) -> int:
+    """The greatest stored value."""
+    return int(2**bits - 1)
+
+
+def kind_of(dtype: np.dtype) -> str:
+    """The kind of the values of a type: bytes, integers or floats."""
+    return BYTES if dtype in (np.uint8, bool) else FLOATS if dtype.kind == "f" else INTEGERS
 
 
 @functools.lru_cache(16)
-def _table(chosen: Range, dtype: np.dtype) -> np.ndarray:
-    """What becomes of every value of two bytes, in the order of their bits: (65536,) uint8; a look-up is faster."""
-    return chosen.to_bytes(np.arange(2**16, dtype=np.uint16).view(dtype).astype(np.int32))
+def _table(chosen: Range, dtype: np.dtype, bits: int) -> np.ndarray:
+    """What becomes of every value of two bytes, in the order of their bits: (65536,); a look-up is faster."""
+    return chosen.scaled(np.arange(2**16, dtype=np.uint16).view(dtype).astype(np.int32), bits)
 
 
 @dataclass(frozen=True)
@@ -73,12 +100,16 @@ class Extremes:
     Arguments:
         bits: if all of their files declare that many.
         most: the same without the 2 % at either end of each image: hot pixels, overshoot; None if that is the same.
+        dtype: the type of the values, one that holds all of them.
+        channels: the least and the greatest value of each channel, if there are several.
     """
 
     low: float
     high: float
     bits: int | None = None
     most: tuple[float, float] | None = None
+    dtype: str | None = None
+    channels: tuple[tuple[float, float], ...] = ()
 
     @property
     def inner(self) -> tuple[float, float]:
@@ -89,7 +120,25 @@ class Extremes:
         bits = self.bits if self.bits == other.bits else None
         (low, high), (also_low, also_high) = self.inner, other.inner
         most = min(low, also_low), max(high, also_high)
-        return Extremes(min(self.low, other.low), max(self.high, other.high), bits, most)
+        dtype = _joined(self.dtype, other.dtype) if self.dtype and other.dtype else None
+        pairs = zip(self.channels, other.channels, strict=False)
+        channels = tuple((min(a[0], b[0]), max(a[1], b[1])) for a, b in pairs)
+        same = len(self.channels) == len(other.channels)
+        low, high = min(self.low, other.low), max(self.high, other.high)
+        return Extremes(low, high, bits, most, dtype, channels if same else ())
+
+
+def _name(dtype: np.dtype) -> str:
+    """The type in which values of a type are written: bytes for what is true or false, 64 bits for more."""
+    if dtype.kind == "b":
+        return "uint8"
+    return "float64" if dtype.kind == "f" and dtype.itemsize > 8 else dtype.newbyteorder("=").name
+
+
+def _joined(first: str, second: str) -> str:
+    """A type of the same kind that holds the values of two, of all but the largest integers."""
+    both, is_integer = np.result_type(first, second), np.dtype(first).kind in "iu"
+    return "int64" if is_integer and both.kind == "f" else both.name
 
 
 Values = tuple[str, Extremes]  # kind, and from where to where
@@ -127,7 +176,7 @@ def told(ranges: Mapping[str, Range]) -> str | None:
 
 
 def extremes(parts: Iterable[np.ndarray], kind: str, bits: int | None = None) -> Extremes:
-    """Of images, (n, ...) each, that come in parts.
+    """Of images, (n, ..., channels) each, that come in parts.
 
     Raises:
         ValueError: one is NaN or infinite; the text says how many, of how many values, and where the first one is.
@@ -135,7 +184,9 @@ def extremes(parts: Iterable[np.ndarray], kind: str, bits: int | None = None) ->
     low, high = math.inf, -math.inf
     least, greatest = math.inf, -math.inf
     bad, first, done = 0, 0, 0
+    dtype, channels = None, _Channels()
     for part in parts:
+        dtype = _name(part.dtype)
         finite = np.isfinite(part) if kind == FLOATS else np.True_
         if not finite.all():
             first = first if bad else done + int((~finite).reshape(-1).argmax())
@@ -144,10 +195,33 @@ def extremes(parts: Iterable[np.ndarray], kind: str, bits: int | None = None) ->
             low, high = min(low, float(part.min())), max(high, float(part.max()))
             bottom, top = _most(part)
             least, greatest = min(least, bottom), max(greatest, top)
+            channels.take(part)
         done += part.size
     if bad:
         raise NotFiniteError(bad, done, first)
-    return Extremes(low, high, bits, (least, greatest) if least <= greatest else None)
+    return Extremes(low, high, bits, (least, greatest) if least <= greatest else None, dtype, channels.found)
+
+
+class _Channels:
+    """The least and the greatest value of each of several channels."""
+
+    def __init__(self) -> None:
+        self._low = self._high = np.empty(0)
+
+    def take(self, images: np.ndarray) -> None:
+        """Take up images, (n, ..., C)."""
+        if images.ndim < 3 or not 1 < images.shape[-1] <= MOST_CHANNELS:
+            return
+        rows = images.reshape(-1, images.shape[-1])
+        low, high = (np.array([pick(column) for column in rows.T], np.float64) for pick in (np.min, np.max))
+        if not len(self._low):
+            self._low, self._high = low, high
+        self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
+
+    @property
+    def found(self) -> tuple[tuple[float, float], ...]:
+        """(least, greatest) of each; empty for a single one."""
+        return tuple(zip(self._low.tolist(), self._high.tolist(), strict=True))
 
 
 def _most(images: np.ndarray) -> tuple[float, float]:
@@ -174,13 +248,16 @@ class NotFiniteError(ValueError):
         self.count, self.total, self.first = count, total, first
 
 
-def decide(found: Mapping[str, Extremes], given: str | None, *, has_bytes: bool) -> tuple[str | None, tuple[str, ...]]:
+def decide(
+    found: Mapping[str, Extremes], given: str | None, *, has_bytes: bool, bits: int | None = None
+) -> tuple[str | None, tuple[str, ...]]:
     """The ranges of a source whose values of each kind are these; with a note on each.
 
     Arguments:
         found: extremes by kind, but for bytes.
         given: `--range`, or the ranges that a model was trained with.
         has_bytes: whether some values are bytes.
+        bits: in which a model takes them; None for what the ranges need.
 
     Returns:
         The ranges, as `parse` reads them, and sentences for the user.
@@ -188,11 +265,25 @@ def decide(found: Mapping[str, Extremes], given: str | None, *, has_bytes: bool)
     ranges, notes = {}, _of_other_kinds(found, given, has_bytes=has_bytes)
     if has_bytes and (of_bytes := chosen(given, BYTES)):
         ranges[BYTES] = of_bytes
+    for kind, values in found.items():
+        ranges[kind] = chosen(given, kind) or Range.of(kind, values)
+    top = top_of(stored_bits(told(ranges), bits))
     for kind, values in sorted(found.items()):
-        own = chosen(given, kind)
-        ranges[kind] = own or Range.of(kind, values)
-        notes.append(_note(kind, values, ranges[kind], own is not None))
+        notes.append(_note(kind, values, ranges[kind], chosen(given, kind) is not None, top))
+        notes.append(_note_of_channels(values, ranges[kind]))
     return told(ranges), tuple(note for note in notes if note)
+
+
+def stored_bits(text: str | None, given: int | None) -> int:
+    """In how many bits values are stored, by their ranges, as `told` writes them, unless a model takes so many."""
+    ranges = parse(text) if text else {}
+    is_wide = any(kind == FLOATS or (kind == INTEGERS and high - low > 255) for kind, (low, high) in ranges.items())
+    return given or (16 if is_wide else 8)
+
+
+def type_of(found: Mapping[str, Extremes]) -> str:
+    """The type in whose units a source's items are written: that of floats, of integers, or uint8 of bytes alone."""
+    return next((found[kind].dtype or "float64" for kind in (FLOATS, INTEGERS) if kind in found), "uint8")
 
 
 def _of_other_kinds(found: Mapping[str, Extremes], given: str | None, *, has_bytes: bool) -> list[str]:
@@ -227,24 +318,39 @@ def _between(values: Extremes) -> Range:
     return Range(values.low, values.high if values.high > values.low else values.low + 1)
 
 
-def _note(kind: str, values: Extremes, chosen: Range, is_given: bool) -> str:
+def _note_of_channels(values: Extremes, chosen: Range) -> str:
+    """Of channels that fill hardly any of the range, which is one for all of them."""
+    width = chosen.high - chosen.low
+    shares = [(high - low) / width for low, high in values.channels]
+    few = [number for number, share in enumerate(shares, 1) if 0 < share < _EMPTY]
+    if not few or max(shares) < _EMPTY:
+        return ""
+    shown = ", ".join(f"{number} ({shares[number - 1]:.1%})" for number in few[:5])
+    more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+    return (
+        f"channels that fill less than {_EMPTY:.0%} of the range, which is one for all: {shown}{more}; "
+        "scale them alike before, as by x / x.max(axis=(0, 1, 2))"
+    )
+
+
+def _note(kind: str, values: Extremes, chosen: Range, is_given: bool, top: int) -> str:
     """What was decided; nothing for floats that fill 0 to 1 and integers that fill 16 bits, the usual cases."""
     held = f"{kind} from {values.low:g} to {values.high:g}"
     clipped = values.low < chosen.low or values.high > chosen.high
     beyond = "; what lies beyond is clipped" if clipped else ""
     if is_given:
-        return f"{held}: {chosen.low:g} to {chosen.high:g} became 0 to 255{beyond}" if clipped else ""
+        return f"{held}: {chosen.low:g} to {chosen.high:g} became 0 to {top}{beyond}" if clipped else ""
     least, greatest = values.inner
     filled = (greatest - least) / (chosen.high - chosen.low)
     if 0 < filled < _FILLED:
-        shown = f"{held}: {chosen.low:g} to {chosen.high:g} became 0 to 255, of which nearly all fill {filled:.1%}"
+        shown = f"{held}: {chosen.low:g} to {chosen.high:g} became 0 to {top}, of which nearly all fill {filled:.1%}"
         return f"{shown}; --range {_outward(least, greatest)} spreads these and clips the rest"
     usual = (kind == FLOATS and chosen == (0, 1)) or (kind == INTEGERS and chosen in ((0, 255), (0, 65535)))
     if usual and not clipped:
         return ""
     declared = values.bits is not None and chosen.high == 2**values.bits - 1
     why = f", the {values.bits} bits that the files declare," if declared else ""
-    return f"{held}: {chosen.low:g} to {chosen.high:g}{why} became 0 to 255{beyond}; --range LO:HI changes that"
+    return f"{held}: {chosen.low:g} to {chosen.high:g}{why} became 0 to {top}{beyond}; --range LO:HI changes that"
 
 
 def _outward(low: float, high: float) -> str:

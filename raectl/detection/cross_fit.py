@@ -82,7 +82,7 @@ def _trained(path: Path, config: Config, checkpoint: Checkpoint, dataset: Datase
         record = directory.read_config()
         is_begun = _is_of(record.resolved, config) and record.data.fingerprint == dataset.fingerprint
         config = config.replace(precision=record.resolved.precision) if is_begun else config
-    source = dataset.items if checkpoint.training_data is dataset else dataset.source
+    source = dataset if checkpoint.training_data is dataset else dataset.source
 
     def run(resume: bool) -> Checkpoint:
         anew = path.exists() and not resume

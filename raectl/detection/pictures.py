@@ -44,14 +44,15 @@ class Pictures:
         rows: list[np.ndarray] = []
         for name, chosen in (("oddest", order[:count]), ("most typical", order[::-1][:count])):
             items, decoded, heat = self._decoded(chosen)
-            shown = {name: items, "reconstruction": self.modality.to_items(decoded)}
+            pictured = map(self.modality.pictured, (items, self.modality.to_items(decoded)))
+            shown = dict(zip((name, "reconstruction"), pictured, strict=True))
             if heat is not None:
                 shown["where"] = self.modality.with_heat(items, heat, self._hottest())
             labels += shown
             rows += shown.values()
         if rows[0].shape[1:] != rows[-1].shape[1:]:  # grey beside coloured heat
             rows = [np.broadcast_to(row, (*row.shape[:-1], rows[-1].shape[-1])) for row in rows]
-        self.modality.writer.write_rows(out, labels, rows)
+        self.modality.picture_writer.write_rows(out, labels, rows)
 
     def write_heatmaps(self, out: Path) -> None:
         """A heat map of each item, in a directory."""
@@ -64,7 +65,7 @@ class Pictures:
                 yield self.modality.with_heat(items, heat, hottest)
                 self.progress.update("drawing heat maps", min(start + _BLOCK, n), n)
 
-        self.modality.writer.write(out, batches(), n, self.dataset.names)
+        self.modality.picture_writer.write(out, batches(), n, self.dataset.names)
 
     def _decoded(self, rows: np.ndarray) -> tuple[np.ndarray, Tensor, np.ndarray | None]:
         """Items of some rows, what they are decoded to, and the heat between, in the order of the rows."""

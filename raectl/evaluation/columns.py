@@ -53,7 +53,7 @@ class Column:
     name: str  # as in tables and records
     n: int
     density: str | None = None  # name of the fitted density they come from or through, or None
-    # Makes the items, (B, *stored) uint8, a batch at a time; none if they are not made here.
+    # Makes the items, (B, *stored), a batch at a time; none if they are not made here.
     batches: Callable[[], Iterator[np.ndarray]] = lambda: iter(())
     draws: int | None = None  # how often each was decoded, see `Checkpoint.modes`; None for once
     # The modality's metrics of each reconstruction, (N,), known once all batches are made; None for others.
@@ -78,7 +78,7 @@ def columns(
     """Everything that can be measured of a checkpoint, as many items of each as there are real ones.
 
     Arguments:
-        real: (N, *stored) uint8, to be reconstructed and interpolated.
+        real: (N, *stored), to be reconstructed and interpolated.
         training: the data it was trained on, to whose latents a Gaussian is fitted for `N`; None if they are gone.
         classes: that of each real item, (N,) texts; None if they have none.
         densities, kind, seed, draws: as for `Evaluation`.

@@ -147,8 +147,8 @@ class Evaluation:
         for column in self.columns:
             began = time.monotonic()
             self.progress.note(f"measuring {column.name}")
-            batches = map(self.checkpoint.modality.shown, column.batches())
-            extracted = extract_all([space.extractor for space in self.spaces], batches, column.n, self.progress)
+            extractors, show = [space.extractor for space in self.spaces], self.checkpoint.modality.shown
+            extracted = extract_all(extractors, column.batches(), column.n, self.progress, show)
             features = [torch.from_numpy(rows) for rows in extracted]
             against = references if column.is_generated else [reference.of_originals() for reference in references]
             yield self._result(against, features, column, began)

@@ -68,21 +68,37 @@ def feature_spaces(checkpoint: Checkpoint, features: str | None, weights: Path |
     return [judged, *others]
 
 
+Show = Callable[[np.ndarray], np.ndarray]
+
+
+def _same(items: np.ndarray) -> np.ndarray:
+    return items
+
+
 def extract(
-    extractor: Extractor, batches: Iterable[np.ndarray], total: int, progress: Progress | None = None
+    extractor: Extractor,
+    batches: Iterable[np.ndarray],
+    total: int,
+    progress: Progress | None = None,
+    show: Show = _same,
 ) -> np.ndarray:
     """`extract_all` by one extractor: (N, D) float32."""
-    return extract_all([extractor], batches, total, progress)[0]
+    return extract_all([extractor], batches, total, progress, show)[0]
 
 
 def extract_all(
-    extractors: Sequence[Extractor], batches: Iterable[np.ndarray], total: int, progress: Progress | None = None
+    extractors: Sequence[Extractor],
+    batches: Iterable[np.ndarray],
+    total: int,
+    progress: Progress | None = None,
+    show: Show = _same,
 ) -> list[np.ndarray]:
     """The features of items that come a batch at a time; memory is that of the features and of one batch.
 
     Arguments:
-        batches: each (B, ...), as the extractors take them, of any B.
+        batches: each (B, *stored), of any B.
         total: N, the number of items in all batches.
+        show: turns a batch into what extractors take that do not take items as stored.
 
     Returns:
         (N, D) float32 for each extractor.
@@ -94,8 +110,9 @@ def extract_all(
     rows = [np.empty((0, extractor.dim or 0), np.float32) for extractor in extractors]
     done = 0
     for batch in batches:
+        shown = show(batch)
         for index, extractor in enumerate(extractors):
-            features = extractor(batch).numpy()
+            features = extractor(batch if extractor.sees_stored else shown).numpy()
             if not done:
                 rows[index] = np.empty((total, features.shape[1]), features.dtype)
             rows[index][done : done + len(batch)] = features[: max(0, total - done)]
@@ -107,20 +124,16 @@ def extract_all(
 
 
 def cached_features(
-    extractor: Extractor,
-    items: np.ndarray,
-    key: str,
-    progress: Progress | None = None,
-    show: Callable[[np.ndarray], np.ndarray] = lambda items: items,
+    extractor: Extractor, items: np.ndarray, key: str, progress: Progress | None = None, show: Show = _same
 ) -> np.ndarray:
     """The features of real data, cached in `$RAECTL_CACHE/features/`, for they are the same at every evaluation.
 
     A damaged entry is computed anew, and where nothing can be written, the features are computed each time.
 
     Arguments:
-        items: (N, *stored) uint8, possibly memory-mapped.
+        items: (N, *stored), possibly memory-mapped.
         key: identity of `items`, such as the data's fingerprint and which rows were taken.
-        show: turns a batch of them into what the extractor takes.
+        show: as of `extract_all`.
 
     Returns:
         (N, D) float32.
@@ -140,8 +153,8 @@ def cached_features(
             return arrays["features"]
     except RaectlError:
         pass  # not there yet, or damaged
-    batches = (show(items[start : start + _BATCH]) for start in range(0, len(items), _BATCH))
-    features = extract(extractor, batches, len(items), progress)
+    batches = (items[start : start + _BATCH] for start in range(0, len(items), _BATCH))
+    features = extract(extractor, batches, len(items), progress, show)
     with contextlib.suppress(OSError, RaectlError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_arrays(path, {"features": features}, identity)

@@ -24,6 +24,7 @@ class Extractor(ABC):
     name: ClassVar[str]  # registry name
     dim: ClassVar[int | None]  # D, or None if it depends on the items' shape
     takes_weights: ClassVar[bool] = True  # whether `weights` may be given
+    sees_stored: ClassVar[bool] = False  # whether it takes items as stored, and not as `Modality.shown` gives them
     set_metrics: ClassVar[tuple[str, ...]]  # registry names of the set metrics to compute from these features
     judged_by: ClassVar[str]  # the value of these set metrics that `evaluate` summarizes a model by
     # Name of the Fréchet distance between these features; `fid` for Inception's only.
@@ -42,7 +43,7 @@ class Extractor(ABC):
 
     @abstractmethod
     def __call__(self, items: np.ndarray) -> Tensor:
-        """Items (B, ...), as `Modality.shown` gives them => features (B, D) float32, on the CPU.
+        """Items (B, ...), as `Modality.shown` gives them or as stored => features (B, D) float32, on the CPU.
 
         Raises:
             RaectlError: the items are of another type or shape.

@@ -30,7 +30,7 @@ class Baseline(NamedTuple):
 def baseline(checkpoint: Checkpoint, items: np.ndarray, training: Dataset | None) -> Baseline:
     """Means of the modality's metrics over items, if all were reconstructed as the mean of what was trained on.
 
-    Of the latter a sample is taken if these are many, and the items, (N, *stored) uint8, themselves if they are gone.
+    Of the latter a sample is taken if these are many, and the items, (N, *stored), themselves if they are gone.
     """
     if training is None:
         source, rows, of = items, np.arange(len(items)), "these items, as the training data are gone"

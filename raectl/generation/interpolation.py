@@ -102,7 +102,7 @@ def named_pair(dataset: Dataset, first: str, second: str) -> np.ndarray:
 def interpolate(checkpoint: Checkpoint, items: np.ndarray, pairs: np.ndarray, steps: int, kind: str) -> np.ndarray:
     """Decoded interpolations between pairs of items, from reconstruction to reconstruction, in S steps, 2 at least.
 
-    Items (N, *stored) uint8 and indices (P, 2) => (P, S, *stored) uint8; the kind is one that `path_of` knows.
+    Items (N, *stored) and indices (P, 2) => (P, S, *stored); the kind is one that `path_of` knows.
     """
     path = path_of(kind)
     codes = checkpoint.encode(items[pairs.reshape(-1)]).cpu()

@@ -84,7 +84,7 @@ def compare_with_training(
     """Find the training items that samples are nearest to.
 
     Arguments:
-        samples: (M, *stored shape) uint8.
+        samples: (M, *stored shape).
         training: the data of the training.
 
     Raises:

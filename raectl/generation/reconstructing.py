@@ -19,6 +19,7 @@ from raectl.data import Dataset
 from raectl.errors import RaectlError
 from raectl.generation.baseline import Baseline, baseline
 from raectl.metrics.reference import direction_and_unit
+from raectl.modalities.base import modality_of
 from raectl.progress import Progress
 from raectl.registry import resolve
 from raectl.storage.atomic import require_outside
@@ -55,7 +56,9 @@ def reconstruct_source(
     rows = rng.choose(seed, "reconstructed items", len(dataset), len(dataset) if n is None else n)
     errors, reconstructions = _reconstruct(checkpoint, dataset, rows, progress)
     names = [dataset.names[row] for row in rows.tolist()] if dataset.names else []
-    checkpoint.modality.writer.write_pairs(out, np.array(dataset.items[rows]), reconstructions, names)
+    # In the units of these data, which may be others than the training's.
+    writer = modality_of(dataset.modality, dataset.options).writer
+    writer.write_pairs(out, np.array(dataset.items[rows]), reconstructions, names)
     mean = baseline(checkpoint, dataset.items, _training(checkpoint, dataset))
     found = Reconstructed(errors, mean, len(rows), checkpoint.seen(dataset.items))
     _record(checkpoint, dataset, found, progress)
@@ -71,8 +74,8 @@ def _reconstruct(
     sums = {decoder: dict.fromkeys(metrics, 0.0) for decoder in used}
     kept: list[np.ndarray] = []
     for start in range(0, len(dataset), BLOCK):
-        items = torch.from_numpy(np.array(dataset.items[start : start + BLOCK]))
-        x = checkpoint.modality.to_tensor(items.to(checkpoint.device))
+        items = np.array(dataset.items[start : start + BLOCK])
+        x = checkpoint.modality.to_tensor(torch.from_numpy(items).to(checkpoint.device))
         z = checkpoint.encode(items)
         for decoder in used:
             x_hat = checkpoint.decode(z, decoder)

@@ -38,6 +38,7 @@ def write_samples(
     batch_size: int = 1024,
     draws: int | None = None,
     decoder: str | None = None,
+    bands: str | None = None,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> tuple[str, str | None]:
@@ -54,6 +55,7 @@ def write_samples(
         draws: number of random decodings of each latent, of which the most frequent valid item is kept; None for the
             likeliest item.
         decoder: `plain` or `sharp`; None for the sharpened one where there is one.
+        bands: channels that a picture shows; None for the training's.
 
     Returns:
         Name of the density, and of the decoder; None for latents.
@@ -67,7 +69,7 @@ def write_samples(
     for name, given in (("draws", draws), ("decoder", decoder)):
         if given is not None and to_latents:
             raise UsageError(f"--{name} {given} is for decoded items, and {out} takes latents", f"omit --{name}")
-    checkpoint = None if directory.is_densities_only() else load(path, device, decoder)
+    checkpoint = None if directory.is_densities_only() else load(path, device, decoder, bands)
     if checkpoint is None and not to_latents:
         raise UsageError(f"{path} holds densities but no decoder, so it samples latents only", "-o new-latents.npy")
     found = fitted.find(directory, density)

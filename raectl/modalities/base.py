@@ -1,7 +1,7 @@
 """The interface of a modality, which alone depends on the kind of data: images, strings.
 
-Items are stored as (N, *stored_shape) uint8. A modality converts them to the networks' `x: (B, *item_shape)` float32
-and back, compares them and writes them to files.
+Items are stored as (N, *stored_shape), uint8 or, as images may be, uint16. A modality converts them to the networks'
+`x: (B, *item_shape)` float32 and back, compares them and writes them to files.
 """
 
 import math
@@ -65,11 +65,11 @@ class Modality(ABC):
 
     @abstractmethod
     def to_tensor(self, items: torch.Tensor) -> torch.Tensor:
-        """(B, *stored) uint8 => (B, *item_shape) float32, on the same device."""
+        """(B, *stored) => (B, *item_shape) float32, on the same device."""
 
     @abstractmethod
     def to_items(self, x_hat: torch.Tensor) -> np.ndarray:
-        """Decoded items: (B, *item_shape) on any device => (B, *stored) uint8, contiguous. Inverts `to_tensor`."""
+        """Decoded items: (B, *item_shape) on any device => (B, *stored), contiguous. Inverts `to_tensor`."""
 
     def mode(
         self, x_hat: torch.Tensor, draws: int, generator: torch.Generator, is_valid: Callable[[Any], bool]
@@ -105,7 +105,7 @@ class Modality(ABC):
         return None
 
     def with_heat(self, items: np.ndarray, heat: np.ndarray, hottest: float) -> np.ndarray:
-        """Items with their heat drawn over them: (B, *stored) uint8 and (B, H, W) => (B, H, W, 3) uint8.
+        """Items with their heat drawn over them: (B, *stored) and (B, H, W) => (B, H, W, 3) uint8.
 
         Arguments:
             hottest: the heat that has the strongest colour.
@@ -122,7 +122,24 @@ class Modality(ABC):
         return ""
 
     def shown(self, items: np.ndarray) -> np.ndarray:
-        """The items themselves, such as strings, for extractors and people: (B, *stored) uint8 => (B, ...)."""
+        """The items themselves, such as strings, for extractors and people: (B, *stored) => (B, ...)."""
+        return items
+
+    def from_source(self, items: np.ndarray) -> np.ndarray:
+        """Items as stored, from items of another type, such as the source's own; others are returned themselves."""
+        return items
+
+    def to_source(self, items: np.ndarray, dtype: np.dtype | None = None) -> np.ndarray:
+        """Items of another type, by default of the source's own and in its units: (N, *stored) => (N, ...)."""
+        return items
+
+    @property
+    def picture_writer(self) -> "Writer":
+        """Writes what `pictured` and `with_heat` give."""
+        return self.writer
+
+    def pictured(self, items: np.ndarray) -> np.ndarray:
+        """Items as `picture_writer` takes them, beside those of `with_heat`: (B, *stored) => (B, ...)."""
         return items
 
 
@@ -146,7 +163,7 @@ class Writer(ABC):
 
         Arguments:
             out: the file or directory; its suffix determines the format.
-            batches: uint8 arrays (B, *stored), read one at a time.
+            batches: arrays (B, *stored), read one at a time.
             total: number of items in all batches, at least 1.
             names: of the items, after which the files of a directory are called; numbers if there are none.
             labels: the class of each item, if they have one: kept where the format can.
@@ -159,26 +176,26 @@ class Writer(ABC):
     def write_pairs(
         self, out: Path, originals: np.ndarray, reconstructions: np.ndarray, names: Sequence[str] = ()
     ) -> None:
-        """Write originals beside their reconstructions, 2 x (N, *stored) uint8. Atomic and raises as `write`.
+        """Write originals beside their reconstructions, 2 x (N, *stored). Atomic and raises as `write`.
 
         A directory gets the reconstructions only, with the names of their originals; numbers if there are none.
         """
 
     @abstractmethod
     def write_walks(self, out: Path, walks: np.ndarray) -> None:
-        """Write P interpolations of S steps, (P, S, *stored) uint8; to a directory, a file per step. See `write`."""
+        """Write P interpolations of S steps, (P, S, *stored); to a directory, a file per step. See `write`."""
 
     @abstractmethod
     def write_rows(self, out: Path, labels: Sequence[str], rows: Sequence[np.ndarray]) -> None:
-        """Write R labelled rows of items, R x (N, *stored) uint8, to a picture. Atomic and raises as `write`."""
+        """Write R labelled rows of items, R x (N, *stored), to a picture. Atomic and raises as `write`."""
 
     @abstractmethod
     def write_picture(self, out: Path, pairs: tuple[np.ndarray, np.ndarray], samples: np.ndarray | None) -> Path:
         """Write a picture of a training run's progress; returns its path, which is `out` with another suffix.
 
         Arguments:
-            pairs: originals and their reconstructions, 2 x (N, *stored) uint8.
-            samples: generated items, (M, *stored) uint8, or None.
+            pairs: originals and their reconstructions, 2 x (N, *stored).
+            samples: generated items, (M, *stored), or None.
         """
 
     def has_rows(self, out: Path) -> bool:

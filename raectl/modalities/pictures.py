@@ -6,14 +6,15 @@ Every grid but `progress` raises a `RaectlError` if it would have more than `MAX
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from raectl.errors import RaectlError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+TIFF = (".tif", ".tiff")
 MAX_PIXELS = 2**28
 BACKGROUND = 192  # light grey, different from black and from white images
 GAP = 4  # pixels between images
@@ -36,6 +37,21 @@ def save(path: Path, pixels: np.ndarray) -> None:
     if suffix == ".webp" and max(pixels.shape) > 16383:
         raise RaectlError("WebP allows 16,383 pixels a side, too few for this grid", "write a .png instead")
     Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(path, **_SAVE_OPTIONS.get(suffix, {}))
+
+
+def save_pages(file: IO[bytes], images: np.ndarray) -> None:
+    """Write images of any real type as one TIFF, a page each, their channels as samples: (..., H, W, C)."""
+    import tifffile
+
+    pages = images.reshape(-1, *images.shape[-3:])
+    is_colour, is_grey = pages.shape[-1] == 3, pages.shape[-1] == 1
+    tifffile.imwrite(
+        file,
+        pages[..., 0] if is_grey else pages,
+        photometric="rgb" if is_colour else "minisblack",
+        planarconfig=None if is_grey else "contig",
+        metadata=None,
+    )
 
 
 def grid(images: np.ndarray) -> np.ndarray:

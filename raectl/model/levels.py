@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from raectl.data.images.units import to_bytes
+
 _LEVELS = 256
 _FARTHEST = 16  # levels between a point and the end of the scale
 FEWEST = 50_000  # values of a channel; fewer say too little
@@ -36,7 +38,7 @@ class Levels(nn.Module):
         return 1 - torch.minimum(1 - x, 2 * (white - x)).clamp_min(0)
 
     def fit(self, decoded: np.ndarray, real: np.ndarray) -> None:
-        """Choose the points by decoded images and the real ones that they stand for: 2 x (N, H, W, C) uint8.
+        """Choose the points by decoded images and the real ones that they stand for: 2 x (N, H, W, C).
 
         Black is the highest of the first 17 levels up to which decoded images have no larger a share of their values
         than real ones have at 0; white likewise. Fewer than 50,000 values of a channel leave the points as they are.
@@ -45,7 +47,7 @@ class Levels(nn.Module):
             return
         for channel in range(real.shape[-1]):
             ours, theirs = (
-                np.bincount(items[..., channel].ravel(), minlength=_LEVELS) / items[..., channel].size
+                np.bincount(to_bytes(items[..., channel]).ravel(), minlength=_LEVELS) / items[..., channel].size
                 for items in (decoded, real)
             )
             black = _reach(ours, theirs[0])

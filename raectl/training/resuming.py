@@ -16,7 +16,7 @@ from raectl.model.resolve import check_sharpen, resolve_regularizers
 from raectl.storage.arrays import read_header
 from raectl.training.state import Position, TrainingState
 
-_MAY_CHANGE = ("epochs", "patience", "device", "sharpen", "max_bad", "strict")
+_MAY_CHANGE = ("epochs", "patience", "device", "sharpen", "max_bad", "strict", "bands")
 
 
 def resumed(directory: Directory, given: dict[str, Any]) -> Config:

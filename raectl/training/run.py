@@ -52,7 +52,7 @@ _PICTURE_LATENTS = 1000  # held-out codes that the picture's Gaussian is fitted 
 
 def train(
     config: Config,
-    source: str | Path | np.ndarray | None = None,
+    source: str | Path | np.ndarray | Dataset | None = None,
     out: str | Path = "ckpt",
     *,
     start: str | Path | Start | None = None,
@@ -65,7 +65,8 @@ def train(
 
     Arguments:
         config: the options; when resuming, what differs from the defaults must be as it was, see `resumed`.
-        source: the data: a path, `digits`, or an array (N, H, W, C); None for `digits`, or what is resumed.
+        source: the data: a path, `digits`, or an array (N, H, W, C); a data set opened with these options; None for
+            `digits`, or what is resumed.
         out: the directory to make.
         start: the checkpoint directory of another run, whose weights this one begins with; options of `config` that
             are the defaults are then that run's, but for those that follow from the data and the length.
@@ -106,7 +107,8 @@ def train(
             config = config if start is None else start.config_for(directory)
             check(config)
             check_out(directory, overwrite=overwrite)
-        dataset = _open(directory if resume and source is None else None, source, config, progress)
+        recorded = directory if resume and source is None else None
+        dataset = _open(recorded, source, data_options(config, start.bits if start else None), progress)
         for note in dataset.notes:
             progress.note(note)
         if not resume:
@@ -135,13 +137,18 @@ def _typed(config: Config) -> dict[str, Any]:
 
 
 def _open(
-    recorded: Directory | None, source: str | Path | np.ndarray | None, config: Config, progress: Progress
+    recorded: Directory | None,
+    source: str | Path | np.ndarray | Dataset | None,
+    options: DataOptions,
+    progress: Progress,
 ) -> Dataset:
     """The data of a run: `source`, or those that are recorded in the directory that it resumes in."""
+    if isinstance(source, Dataset):
+        return source
     if recorded is None:
-        return open_dataset("digits" if source is None else source, data_options(config), progress)
+        return open_dataset("digits" if source is None else source, options, progress)
     try:
-        return open_dataset(recorded.read_config().data.recorded(), data_options(config), progress)
+        return open_dataset(recorded.read_config().data.recorded(), options, progress)
     except RaectlError as error:
         again = command("raectl", "train", "--resume", "--out", recorded.path, "--data", "SOURCE")
         raise RaectlError(
@@ -149,9 +156,10 @@ def _open(
         ) from error
 
 
-def data_options(config: Config) -> DataOptions:
-    """How the data are to be opened for a configuration."""
-    return DataOptions(**{name: getattr(config, name) for name in options_of(SourceOptions)})
+def data_options(config: Config, bits: int | None = None) -> DataOptions:
+    """How the data are to be opened for a configuration; in the bits of the weights at the start, if it has any."""
+    given = {name: getattr(config, name) for name in options_of(SourceOptions)}
+    return DataOptions(**given, bits=bits, bands=config.bands)
 
 
 def check_out(directory: Directory, *, overwrite: bool) -> None:

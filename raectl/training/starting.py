@@ -70,7 +70,7 @@ class Start:
         config: its options: those given, and for others the other run's.
         given: names of the former.
         changed: names of those that make other pixels of the same images than the other run's.
-        shape: of an item as stored.
+        shape, bits: of an item as stored.
         arrays: the weights.
     """
 
@@ -78,6 +78,7 @@ class Start:
     given: frozenset[str]
     changed: tuple[str, ...]
     shape: tuple[int, ...]
+    bits: int | None
     arrays: Arrays
     origin: Origin
 
@@ -116,7 +117,7 @@ class Start:
         )
         origin = Origin((*record.lineage, ancestor), *seen_by(contents.directory.items, old, data.n))
         changed = tuple(name for name in _OF_PIXELS if getattr(config, name) != getattr(old, name))
-        return cls(config, frozenset(given), changed, data.shape, contents.arrays, origin)
+        return cls(config, frozenset(given), changed, data.shape, data.options.bits, contents.arrays, origin)
 
     def config_for(self, out: Directory) -> Config:
         """The options, or a `UsageError` if one has no effect, or the run is to be made where the other one is."""

@@ -31,8 +31,11 @@ def tiff(values: np.ndarray, **more: Any) -> bytes:
     return file.getvalue()
 
 
-def items(folder: Path, name: str, *contents: bytes, options: DataOptions = DataOptions()) -> np.ndarray:  # noqa: B008
-    """What files of these contents become."""
+IN_BYTES = DataOptions(bits=8)
+
+
+def items(folder: Path, name: str, *contents: bytes, options: DataOptions = IN_BYTES) -> np.ndarray:
+    """What files of these contents become, as bytes."""
     files = {f"{index}{name}": content for index, content in enumerate(contents)}
     return np.array(open_dataset(fill(folder, files), options).items)
 
@@ -132,7 +135,7 @@ def test_a_bitmap_that_is_transparent_everywhere_is_opaque(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("kind", ["12 bits", "-1 to 1", "0 to 255", "a given range"])
 def test_alpha_of_an_array_has_its_own_range(kind: str) -> None:
-    opaque = DataOptions(alpha=True)
+    opaque = DataOptions(alpha=True, bits=8)
     shape = (4, 8, 8, 3)
     if kind == "12 bits":
         colours, alpha, low, high = deep(3, 4095)[:8, :8][None].repeat(4, 0), np.uint16(65535), 0, 4095
@@ -142,7 +145,7 @@ def test_alpha_of_an_array_has_its_own_range(kind: str) -> None:
         colours, alpha, low, high = np.random.default_rng(0).uniform(0, 255, shape), 1.0, 0, 255
     else:
         colours, alpha, low, high = noise(4, 8, 8, 3), np.uint8(255), 50, 200
-        opaque = DataOptions(alpha=True, range="50:200")
+        opaque = DataOptions(alpha=True, range="50:200", bits=8)
     full, nothing = (np.full((*shape[:3], 1), value, colours.dtype) for value in (alpha, 0))
     expected = np.rint((colours.astype(float) - low) / (high - low) * 255).clip(0, 255)
     assert (open_dataset(np.concatenate([colours, full], axis=-1), opaque).items == expected).all()
@@ -180,7 +183,7 @@ def test_other_formats_of_wide_values_equal_the_array(tmp_path: Path, form: str)
         text = b" ".join(b"%d" % value for value in values.ravel().tolist())
         body = values.astype(">u2").tobytes() if form in ("P6", "P5") else text
         name, file = ".ppm", f"{form}\n# as of a camera\n16 16 65535\n".encode() + body
-    assert (items(tmp_path / "a", name, file) == open_dataset(values[None]).items).all()
+    assert (items(tmp_path / "a", name, file) == open_dataset(values[None], IN_BYTES).items).all()
 
 
 def test_the_largest_value_that_a_pgm_declares_is_its_range(tmp_path: Path) -> None:
@@ -250,9 +253,7 @@ def test_a_broken_file_does_not_decide_the_channels(tmp_path: Path) -> None:
 # -- arrays ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "shape", [(32, 32, 3, 12), (12, 5, 32, 32), (12, 32, 32, 2), (12, 32, 32, 7), (12, 784), (32, 32), (12, 2, 32, 32)]
-)
+@pytest.mark.parametrize("shape", [(32, 32, 3, 12), (12, 784), (32, 32), (12, 80, 96, 80)])
 def test_the_remedy_for_a_shape_makes_images(shape: tuple[int, ...]) -> None:
     x = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
     with pytest.raises(RaectlError) as caught:

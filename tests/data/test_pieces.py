@@ -16,8 +16,8 @@ from support.data import fill, noise, png, pngs
 from support.progress import Calls
 
 from raectl.data import DataOptions, open_dataset, pieces
-from raectl.data.images import decode
 from raectl.data.images import files as image_files
+from raectl.data.images import stored
 from raectl.errors import RaectlError
 from raectl.progress import Progress
 
@@ -35,13 +35,13 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def decoded(monkeypatch):
     """Grows by one a decoded picture."""
-    calls, original = [], decode.row
+    calls, original = [], stored.row
 
     def counting(image, options):
         calls.append(image.size)
         return original(image, options)
 
-    monkeypatch.setattr(decode, "row", counting)
+    monkeypatch.setattr(stored, "row", counting)
     return calls
 
 
@@ -380,5 +380,5 @@ def deep(high: int, seed: int, size: int = 16) -> bytes:
     return bytes(imagecodecs.png_encode(values))
 
 
-def test_an_entry_does_not_depend_on_the_tolerance_of_bad_items():
-    assert {*vars(DataOptions())} - {*DataOptions().form} == {"max_bad", "strict"}
+def test_an_entry_does_not_depend_on_the_tolerance_of_bad_items_nor_on_what_is_shown():
+    assert {*vars(DataOptions())} - {*DataOptions().form} == {"max_bad", "strict", "bands"}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from support.data import fill, noise, png, pngs, zipped
 
@@ -37,11 +38,14 @@ def make(kind: str, folder: Path) -> str:
     if kind == "array":
         np.save(folder / "images.npy", images)
         return str(folder / "images.npy")
+    if kind == "pages":
+        tifffile.imwrite(folder / "images.tif", images, photometric="minisblack")
+        return str(folder / "images.tif")
     assert kind == "idx"
     return str(fill(folder / "idx", {"train-images-idx3-ubyte": idx(images)}))
 
 
-KINDS = ["digits", "zip", "array", "idx", "folder"]
+KINDS = ["digits", "zip", "array", "idx", "folder", "pages"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -58,7 +62,10 @@ def test_contract(kind, tmp_path, monkeypatch):
     assert dataset.modality == "images"
     assert dataset.notes == ()
     assert dataset.skipped == ()
-    assert dataset.options == DataOptions(size, "crop", "black" if kind in ("idx", "digits") else "white", channels=1)
+    background = "black" if kind in ("idx", "digits") else "white"
+    frames = "all" if kind == "pages" else "first"
+    expected = DataOptions(size, "crop", background, channels=1, bits=8, dtype="uint8", frames=frames)
+    assert dataset.options == expected
     monkeypatch.chdir("/")
     assert open_dataset(dataset.source, dataset.options).fingerprint == dataset.fingerprint
     resized = open_dataset(spec, DataOptions(image_size=16, fit="pad", channels=3))
@@ -159,7 +166,9 @@ def test_array_layouts_and_types(tmp_path):
     floats = (last / 255).astype(np.float32)
     np.save(tmp_path / "floats.npy", floats)
     for source in (last, first, floats, tmp_path / "floats.npy"):
-        assert np.array_equal(open_dataset(source).items, last)
+        assert np.array_equal(open_dataset(source, DataOptions(bits=8)).items, last)
+    for source in (floats, tmp_path / "floats.npy"):
+        assert np.array_equal(open_dataset(source).items, last.astype(np.uint16) * 257)
     assert open_dataset(last).source == "array in memory"
     rgba = np.dstack([last[0], np.zeros((10, 10), np.uint8)])[None]
     assert (open_dataset(rgba, DataOptions(background="#010203", alpha=True)).items == [1, 2, 3]).all()
@@ -172,7 +181,7 @@ def test_array_layouts_and_types(tmp_path):
         np.zeros((8, 8), np.uint8),
         np.zeros((0, 8, 8), np.uint8),
         np.zeros((8, 8, 3), np.uint8),
-        np.zeros((5, 8, 8, 2), np.uint8),
+        np.zeros((5, 8, 8, 8), np.uint8),
     ],
 )
 def test_arrays_that_are_no_images_are_refused(array):
@@ -269,8 +278,8 @@ def test_errors_name_the_trouble_and_the_remedy(tmp_path):
         assert caught.value.hint or name == "broken"
 
 
-@pytest.mark.parametrize("options", [{"image_size": 7}, {"image_size": 513}, {"fit": "zoom"}, {"channels": 2},
-                                     {"background": "nocolour"}])  # fmt: skip
+@pytest.mark.parametrize("options", [{"image_size": 7}, {"image_size": 513}, {"fit": "zoom"}, {"channels": 65},
+                                     {"bits": 12}, {"dtype": "complex64"}, {"background": "nocolour"}])  # fmt: skip
 def test_options_out_of_range_are_usage_errors(options):
     with pytest.raises(UsageError):
         open_dataset("digits", DataOptions(**options))

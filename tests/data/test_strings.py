@@ -179,7 +179,7 @@ def test_many_derivations_go_to_a_temporary_file(write, monkeypatch, tmp_path):
 
     many = write("".join(f"{line}\n" for line in itertools.islice(expressions(), 9000)).encode())
     in_memory = open_dataset(many, OPTIONS).items[:]
-    monkeypatch.setattr("raectl.data.strings._SPOOLED", 100)
+    monkeypatch.setattr("raectl.data.sources.strings._SPOOLED", 100)
     monkeypatch.setenv("RAECTL_CACHE", str(tmp_path / "another"))
     assert np.array_equal(open_dataset(many, OPTIONS).items, in_memory)
     monkeypatch.setenv("RAECTL_CACHE", str(tmp_path / "a third"))
@@ -199,7 +199,7 @@ def test_a_full_temporary_disk_is_told_whenever_it_is_met(write, monkeypatch, tm
 
     many = write("".join(f"{line}\n" for line in itertools.islice(expressions(), 9000)).encode())
     monkeypatch.setenv("RAECTL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("raectl.data.strings._SPOOLED", 100)
+    monkeypatch.setattr("raectl.data.sources.strings._SPOOLED", 100)
     full = functools.partial(io.BufferedRandom, Full(tmp_path / "full", "w+"), 2**20)
     monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: full())
     with pytest.raises(RaectlError, match=r"no room for the derivations"):

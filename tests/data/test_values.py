@@ -141,13 +141,15 @@ def test_every_form_of_the_data_gives_the_same_bytes(tmp_path: Path, name: str) 
         sources.append(folder(tmp_path / "pngs", {f"{i}.png": form(image) for i, image in enumerate(values)}))
     opened = [open_dataset(source) for source in sources]
     first = opened[0].items
+    assert first.dtype == (np.uint8 if "bytes" in name else np.uint16)
     assert first.min() == 0
-    assert first.max() == 255
+    assert first.max() == np.iinfo(first.dtype).max
+    assert open_dataset(values, DataOptions(bits=8)).items.max() == 255
     ordered = first[0].reshape(-1)[np.argsort(values[0].reshape(-1), kind="stable")].astype(int)
     assert (np.diff(ordered) >= 0).all(), "monotone"
     for dataset in opened[1:]:
         assert np.array_equal(dataset.items, first)
-        assert dataset.options.range == opened[0].options.range
+        assert dataset.options == opened[0].options
 
 
 def test_colour_of_16_bits_keeps_its_contrast(tmp_path: Path) -> None:
@@ -165,7 +167,7 @@ def test_a_dark_image_among_bright_ones_stays_dark(tmp_path: Path) -> None:
     images = np.rint(ramp(4) * 255).astype(np.float32)
     images[2] /= 255
     source = folder(tmp_path / "a", {f"{index}.tif": tiff(image) for index, image in enumerate(images)})
-    assert open_dataset(source).items[2].max() == 1
+    assert open_dataset(source).items[2].max() == 257
 
 
 def test_declared_bits_decide(tmp_path: Path) -> None:
@@ -180,15 +182,15 @@ def test_white_is_zero(tmp_path: Path) -> None:
     for dtype, scale in ((np.uint16, 1), (np.float32, 65535), (np.uint8, 257)):
         content = tiff((values / scale).astype(dtype), photometric="miniswhite")
         items = open_dataset(folder(tmp_path / str(dtype.__name__), {"a.tif": content})).items
-        assert items[0, 0, 0, 0] == 255
+        assert items[0, 0, 0, 0] == np.iinfo(items.dtype).max
         assert items[0, 0, -1, 0] == 0
 
 
 def test_a_given_range_is_taken_and_kept(tmp_path: Path) -> None:
     for values in (np.arange(17).repeat(64).reshape(17, 8, 8).astype(dtype) for dtype in ("u1", "u2", "i8", "f4")):
         dataset = open_dataset(values, DataOptions(range="0:16"))
-        assert dataset.items[16].min() == 255
-        assert dataset.items[8].min() == 128
+        assert dataset.items[16].min() == np.iinfo(dataset.items.dtype).max
+        assert dataset.items[8].min() == (np.iinfo(dataset.items.dtype).max + 1) / 2
         assert np.array_equal(open_dataset(values, dataset.options).items, dataset.items)
     other = open_dataset(np.full((2, 8, 8), 8, np.uint8), DataOptions(range="integers 0:4095"))
     assert other.items.max() == 8, "a range of integers says nothing of bytes"
@@ -215,16 +217,14 @@ def test_a_value_that_is_no_number_is_named() -> None:
 
 def test_four_channels_are_not_alpha_unless_it_is_said(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 255, (3, 8, 8, 4), dtype=np.uint8)
-    with pytest.raises(RaectlError, match="no array says that the fourth is alpha") as caught:
-        open_dataset(values)
-    assert caught.value.hint is not None
-    assert "--alpha" in caught.value.hint
+    dataset = open_dataset(values)
+    assert np.array_equal(dataset.items, values)
+    assert any("if the fourth is alpha: --alpha" in note for note in dataset.notes)
     assert open_dataset(values, DataOptions(alpha=True)).items.shape == (3, 8, 8, 3)
     unsaid = folder(
         tmp_path / "a", {f"{i}.tif": tiff(image, photometric="rgb", extrasamples=[0]) for i, image in enumerate(values)}
     )
-    with pytest.raises(RaectlError, match="channels"):
-        open_dataset(unsaid)
+    assert np.array_equal(open_dataset(unsaid).items, values)
 
 
 def test_alpha_has_no_effect_without_a_fourth_channel(cli: Cli, tmp_path: Path) -> None:
@@ -244,9 +244,9 @@ def test_values_of_another_kind_than_the_models_are_said(dtype: str) -> None:
     assert open_dataset((ramp() * 4095).astype(np.uint16), of_integers).notes == ()
 
 
-def test_eight_bands_are_refused_without_a_hint_that_destroys() -> None:
+def test_too_many_channels_are_refused_without_a_hint_that_destroys() -> None:
     with pytest.raises(RaectlError) as caught:
-        open_dataset(np.zeros((10, 64, 48, 8), np.uint16))
+        open_dataset(np.zeros((10, 80, 90, 65), np.uint16))
     assert "astype" not in str(caught.value) + str(caught.value.hint)
 
 

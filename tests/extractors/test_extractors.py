@@ -84,11 +84,22 @@ def test_grey_is_grey_in_all_three_channels(make, name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    "items", [np.zeros((2, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8), np.zeros((2, 8, 8, 4), np.uint8)]
+    "items", [np.zeros((2, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8), np.zeros((2, 8, 8, 65), np.uint8)]
 )
 def test_only_images_are_taken(make, name, items):
     with pytest.raises(RaectlError, match="takes images"):
         make(name)(items)
+
+
+def test_only_pixels_see_what_is_stored(make):
+    items, wide = patches(2), patches(2).astype(np.uint16) * 257
+    assert torch.equal(make("pixels")(wide), make("pixels")(items))
+    bands = make("pixels")(np.zeros((2, 32, 32, 8), np.uint16))
+    assert bands.shape == (2, 8 * 19 * 19)
+    for name in set(NAMES) - {"pixels"}:
+        for other in (wide, np.zeros((2, 8, 8, 4), np.uint8)):
+            with pytest.raises(RaectlError, match="takes images"):
+                make(name)(other)
 
 
 def test_each_has_its_own_key(make):

@@ -73,7 +73,7 @@ def test_values_are_rounded_to_the_nearest_byte_and_clamped():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".TIFF", ".webp"])
+@pytest.mark.parametrize("suffix", [".png", ".PNG", ".bmp", ".webp"])
 def test_an_image_suffix_writes_one_grid_without_loss(tmp_path, suffix, channels):
     items = random_images(5, 8, channels)
     out = tmp_path / f"grid{suffix}"
@@ -178,7 +178,7 @@ def test_a_grid_too_large_is_refused_before_the_second_batch(tmp_path):
     assert error.value.hint is not None and ".npz" in error.value.hint
 
 
-@pytest.mark.parametrize("name", ["a.pdf", "a.mp4", "a.pt", "model.safetensors", "a.npy", "..", "."])
+@pytest.mark.parametrize("name", ["a.pdf", "a.mp4", "a.pt", "model.safetensors", "..", "."])
 def test_names_that_no_item_can_be_written_under(name):
     with pytest.raises(UsageError) as error:
         images.writer.check_out(Path(name))

@@ -137,21 +137,25 @@ def _found(found: Any) -> dict[str, object]:
         return {"array": f"{found['type']}, {' x '.join(map(str, found['shape']))}"}
     if "suffixes" not in found:
         return {"blank lines": f"{len(found['blank_lines']):,}"} if found.get("blank_lines") else {}
-    images = found["grey"] + found["colour"]
+    bands = found.get("bands", {})
+    images = found["grey"] + found["colour"] + sum(bands.values())
+    channels = [f"{count:,} of {number}" for number, count in bands.items()]
+    channels += [f"{found['grey']:,} grey", f"{found['colour']:,} in colour"] if not bands else []
     more = found["frames"] - images
     frames = f"{found['frames']:,}, of which {more:,} are left out: of each image the first is taken"
     return {
         "files": listed(found["suffixes"]) + (f"; left out {listed(found['others'])}" if found["others"] else ""),
         "frames": frames if more else "one an image",
-        "channels": f"{found['grey']:,} grey, {found['colour']:,} in colour",
+        "channels": ", ".join(channels),
     }
 
 
 def _told_values(checked: Any) -> str:
-    """What became of the values: their range, and how much of 0 to 255 the items fill."""
-    from raectl.data.values import parse
+    """What became of the values: their range, and how much of the stored ones the items fill."""
+    from raectl.data.values import parse, top_of
 
-    found = checked.dataset.options.range
+    options = checked.dataset.options
+    found = options.range
     ranges = [f"{kind} from {low:g} to {high:g}" for kind, (low, high) in (parse(found) if found else {}).items()]
     low, high = checked.levels
-    return f"{' and '.join(ranges) or 'bytes'}; stored from {low} to {high} of 0 to 255"
+    return f"{' and '.join(ranges) or 'bytes'}; stored from {low} to {high} of 0 to {top_of(options.bits or 8)}"

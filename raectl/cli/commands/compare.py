@@ -21,6 +21,7 @@ def compare(
     seed: o.Seed = 0,
     decoder: o.Decoder = None,
     max_bad: o.OtherMaxBad = None,
+    bands: o.Bands = None,
     device: o.Device = "auto",
     as_json: o.Json = False,
     debug: o.Debug = False,
@@ -38,7 +39,7 @@ def compare(
         raise UsageError("a picture needs both --data and --out", "--data SOURCE --out compared.png")
     if max_bad is not None and data is None:
         raise UsageError("--max-bad needs --data")
-    checkpoints = [load(ckpt, device, decoder) for ckpt in ckpts]
+    checkpoints = [load(ckpt, device, decoder, bands) for ckpt in ckpts]
     table = comparing.table(checkpoints, metric)
     if out is not None:
         comparing.require_alike(checkpoints)

@@ -37,6 +37,7 @@ def evaluate(
     decoder: o.Decoder = None,
     seed: o.Seed = 0,
     max_bad: o.OtherMaxBad = None,
+    bands: o.Bands = None,
     device: o.Device = "auto",
     as_json: o.Json = False,
     debug: o.Debug = False,
@@ -50,7 +51,7 @@ def evaluate(
     from raectl.evaluation.evaluation import Evaluation
     from raectl.evaluation.verdict import verdict
 
-    checkpoint = load(ckpt, device, decoder)
+    checkpoint = load(ckpt, device, decoder, bands)
     with TerminalProgress() as progress:
         evaluation = Evaluation(
             checkpoint,

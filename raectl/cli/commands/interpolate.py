@@ -29,6 +29,7 @@ def interpolate(
     decoder: o.Decoder = None,
     seed: o.Seed = 0,
     max_bad: o.OtherMaxBad = None,
+    bands: o.Bands = None,
     device: o.Device = "auto",
     as_json: o.Json = False,
     debug: o.Debug = False,
@@ -45,7 +46,7 @@ def interpolate(
     if between and classes:
         raise UsageError("--between and --classes exclude each other", "one of them")
     interpolation.path_of(kind)
-    checkpoint = load(ckpt, device, decoder)
+    checkpoint = load(ckpt, device, decoder, bands)
     checkpoint.modality.writer.check_out(out)
     with TerminalProgress() as progress:
         dataset = checkpoint.open_data(data, progress, max_bad)

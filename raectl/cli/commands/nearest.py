@@ -26,6 +26,7 @@ def nearest(
     data: Annotated[
         str | None, o.data("The data of the training, if they moved.", "where they were", "--data", metavar="SOURCE")
     ] = None,
+    bands: o.Bands = None,
     device: o.Device = "auto",
     as_json: o.Json = False,
     debug: o.Debug = False,
@@ -39,7 +40,7 @@ def nearest(
     from raectl.generation.nearest import compare_with_training, open_training, write_nearest
     from raectl.storage.atomic import require_outside
 
-    checkpoint = load(ckpt, device)
+    checkpoint = load(ckpt, device, bands=bands)
     checkpoint.modality.writer.check_rows(out)
     with TerminalProgress() as progress:
         training = open_training(checkpoint, data, progress)

@@ -24,6 +24,7 @@ def reconstruct(
     max_bad: o.OtherMaxBad = None,
     decoder: o.Decoder = None,
     seed: o.Seed = 0,
+    bands: o.Bands = None,
     device: o.Device = "auto",
     as_json: o.Json = False,
     debug: o.Debug = False,
@@ -36,7 +37,7 @@ def reconstruct(
     from raectl.cli.terminal import TerminalProgress
     from raectl.generation.reconstructing import reconstruct_source
 
-    checkpoint = load(ckpt, device, decoder)
+    checkpoint = load(ckpt, device, decoder, bands)
     checkpoint.modality.writer.check_out(out)
     with TerminalProgress() as progress:
         dataset = checkpoint.open_data(data, progress, max_bad)

@@ -35,6 +35,7 @@ def sample(
         Path | None, o.out("A picture of samples above the training items that they are nearest to, as raectl nearest.")
     ] = None,
     batch_size: o.BatchSize = 1024,
+    bands: o.Bands = None,
     device: o.Device = "auto",
     as_json: o.Json = False,
     debug: o.Debug = False,
@@ -60,7 +61,7 @@ def sample(
                 raise UsageError("--nearest is for samples without --draws", "write them first, then: raectl nearest")
             if nearest.resolve() == out.resolve():
                 raise UsageError(f"-o and --nearest are both {out}", "another name for one of them")
-            checkpoint = load(ckpt, device, decoder)
+            checkpoint = load(ckpt, device, decoder, bands)
             checkpoint.modality.writer.check_rows(nearest)
             training = open_training(checkpoint, None, progress)
             require_outside(nearest, training.source)
@@ -75,6 +76,7 @@ def sample(
             decoder=decoder,
             seed=seed,
             batch_size=batch_size,
+            bands=bands,
             device=device,
             progress=progress,
         )

@@ -51,6 +51,7 @@ def score(
         Path | None, o.out("A directory for a picture of each item, red where it is odd.", metavar="DIR")
     ] = None,
     strict: Annotated[bool, o.flag("strict", panel="Data")] = False,
+    bands: o.Bands = None,
     device: o.Device = "auto",
     as_json: o.Json = False,
     debug: o.Debug = False,
@@ -72,7 +73,7 @@ def score(
     if out not in (None, STDOUT):
         check_table(out)
     share = None if flag is None else _share(flag)
-    checkpoint = load(ckpt, device, PLAIN)
+    checkpoint = load(ckpt, device, PLAIN, bands)
     if heatmaps is not None:
         check_heatmaps(checkpoint, heatmaps)
     if picture is not None:

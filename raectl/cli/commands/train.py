@@ -131,7 +131,8 @@ def _dry_run(config: Any, source: str | None, out: Path, start: Any, *, resume: 
     else:
         check(config)
         with TerminalProgress() as progress:
-            dataset = open_dataset("digits" if source is None else source, data_options(config), progress)
+            options = data_options(config, None if start is None else start.bits)
+            dataset = open_dataset("digits" if source is None else source, options, progress)
             for note in dataset.notes:
                 progress.note(note)
         config = resolve(config, dataset) if start is None else start.resolved(dataset)

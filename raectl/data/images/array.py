@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from raectl.config import MOST_CHANNELS
 from raectl.data import limits
 from raectl.data.dataset import Dataset
-from raectl.data.images import decode
+from raectl.data.images import stored
 from raectl.data.images.parallel import in_threads
 from raectl.data.images.wide import opaque
 from raectl.data.options import DataOptions
 from raectl.data.packing import PackingTask, in_memory, packed
 from raectl.data.pieces import Block
-from raectl.data.values import BYTES, FLOATS, INTEGERS, Extremes, NotFiniteError, chosen, decide, extremes
+from raectl.data.values import BYTES, Extremes, NotFiniteError, chosen, decide, extremes, kind_of, stored_bits, type_of
 from raectl.errors import RaectlError
 from raectl.progress import Progress
 from raectl.storage.arrays import file_digest
@@ -29,11 +30,17 @@ _BLOCK = 4 * 2**20  # bytes converted at a time
 class ImageArray:
     """An array of images of one size, before conversion."""
 
-    images: np.ndarray  # (N, H, W, C) with C 1, 3 or 4, real numbers
+    images: np.ndarray  # (N, H, W, C), real numbers
     source: str  # as `open_dataset` accepts it
     file: Path | None = None  # that the images were read from; their conversion is cached if it is given
     labels: np.ndarray | None = None  # (N,) index into `classes`
     classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # sentences to show the user
+
+    def colours(self, options: DataOptions) -> int:
+        """Number of channels, alpha aside, which is the last of four where the options say so."""
+        depth: int = self.images.shape[-1]
+        return depth - (options.alpha and depth == 4)
 
 
 def open_image_array(array: ImageArray, options: DataOptions, background: str, progress: Progress) -> Dataset:
@@ -48,13 +55,16 @@ def open_image_array(array: ImageArray, options: DataOptions, background: str, p
     if images.dtype.kind not in "biuf":
         raise RaectlError(f"{limits.shown(source)} is of type {images.dtype}: no array of real numbers")
     count, depth = images.shape[0], images.shape[-1]
-    if depth == 4 and not options.alpha:
-        hint = "if it is: --alpha; if not, keep three of them: np.save('rgb.npy', x[..., :3])"
-        raise RaectlError(f"{limits.shown(source)} has 4 channels, and no array says that the fourth is alpha", hint)
+    if depth > MOST_CHANNELS:
+        raise RaectlError(
+            f"{limits.shown(source)} has {depth} channels, more than {MOST_CHANNELS}",
+            f"keep some of them: np.save('some.npy', x[..., :{MOST_CHANNELS}])",
+        )
+    _require_channels(array.colours(options), options, source)
     found = {"type": str(images.dtype), "shape": [*images.shape]}
     if images.dtype == np.uint8:
         resolved, notes = _resolved(array, options, background)
-        if images.shape[1:] == limits.item_shape(resolved) and not resolved.range:
+        if images.shape[1:] == limits.item_shape(resolved) and not resolved.range and resolved.bits == 8:
             labelled: dict[str, Any] = {"labels": array.labels, "classes": array.classes}
             return Dataset(images, "images", source, resolved, notes=notes, found=found, **labelled)
 
@@ -82,65 +92,78 @@ def _resolved(array: ImageArray, options: DataOptions, background: str) -> tuple
     """All options, with notes on how they were chosen; the range of wider values than bytes is that of all of them."""
     images = array.images
     _, height, width, depth = images.shape
-    resolved, notes = limits.resolve(options, {(width, height)}, depth == 1, background)
-    kind = _kind(images.dtype)
-    found = {} if kind == BYTES else {kind: _extremes(images, kind, array.source)}
-    if options.channels is not None and (depth == 1) != (options.channels == 1):
+    colours = array.colours(options)
+    resolved, notes = limits.resolve(options, {(width, height)}, colours, background)
+    if options.channels is None:
+        notes = (*notes, *array.notes)
+        if colours == 4:
+            notes += ("4 channels were taken for four, such as RGB and infrared; if the fourth is alpha: --alpha",)
+    elif (depth == 1) != (options.channels == 1):
         becomes = "grey" if options.channels == 1 else "colour"
         notes += (f"all {len(images):,} images became {becomes}, as the model takes them",)
-    ranges, more = decide(found, options.range, has_bytes=kind == BYTES)
-    return replace(resolved, range=ranges), (*notes, *more)
+    kind = kind_of(images.dtype)
+    found = {} if kind == BYTES else {kind: _extremes(array, kind, options)}
+    ranges, more = decide(found, options.range, has_bytes=kind == BYTES, bits=options.bits)
+    bits = stored_bits(ranges, options.bits)
+    return replace(resolved, range=ranges, bits=bits, dtype=type_of(found)), (*notes, *more)
+
+
+def _require_channels(colours: int, options: DataOptions, source: str) -> None:
+    """Raise a `RaectlError` if a model takes another number of channels; grey and colour become each other."""
+    wanted = options.channels
+    if wanted is None or wanted == colours or {colours, wanted} == {1, 3}:
+        return
+    message = f"{limits.shown(source)} has {colours} channels, and the model takes {wanted}"
+    kept = f"np.save('some.npy', x[..., :{wanted}])"
+    raise RaectlError(message, f"keep {wanted} of them: {kept}" if wanted < colours else "train a model on these")
 
 
 def _blocks(array: ImageArray, options: DataOptions, progress: Progress, first: int) -> Generator[Block, None, None]:
     """The converted images, from number `first` on, in blocks."""
-    images = array.images
+    images, colours = array.images, array.colours(options)
     rows = max(1, _BLOCK // images[0].nbytes)
     starts = range(first, len(images), rows)
 
     def convert(start: int) -> np.ndarray:
-        return decode.block(_bytes(images[start : start + rows], options), options)
+        values = _scaled(images[start : start + rows], colours, options)
+        return stored.block(values, options, has_alpha=colours < images.shape[-1])
 
     for start, block in zip(starts, in_threads(convert, starts), strict=True):
         yield Block(block)
         progress.update("converting images", start + len(block), len(images))
 
 
-def _bytes(values: np.ndarray, options: DataOptions) -> np.ndarray:
-    """Values by the range that was decided, as uint8; bytes without one, and what is true or false, as they are."""
-    colours = 3 if values.shape[-1] == 4 else values.shape[-1]
-    found = chosen(options.range, _kind(values.dtype))
+def _scaled(values: np.ndarray, colours: int, options: DataOptions) -> np.ndarray:
+    """Values by the range that was decided, as stored; bytes without one, and what is true or false, as bytes."""
+    found, bits = chosen(options.range, kind_of(values.dtype)), options.bits or 8
     if found and colours < values.shape[-1]:  # alpha has a range of its own
-        alpha = opaque(values.dtype).to_bytes(values[..., colours:])
-        return np.concatenate([found.to_bytes(values[..., :colours]), alpha], axis=-1)
+        alpha = opaque(values.dtype).scaled(values[..., colours:], bits)
+        return np.concatenate([found.scaled(values[..., :colours], bits), alpha], axis=-1)
     if found:
-        return found.to_bytes(values)
+        return found.scaled(values, bits)
     return values.view(np.uint8) * 255 if values.dtype == bool else values
 
 
-def _kind(dtype: np.dtype) -> str:
-    return BYTES if dtype in (np.uint8, bool) else FLOATS if dtype.kind == "f" else INTEGERS
-
-
-def _seen(images: np.ndarray) -> np.ndarray:
+def _seen(images: np.ndarray, colours: int) -> np.ndarray:
     """The colours of images with alpha, those of what is transparent replaced by one that is not; others as they are.
 
     What cannot be seen does not decide the range.
     """
-    if images.shape[-1] != 4:
+    if images.shape[-1] == colours:
         return images
-    colours, hidden = images[..., :3], images[..., 3:] <= 0
+    seen, hidden = images[..., :colours], images[..., colours:] <= 0
     visible = ~hidden[..., 0]
-    return np.where(hidden, colours[visible][0], colours) if visible.any() else colours
+    return np.where(hidden, seen[visible][0], seen) if visible.any() else seen
 
 
-def _extremes(images: np.ndarray, kind: str, source: str) -> Extremes:
+def _extremes(array: ImageArray, kind: str, options: DataOptions) -> Extremes:
+    images, colours = array.images, array.colours(options)
     rows = max(1, _BLOCK // images[0].nbytes)
     try:
-        return extremes((_seen(images[start : start + rows]) for start in range(0, len(images), rows)), kind)
+        return extremes((_seen(images[start : start + rows], colours) for start in range(0, len(images), rows)), kind)
     except NotFiniteError as error:
         first = tuple(map(int, np.unravel_index(error.first, images.shape)))
         raise RaectlError(
-            f"{limits.shown(source)}: {error}, the first at index {first}",
+            f"{limits.shown(array.source)}: {error}, the first at index {first}",
             "np.where(np.isfinite(x), x, 0) has 0 in their place",
         ) from error

@@ -11,6 +11,7 @@ import io
 import math
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,18 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from raectl.data import limits
 from raectl.data.images import plain
-from raectl.data.images.formats import is_plain_tiff, is_tiff, of_jpeg2000, of_mode, of_png, of_pnm, of_tiff, png_bits
+from raectl.data.images.formats import (
+    is_plain_tiff,
+    is_tiff,
+    of_jpeg2000,
+    of_mode,
+    of_png,
+    of_pnm,
+    of_tiff,
+    page_offsets,
+    png_bits,
+    tiff_file,
+)
 from raectl.data.images.plain import Plain
 from raectl.data.images.wide import Wide
 from raectl.data.options import DataOptions
@@ -26,6 +38,7 @@ from raectl.data.values import BYTES, Range, Values, chosen
 
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
 _PLUGINS = ("Mpo", "WebP", "Tiff", "Avif", "Jpeg2K")
+_ANIMATED = frozenset({"GIF", "PNG", "WEBP"})
 _GREY = frozenset({"1", "L", "LA", "La"})
 _ORIENTATION = 0x0112  # the EXIF tag; values from 5 on swap width and height
 _OVERSAMPLED = 2  # the reduced size at which a JPEG is decoded is at least this many times the target size
@@ -67,15 +80,18 @@ def _unknown(data: bytes) -> str:
     return found[0] if found else "no image of a known format" if data else "an empty file"
 
 
-def open_picture(data: bytes) -> Picture:
+def open_picture(data: bytes, page: int | None = None) -> Picture:
     """The image in a file's bytes, with its header read and its pixels not yet decoded.
+
+    Arguments:
+        page: of a TIFF, where the page's directory is; None for the first page.
 
     Raises:
         BadImageError: its format is not supported, or it has more pixels than Pillow or this module allows.
     """
     try:
         # Pillow takes signed bytes for others, and a TIFF of other types for no image.
-        picture = _tiff(data) if is_tiff(data) else plain.of_png(data, _opened) or of_pnm(data) or _opened(data)
+        picture = _tiff(data, page) if is_tiff(data) else plain.of_png(data, _opened) or of_pnm(data) or _opened(data)
     except UnidentifiedImageError as error:
         raise BadImageError(_unknown(data)) from error
     except Exception as error:  # decoders raise nearly anything on a hostile file
@@ -97,15 +113,15 @@ def _opened(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=_formats())
 
 
-def _tiff(data: bytes) -> Image.Image | Wide:
+def _tiff(data: bytes, page: int | None) -> Image.Image | Wide:
     """By Pillow where that reads it as it is, which is faster."""
     try:
-        image = _opened(data)
+        image = Image.open(tiff_file(data, page), formats=_formats())  # type: ignore[arg-type]  # which is a file, too
     except UnidentifiedImageError:
-        if wide := of_tiff(data, with_bytes=True):
+        if wide := of_tiff(data, page, with_bytes=True):
             return wide
         raise
-    return image if is_plain_tiff(image) else of_tiff(data) or image
+    return image if is_plain_tiff(image) else of_tiff(data, page) or image
 
 
 def _widen_transparency(image: Image.Image, data: bytes) -> None:
@@ -116,26 +132,29 @@ def _widen_transparency(image: Image.Image, data: bytes) -> None:
 
 
 class Header(NamedTuple):
-    """(width, height) after rotation by the EXIF orientation, whether the image is grey, and its number of frames."""
+    """(width, height) after rotation by the EXIF orientation, number of channels but alpha, number of frames."""
 
     size: tuple[int, int]
-    grey: bool
+    channels: int
     frames: int = 1
 
 
 def header(picture: Picture) -> Header:
     """Size and colour of an opened image, without decoding its pixels."""
     if not isinstance(picture, Image.Image):
-        return Header(picture.size, picture.is_grey, picture.frames)
+        return Header(picture.size, picture.colours, picture.frames)
     width, height = picture.size
     # Pillow gives a TIFF's rotated size.
     if picture.format != "TIFF" and _orientation_told(picture) >= 5:
         width, height = height, width
-    return Header((width, height), picture.mode in _GREY, _frames(picture))
+    return Header((width, height), 1 if picture.mode in _GREY else 3, _frames(picture))
 
 
 def _frames(image: Image.Image) -> int:
     try:
+        if image.format == "TIFF":
+            file = image.fp  # type: ignore[attr-defined]
+            return len(page_offsets(file.getbuffer())) if isinstance(file, io.BytesIO) else 1
         return int(getattr(image, "n_frames", 1))
     except Exception:  # a damaged end does not make the first frame bad
         return 1
@@ -147,7 +166,7 @@ def values(picture: Picture) -> Values | None:
     Raises:
         BadImageError: it cannot be decoded, or a value is not finite.
     """
-    if not isinstance(picture, Wide):
+    if not isinstance(picture, Wide) or picture.kind == BYTES:
         return None
     try:
         return picture.kind, picture.extremes()
@@ -185,6 +204,15 @@ def converted(picture: Picture, options: DataOptions) -> Image.Image:
         return _fitted(flat, options)
     except Exception as error:
         raise BadImageError(reason(error)) from error
+
+
+def animated(data: bytes) -> Image.Image | None:
+    """The animation in a file's bytes, a GIF, PNG or WebP of several frames; None if it is none."""
+    with contextlib.suppress(Exception):  # `open_picture` says what is wrong
+        image = None if is_tiff(data) or plain.of_png(data, _opened) else _opened(data)
+        if image and image.format in _ANIMATED and _frames(image) > 1:
+            return image
+    return None
 
 
 def row(picture: Picture, options: DataOptions) -> np.ndarray:
@@ -255,7 +283,7 @@ def _ranged(image: Image.Image, found: Range | None) -> Image.Image:
     """The image with a range of bytes brought to 0 to 255, in all channels but alpha."""
     if found is None:
         return image
-    table = found.to_bytes(np.arange(256)).tolist()
+    table = found.scaled(np.arange(256)).tolist()
     image = image.convert("RGBA" if image.has_transparency_data else "L" if image.mode in _GREY else "RGB")
     return image.point(
         table * (len(image.getbands()) - (image.mode == "RGBA")) + [*range(256)] * (image.mode == "RGBA")
@@ -328,6 +356,17 @@ def _part(size: tuple[int, int], target: tuple[int, int], fit: str) -> tuple[int
 
 def _resized(image: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
     return image.resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
+
+
+def fit_channel(channel: np.ndarray, options: DataOptions, grey: int) -> np.ndarray:
+    """One channel, (H, W) uint8, or float32 of 0 to 255, made square, of the same type; around it a level of grey."""
+    padded = replace(options, background=f"#{grey:02x}{grey:02x}{grey:02x}")
+    return np.asarray(_fitted(Image.fromarray(channel), padded))
+
+
+def background(options: DataOptions, channels: int) -> tuple[int, ...]:
+    """The level of each channel, in bytes, behind what is transparent and around images: the colour, or its luma."""
+    return _background(options, "RGB") if channels == 3 else _background(options, "L") * channels
 
 
 def _channels(images: np.ndarray, channels: int, background: np.ndarray) -> np.ndarray:

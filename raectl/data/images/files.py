@@ -6,6 +6,7 @@ Some of those with wide values are converted when they are read the first time, 
 import contextlib
 import functools
 import hashlib
+import itertools
 import math
 import threading
 import warnings
@@ -20,13 +21,14 @@ import numpy as np
 from raectl.cores import usable_cores
 from raectl.data import limits
 from raectl.data.dataset import Dataset
-from raectl.data.images import decode
-from raectl.data.images.labels import METADATA, Labels, from_folders, from_metadata
+from raectl.data.images import decode, stored
+from raectl.data.images.frames import Frames, LastFile
 from raectl.data.images.parallel import in_threads
+from raectl.data.labels import METADATA, Labels, from_folders, from_metadata
 from raectl.data.options import DataOptions
 from raectl.data.packing import PackingTask, packed
 from raectl.data.pieces import Block
-from raectl.data.values import Extremes, Values, decide
+from raectl.data.values import Extremes, Values, decide, stored_bits, type_of
 from raectl.progress import Progress
 from raectl.storage.cache import digest, digest_of_many
 
@@ -36,6 +38,8 @@ _GUESSED = 8  # images from which the others are guessed
 _LARGE = 2**24  # bytes or pixels of an image above which only one is read or decoded at a time
 _SMALL = 2**16  # mean bytes of a file up to which one thread reads and hashes them all
 _PREFETCHED, _PER_ROW = 2**26, 300  # bytes of images decoded ahead, and of what one takes beside its pixels
+_PREFETCHED_OF_FILE = 2**22  # bytes of frames of one file
+_COLOURS = frozenset({1, 3})  # numbers of channels that become each other
 _large_lock = threading.Lock()
 
 T = TypeVar("T")
@@ -58,9 +62,11 @@ class ImageFiles:
 @dataclass(frozen=True, slots=True)  # there may be a million
 class _Header:
     name: str
+    file: str  # the same, but for frames of one file
+    frame: int  # its number, from 0
     content: bytes  # SHA-256 of the file
     size: tuple[int, int]  # (width, height)
-    grey: bool
+    channels: int  # without alpha
     frames: int
     values: Values | None  # of wider values than bytes
 
@@ -82,6 +88,7 @@ class _Prefetch:
         self._decoded_with = guess
         self._rows: dict[str, np.ndarray] = {}
         self._budget = _PREFETCHED
+        self.last = LastFile()
 
     def keep(self, rows: Mapping[str, np.ndarray]) -> None:
         """Keep rows; sets `guess` to None once the memory for them is used up."""
@@ -145,15 +152,18 @@ def _prepare(files: ImageFiles, options: DataOptions, background: str, progress:
     bad = list(files.bad)
     total = len(files.names) + len(bad)
     prefetch = _Prefetch(_guess(files, options, background))
-    for scan in _scan_all(files, prefetch):
+    for scan in _scan_all(files, options.frames, prefetch):
         headers.extend(scan.headers)
         bad.extend(scan.bad)
         prefetch.keep(scan.rows)
+        total = max(total, len(headers) + len(bad))  # a file may have many frames
         progress.update("reading images", len(headers) + len(bad), total)
         if scan.bad and limits.too_many(len(bad), total, options):
             break
     headers, broken = _without_broken_outliers(files, headers)
-    bad.extend(broken)
+    headers, others = _of_one_kind(headers, options.channels)
+    bad.extend(broken + others)
+    total = max(total, len(headers) + len(bad))
     limits.tolerate(bad, total, files.source, options)
     resolved, notes = _resolve(options, headers, background)
     notes += _of_others(files)
@@ -162,7 +172,7 @@ def _prepare(files: ImageFiles, options: DataOptions, background: str, progress:
 
     def blocks(start: int) -> Generator[Block, None, None]:
         done, left = start, headers[start:]
-        tasks = _tasks(left, max(_mean_size(files), math.prod(shape)))
+        tasks = _tasks(left, max(_mean_size(files, len(headers)), math.prod(shape)))
         for block in in_threads(partial(_decode, files, resolved, prefetch), tasks):
             done += block.count
             yield block
@@ -175,7 +185,7 @@ def _prepare(files: ImageFiles, options: DataOptions, background: str, progress:
 
 def _guess(files: ImageFiles, options: DataOptions, background: str) -> DataOptions | None:
     """The resolved options if all images are like the first few."""
-    headers = _scan(files, files.names[:_GUESSED]).headers
+    headers = _scan(files, files.names[:_GUESSED], options.frames, most=_GUESSED).headers
     return _resolve(options, headers, background)[0] if headers else None
 
 
@@ -184,10 +194,13 @@ def _resolve(options: DataOptions, headers: Sequence[_Header], background: str) 
     found: dict[str, Extremes] = {}
     for kind, extremes in filter(None, (header.values for header in headers)):
         found[kind] = found[kind] | extremes if kind in found else extremes
-    chosen, notes = decide(found, options.range, has_bytes=any(header.values is None for header in headers))
-    resolved, more = limits.resolve(options, sizes, all(header.grey for header in headers), background)
+    has_bytes = any(header.values is None for header in headers)
+    chosen, notes = decide(found, options.range, has_bytes=has_bytes, bits=options.bits)
+    channels = max(header.channels for header in headers)
+    resolved, more = limits.resolve(options, sizes, channels, background)
     notes = (*more, *notes, *_of_frames(headers), *_of_colour(headers, resolved))
-    return replace(resolved, range=chosen), notes
+    bits = stored_bits(chosen, options.bits)
+    return replace(resolved, range=chosen, bits=bits, dtype=type_of(found)), notes
 
 
 def _found(files: ImageFiles, headers: Sequence[_Header]) -> dict[str, Any]:
@@ -196,9 +209,12 @@ def _found(files: ImageFiles, headers: Sequence[_Header]) -> dict[str, Any]:
         dict(Counter(map(limits.suffix, names)).most_common())
         for names in ((*files.names, *(name for name, _ in files.bad)), files.others)
     )
-    grey = sum(header.grey for header in headers)
+    grey = sum(header.channels == 1 for header in headers)
     frames = sum(header.frames for header in headers)
-    return {"suffixes": suffixes, "others": others, "frames": frames, "grey": grey, "colour": len(headers) - grey}
+    colour = sum(header.channels == 3 for header in headers)
+    bands = Counter(header.channels for header in headers if header.channels not in _COLOURS)
+    found = {"suffixes": suffixes, "others": others, "frames": frames, "grey": grey, "colour": colour}
+    return found | ({"bands": {str(count): n for count, n in bands.items()}} if bands else {})
 
 
 def _of_others(files: ImageFiles) -> tuple[str, ...]:
@@ -223,11 +239,11 @@ def _of_frames(headers: Sequence[_Header]) -> tuple[str, ...]:
 
 def _of_colour(headers: Sequence[_Header], options: DataOptions) -> tuple[str, ...]:
     """A note if grey images become colour, as others are, or colour ones grey, as a model takes them."""
-    changed = [header for header in headers if header.grey != (options.channels == 1)]
+    changed = [header for header in headers if header.channels != options.channels]
     if not changed:
         return ()
     becomes = "grey" if options.channels == 1 else "colour"
-    kept = [header for header in headers if header.grey == (options.channels == 1)]
+    kept = [header for header in headers if header.channels == options.channels]
     odd = min(changed, kept, key=len) if kept else changed
     named = ", ".join(limits.shown(header.name) for header in odd[: limits.NAMED])
     named += f", and {len(odd) - limits.NAMED:,} more" if len(odd) > limits.NAMED else ""
@@ -242,14 +258,31 @@ def _without_broken_outliers(files: ImageFiles, headers: list[_Header]) -> tuple
 
     So a broken file cannot decide what all images are brought to. Returns the other headers, and what is bad.
     """
-    counts = Counter((header.size, header.grey) for header in headers)
+    counts = Counter((header.size, header.channels) for header in headers)
     usual = max(counts, key=lambda kind: counts[kind], default=None)
-    odd = [header for header in headers if (header.size, header.grey) != usual]
+    odd = [header for header in headers if (header.size, header.channels) != usual]
     if not odd or len(odd) > limits.NAMED:
         return headers, []
-    options = DataOptions(image_size=limits.DEFAULT_SIZE, background="white", channels=3)
-    bad = dict(_decode(files, options, _Prefetch(None), odd).bad)
+    bad: dict[str, str] = {}
+    for header in odd:
+        channels = 3 if header.channels in _COLOURS else header.channels
+        frames = "first" if header.name == header.file else "all"
+        options = DataOptions(image_size=limits.DEFAULT_SIZE, background="white", channels=channels, frames=frames)
+        bad.update(_decode(files, options, _Prefetch(None), [header]).bad)
     return [header for header in headers if header.name not in bad], list(bad.items())
+
+
+def _of_one_kind(headers: list[_Header], wanted: int | None) -> tuple[list[_Header], list[limits.Bad]]:
+    """The headers of the number of channels that most have, or a model takes, and the others, which are bad.
+
+    Grey and colour are one kind, since they become each other.
+    """
+    counts = Counter(3 if header.channels in _COLOURS else header.channels for header in headers)
+    usual = wanted or max(counts, key=lambda channels: counts[channels], default=3)
+    kept = _COLOURS if usual in _COLOURS else {usual}
+    why = f"the model takes {wanted}" if wanted else "most have " + ("1 or 3" if usual in _COLOURS else str(usual))
+    bad = [(h.name, f"{h.channels} channels, and {why}") for h in headers if h.channels not in kept]
+    return [header for header in headers if header.channels in kept], bad
 
 
 def _one_if_large(extent: int) -> contextlib.AbstractContextManager[object]:
@@ -268,39 +301,55 @@ def _read(files: ImageFiles, name: str) -> bytes:
         raise decode.BadImageError(decode.reason(error)) from error
 
 
-def _scan_all(files: ImageFiles, prefetch: _Prefetch) -> Iterator[_Scan]:
+def _scan_all(files: ImageFiles, which: str, prefetch: _Prefetch) -> Iterator[_Scan]:
     """Scan all files, task by task."""
-    nbytes = _mean_size(files)
+    nbytes = _mean_size(files, len(files.names))
     # Several threads that read and hash small files slow each other down.
     threads = usable_cores() if nbytes > _SMALL else 1
-    return in_threads(lambda names: _scan(files, names, prefetch.guess), _tasks(files.names, nbytes), threads)
+    return in_threads(lambda names: _scan(files, names, which, prefetch.guess), _tasks(files.names, nbytes), threads)
 
 
-def _mean_size(files: ImageFiles) -> int:
-    """Bytes of a file, at least 1."""
-    return 1 + sum(map(files.size, files.names)) // max(1, len(files.names))
+def _mean_size(files: ImageFiles, count: int) -> int:
+    """Bytes of one of so many images, or of a file if these are more, at least 1."""
+    return 1 + sum(map(files.size, files.names)) // max(1, count, len(files.names))
 
 
-def _scan(files: ImageFiles, names: Sequence[str], guess: DataOptions | None = None) -> _Scan:
-    """Read files and their headers; those whose values had to be decoded for that are converted too, with a guess."""
+def _scan(
+    files: ImageFiles, names: Sequence[str], which: str, guess: DataOptions | None = None, most: int | None = None
+) -> _Scan:
+    """Read files and their headers; those whose values had to be decoded for that are converted too, with a guess.
+
+    Arguments:
+        which: of their frames.
+        most: number of headers after which no more are read.
+    """
     scan = _Scan([], [], {})
     for name in names:
         try:
             with _one_if_large(files.size(name)):
-                data = _read(files, name)
-                picture = decode.open_picture(data)
-                scan.headers.append(_header(name, data, decode.header(picture), decode.values(picture)))
-                if guess and scan.headers[-1].values:
-                    with contextlib.suppress(decode.BadImageError):  # which will be found again
-                        scan.rows[name] = decode.row(picture, guess)
-                del data, picture  # before the next one is read
+                _scan_frames(scan, name, Frames(_read(files, name), which), guess, most)
         except decode.BadImageError as error:
             scan.bad.append((name, str(error)))
     return scan
 
 
-def _header(name: str, data: bytes, header: decode.Header, values: Values | None) -> _Header:
-    return _Header(name, hashlib.sha256(data).digest(), _shared(header.size), header.grey, header.frames, values)
+def _scan_frames(scan: _Scan, file: str, frames: Frames, guess: DataOptions | None, most: int | None) -> None:
+    content, room = hashlib.sha256(frames.data).digest(), _PREFETCHED_OF_FILE
+    for index in range(len(frames)):
+        if most is not None and len(scan.headers) >= most:
+            return
+        name = frames.name(file, index)
+        try:
+            picture = frames.picture(index)
+            header, values = frames.header(picture), decode.values(picture)
+            size = _shared(header.size)
+            scan.headers.append(_Header(name, file, index, content, size, header.channels, header.frames, values))
+            if guess and values and room > 0:
+                with contextlib.suppress(decode.BadImageError):  # which will be found again
+                    scan.rows[name] = stored.row(picture, guess)
+                    room -= scan.rows[name].nbytes
+        except decode.BadImageError as error:
+            scan.bad.append((name, str(error)))
 
 
 @functools.cache
@@ -313,17 +362,28 @@ def _decode(files: ImageFiles, options: DataOptions, prefetch: _Prefetch, header
     """Read files once more, and convert them, unless all were converted ahead; one whose digest has changed is bad."""
     if (ahead := prefetch.pop([header.name for header in headers])) is not None:
         return Block(ahead)
-    rows, good = np.empty((len(headers), *limits.item_shape(options)), np.uint8), 0
+    rows, good = np.empty((len(headers), *limits.item_shape(options)), options.stored), 0
     bad: list[limits.Bad] = []
-    for header in headers:
-        try:
-            with _one_if_large(max(header.pixels, files.size(header.name))):
-                data = _read(files, header.name)
-                if hashlib.sha256(data).digest() != header.content:
-                    raise decode.BadImageError("changed while it was being read")
-                rows[good] = decode.row(decode.open_picture(data), options)
-                del data  # before the next one is read
-            good += 1
-        except decode.BadImageError as error:
-            bad.append((header.name, str(error)))
+    for file, group in itertools.groupby(headers, key=lambda header: header.file):
+        frames = [*group]
+        extent = max(files.size(file), *(header.pixels for header in frames))
+        with _one_if_large(extent):
+            for header in frames:
+                try:
+                    rows[good] = _row(files, header, options, prefetch.last)
+                    good += 1
+                except decode.BadImageError as error:
+                    bad.append((header.name, str(error)))
+            if extent > _LARGE:
+                prefetch.last.drop()
     return Block(rows[:good], tuple(bad))
+
+
+def _row(files: ImageFiles, header: _Header, options: DataOptions, last: LastFile) -> np.ndarray:
+    frames = last.get(header.content)
+    if frames is None:
+        data = _read(files, header.file)
+        if hashlib.sha256(data).digest() != header.content:
+            raise decode.BadImageError("changed while it was being read")
+        frames = last.keep(header.content, Frames(data, options.frames))
+    return stored.row(frames.picture(header.frame), options)

@@ -2,15 +2,17 @@
 
 import io
 import re
+import struct
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 from PIL import Image
 
+from raectl.config import MOST_CHANNELS
 from raectl.data import limits
 from raectl.data.images.wide import UPRIGHT, Wide
-from raectl.data.values import FLOATS, INTEGERS
+from raectl.data.values import BYTES, FLOATS, INTEGERS
 
 if TYPE_CHECKING:
     import tifffile
@@ -19,15 +21,85 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _DEPTH, _CHANNELS_OF_PNG = 24, {0: 1, 2: 3, 4: 2, 6: 4}  # where a PNG says its bits; channels by its type of colour
 _ORIENTATION, _BITS, _FORMAT, _SAMPLES, _SUBFILE, _IMAGE_DEPTH = 274, 258, 339, 277, 254, 32997  # tags
 _PREMULTIPLIED, _ALPHA = 1, (1, 2)  # extra samples of a TIFF that are alpha, multiplied into the colours or not
+_LARGEST_TILE = 2**28  # bytes
 _GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"
 _PNM = re.compile(rb"P([2356])" + 3 * (_GAP + rb"(\d{1,9})") + rb"\s")
 _SIZ, _COMPONENTS = b"\xff\x4f\xff\x51", 40  # where a JPEG 2000 says its number of components, then their bits
 _MODES_OF_JPEG2000 = {"LA": 2, "RGB": 3, "RGBA": 4}  # channels of those that Pillow cuts to bytes
 
 
+class _Directories(NamedTuple):
+    """How a TIFF's directories of tags are written: struct formats, and bytes of a tag."""
+
+    first: int  # where the file says the place of the first one
+    place: str
+    length: str
+    tag: int
+
+
+_CLASSIC, _BIG = _Directories(4, "I", "H", 12), _Directories(8, "Q", "Q", 20)
+MOST_PAGES = 100_000
+
+
 def is_tiff(data: bytes) -> bool:
     """Whether these are the bytes of a TIFF."""
     return data.startswith(limits.TIFF)
+
+
+def page_offsets(data: bytes | memoryview, most: int = MOST_PAGES + 1) -> list[int]:
+    """Where the directories of a TIFF's pages are, each once; as far as they are whole, and not more than `most`."""
+    order, form = "<" if bytes(data[:2]) == b"II" else ">", _BIG if 43 in data[2:4] else _CLASSIC
+    count, place = struct.Struct(order + form.length), struct.Struct(order + form.place)
+    found: dict[int, None] = {}
+    at = form.first
+    while len(found) < most and at + place.size <= len(data):
+        (offset,) = place.unpack_from(data, at)
+        if not 0 < offset <= len(data) - count.size or offset in found:  # the end, or a circle
+            break
+        found[offset] = None
+        at = offset + count.size + form.tag * count.unpack_from(data, offset)[0]
+    return [*found]
+
+
+class PageFile(io.RawIOBase):
+    """A TIFF whose first page is another one of it: its bytes, with that page's place in the header; not copied."""
+
+    def __init__(self, data: bytes, offset: int) -> None:
+        form = _BIG if 43 in data[2:4] else _CLASSIC
+        place = struct.pack(("<" if data[:2] == b"II" else ">") + form.place, offset)
+        self._data, self._head, self._at = memoryview(data), data[: form.first] + place, 0
+
+    def readable(self) -> bool:
+        """See `io.IOBase`."""
+        return True
+
+    def seekable(self) -> bool:
+        """See `io.IOBase`."""
+        return True
+
+    def tell(self) -> int:
+        """See `io.IOBase`."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """See `io.IOBase`."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._data)}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        """See `io.RawIOBase`."""
+        stop = len(self._data) if size is None or size < 0 else self._at + size
+        chunk = self._head[self._at : stop] + self._data[max(self._at, len(self._head)) : stop]
+        self._at += len(chunk)
+        return chunk
+
+    def readinto(self, buffer: "memoryview | bytearray") -> int:  # type: ignore[override]
+        """See `io.RawIOBase`."""
+        view = memoryview(buffer).cast("B")
+        chunk = self.read(len(view))
+        view[: len(chunk)] = chunk
+        return len(chunk)
 
 
 def is_plain_tiff(image: Image.Image) -> bool:
@@ -40,10 +112,11 @@ def is_plain_tiff(image: Image.Image) -> bool:
     return max(bits) <= 8 and {*formats} == {1} and not reduced & 1 and depth == 1 and samples in (1, 3)
 
 
-def of_tiff(data: bytes, *, with_bytes: bool = False) -> Wide | None:
-    """A TIFF's first page; None if its values are bytes, which Pillow reads as they are.
+def of_tiff(data: bytes, page: int | None = None, *, with_bytes: bool = False) -> Wide | None:
+    """A page of a TIFF; None if its values are bytes, which Pillow reads as they are.
 
     Arguments:
+        page: where its directory is; None for the first one.
         with_bytes: bytes too, where Pillow does not know what they are.
 
     Raises:
@@ -51,9 +124,18 @@ def of_tiff(data: bytes, *, with_bytes: bool = False) -> Wide | None:
     """
     import tifffile
 
-    file = tifffile.TiffFile(io.BytesIO(data))  # open until the page has been read
-    page = file.pages.first
-    assert isinstance(page, tifffile.TiffPage)
+    file = tifffile.TiffFile(cast(IO[bytes], tiff_file(data, page)))  # open until the page has been read
+    return _of_page(file.pages.first, 1 if page is not None else len(page_offsets(data)), with_bytes=with_bytes)
+
+
+def tiff_file(data: bytes, page: int | None) -> "io.BytesIO | PageFile":
+    """A file of these bytes, whose first page is that with its directory at `page`, if there is one given."""
+    return io.BytesIO(data) if page is None else PageFile(data, page)
+
+
+def _of_page(page: "tifffile.TiffPage", frames: int, *, with_bytes: bool) -> Wide | None:
+    import tifffile
+
     samples, dtype, photometric = page.samplesperpixel, page.dtype, page.photometric
     alpha = [extra for extra in page.extrasamples if extra in _ALPHA]
     if page.is_reduced:
@@ -63,30 +145,33 @@ def of_tiff(data: bytes, *, with_bytes: bool = False) -> Wide | None:
     if dtype is None or dtype.kind not in "biuf":
         raise ValueError(f"values of {page.bitspersample} bits that are no real numbers")
     plain = photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
-    if samples > 4:
-        raise ValueError(f"{samples} channels are more than colours and alpha")
-    if samples in (2, 4) and not alpha and plain:
-        raise ValueError(f"{samples} channels, and nothing says that the last one is alpha")
-    if (dtype.kind == "b" or dtype == np.uint8) and not with_bytes:
+    if samples > MOST_CHANNELS:
+        raise ValueError(f"{samples} channels are more than {MOST_CHANNELS}")
+    if page.tilewidth * page.tilelength * page.tiledepth * samples * dtype.itemsize > _LARGEST_TILE:
+        raise ValueError(f"tiles of {page.tilewidth}x{page.tilelength} pixels are too large")
+    # Alpha is one of two or four channels, and named as such; a file of other numbers is one of bands.
+    has_bands = plain and (samples > 4 or (samples in (2, 4) and not alpha))
+    if (dtype.kind == "b" or dtype == np.uint8) and not with_bytes and not has_bands:
         return None
     if not plain:
         name = getattr(photometric, "name", photometric)
         raise ValueError(f"{page.bitspersample} bits of {name}, which are read of 8 bits only")
     orientation = page.tags.get(_ORIENTATION)
     return Wide(
-        lambda: _of_page(page),
+        lambda: _values(page),
         (page.imagewidth, page.imagelength),
         samples,
-        FLOATS if dtype.kind == "f" else INTEGERS,
+        FLOATS if dtype.kind == "f" else BYTES if has_bands and dtype == np.uint8 else INTEGERS,
         page.bitspersample if page.bitspersample % 8 else None,
+        colours=samples if has_bands else None,
         white_is_zero=photometric == tifffile.PHOTOMETRIC.MINISWHITE,
-        premultiplied=_PREMULTIPLIED in alpha,
+        premultiplied=_PREMULTIPLIED in alpha and not has_bands,
         orientation=orientation.value if orientation else UPRIGHT,
-        frames=len(file.pages),
+        frames=frames,
     )
 
 
-def _of_page(page: "tifffile.TiffPage") -> np.ndarray:
+def _values(page: "tifffile.TiffPage") -> np.ndarray:
     values: np.ndarray = page.asarray()
     return np.moveaxis(values, 0, -1) if page.axes.startswith("S") else values
 

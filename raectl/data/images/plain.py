@@ -28,7 +28,7 @@ class Plain:
         self, data: bytes, size: tuple[int, int], channels: int, opened: Callable[[bytes], Image.Image]
     ) -> None:
         self._data, self.size, self.channels, self._opened = data, size, channels, opened
-        self.is_grey = channels < 3
+        self.colours = 1 if channels < 3 else 3
 
     def pixels(self) -> np.ndarray:
         """(H, W, channels) uint8."""

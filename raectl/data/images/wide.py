@@ -7,18 +7,20 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from raectl.data.values import FLOATS, Extremes, NotFiniteError, Range, extremes
+from raectl.data.values import BYTES, FLOATS, STORED, Extremes, NotFiniteError, Range, extremes, top_of
 
 UPRIGHT = 1  # of EXIF's orientations
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+# What turns an image of an orientation upright, (H, W, C) => (H or W, W or H, C).
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda rows: rows[:, ::-1],
+    3: lambda rows: rows[::-1, ::-1],
+    4: lambda rows: rows[::-1],
+    5: lambda rows: rows.swapaxes(0, 1),
+    6: lambda rows: rows[::-1].swapaxes(0, 1),
+    7: lambda rows: rows[::-1, ::-1].swapaxes(0, 1),
+    8: lambda rows: rows[:, ::-1].swapaxes(0, 1),
 }
+_OF_BYTES = Range(0.0, 255.0)
 _BAND = 2**20  # values converted at a time
 _MOST_BYTES = 2**29  # of all values
 _NARROWER = {float(2**bits - 1) for bits in (10, 12, 14)}  # greatest values of such bits, stored in 16
@@ -30,8 +32,9 @@ class Wide:
     Arguments:
         read: its values, (height, width, channels), integers or floats.
         size: (width, height), before it is turned upright.
-        channels: 1 (grey) or 3 (colour), and one more with alpha, the last.
-        kind: integers or floats.
+        channels: of its values, alpha among them.
+        kind: integers or floats; bytes, which are taken as they are, where there are other channels than colours.
+        colours: channels without alpha, which is the last one where they are fewer; 1 (grey) or 3 (colour) by default.
         bits: of a value, as the file declares them.
         white_is_zero: whether the least value is white.
         premultiplied: whether alpha is multiplied into the colours.
@@ -47,6 +50,7 @@ class Wide:
         kind: str,
         bits: int | None = None,
         *,
+        colours: int | None = None,
         white_is_zero: bool = False,
         premultiplied: bool = False,
         orientation: int = UPRIGHT,
@@ -56,6 +60,7 @@ class Wide:
         self._read, self._size, self._channels, self.kind, self._bits = read, size, channels, kind, bits
         self._white_is_zero, self._orientation = white_is_zero, orientation
         self._premultiplied = premultiplied
+        self.colours = colours or (1 if channels < 3 else 3)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -64,9 +69,9 @@ class Wide:
         return (height, width) if self._orientation >= 5 else (width, height)
 
     @property
-    def is_grey(self) -> bool:
-        """Whether it has no colour."""
-        return self._channels < 3
+    def has_alpha(self) -> bool:
+        """Whether the last channel is alpha."""
+        return self._channels > self.colours
 
     @cached_property
     def _values(self) -> np.ndarray:
@@ -98,9 +103,9 @@ class Wide:
         Raises:
             ValueError: one is not finite.
         """
-        values, colours = self._values, 1 if self.is_grey else 3
-        seen = values[..., :colours]
-        if self._channels > colours and (visible := values[..., -1] > 0).any():
+        values = self._values
+        seen = values[..., : self.colours]
+        if self.has_alpha and (visible := values[..., -1] > 0).any():
             seen = seen[visible]
         try:
             return extremes([seen[None]], self.kind, self._bits)
@@ -109,20 +114,29 @@ class Wide:
             where = f", the first in row {row}, column {column}" if seen.ndim == values.ndim else ""
             raise ValueError(f"{error}{where}") from error
 
+    def rows(self, chosen: Range | None, bits: int = 8) -> np.ndarray:
+        """The upright image as it is stored in some bits, (height, width, channels), alpha among these.
+
+        Arguments:
+            chosen: the range; None for that of the image itself, and for bytes as they are.
+        """
+        values, colours = self._values, self.colours
+        chosen = chosen or (_OF_BYTES if self.kind == BYTES else Range.of(self.kind, self.extremes()))
+        alpha = Range(0.0, self._opaque(values)) if self.has_alpha else None
+        rows: np.ndarray = np.empty(values.shape, STORED[bits])
+        for band in self._bands():
+            rows[band, :, :colours] = chosen.scaled(values[band, :, :colours], bits)
+            if alpha:
+                rows[band, :, colours:] = alpha.scaled(values[band, :, colours:], bits)
+        if self._white_is_zero:
+            np.subtract(top_of(bits), rows[..., :colours], out=rows[..., :colours])
+        turn = _TURNS.get(self._orientation)
+        return rows if turn is None else np.ascontiguousarray(turn(rows))
+
     def image(self, chosen: Range | None) -> Image.Image:
         """The upright image in mode L, LA, RGB or RGBA, its range brought to bytes; of itself, if none is chosen."""
-        chosen = chosen or Range.of(self.kind, self.extremes())
-        colours = 1 if self.is_grey else 3
-        alpha = Range(0.0, self._opaque(self._values))
-        rows: np.ndarray = np.empty(self._values.shape, np.uint8)
-        for band in self._bands():
-            rows[band, :, :colours] = chosen.to_bytes(self._values[band, :, :colours])
-            rows[band, :, colours:] = alpha.to_bytes(self._values[band, :, colours:])
-        if self._white_is_zero:
-            np.subtract(255, rows[..., :colours], out=rows[..., :colours])
-        upright = Image.fromarray(rows[..., 0] if rows.shape[-1] == 1 else rows)
-        turn = _TURNS.get(self._orientation)
-        return upright if turn is None else upright.transpose(turn)
+        rows = self.rows(chosen)
+        return Image.fromarray(rows[..., 0] if rows.shape[-1] == 1 else rows)
 
 
 def opaque(dtype: np.dtype) -> Range:

@@ -6,22 +6,23 @@ from pathlib import Path
 
 import numpy as np
 
+from raectl.config import MOST_CHANNELS
 from raectl.data import limits
 from raectl.data.base import Source
 from raectl.data.dataset import Dataset
 from raectl.data.images.array import ImageArray, open_image_array
-from raectl.data.images.labels import from_array
+from raectl.data.labels import from_array
 from raectl.data.options import DataOptions
 from raectl.errors import RaectlError
 from raectl.progress import Progress
 
 IN_MEMORY = "array in memory"  # source name of an array that is not in a file
-_CHANNELS = (1, 3, 4)
+_USUAL = (1, 3, 4)  # numbers of channels that say where these are
 _LABELS = "labels"  # name of the array of labels beside that of images
 
 
 class Array(Source):
-    """(N, H, W), (N, H, W, C) or (N, C, H, W) with C 1, 3 or, with alpha, 4. A `.npy` is memory-mapped."""
+    """(N, H, W), (N, H, W, C) or (N, C, H, W). A `.npy` is memory-mapped."""
 
     @classmethod
     def recognises(cls, spec: str) -> bool:
@@ -29,15 +30,16 @@ class Array(Source):
 
     def open(self, spec: str, options: DataOptions, progress: Progress) -> Dataset:
         path = limits.absolute(spec)
-        array, labels = _load(path)
-        images = channels_last(array, str(path))
-        known = (None, ()) if labels is None else from_array(labels, len(images), limits.shown(str(path)))
-        return open_image_array(ImageArray(images, str(path), path, *known), options, self.background, progress)
+        loaded, labels = _load(path)
+        images, notes = channels_last(loaded, str(path)), notes_on_axes(loaded.shape)
+        known = None if labels is None else from_array(labels, len(images), limits.shown(str(path)))
+        array = ImageArray(images, str(path), path, *(known or (None, ())), notes=notes)
+        return open_image_array(array, options, self.background, progress)
 
     def open_array(self, array: np.ndarray, options: DataOptions, progress: Progress) -> Dataset:
         """A dataset of an array in memory."""
-        images = channels_last(array, IN_MEMORY)
-        return open_image_array(ImageArray(images, IN_MEMORY), options, self.background, progress)
+        images, notes = channels_last(array, IN_MEMORY), notes_on_axes(array.shape)
+        return open_image_array(ImageArray(images, IN_MEMORY, notes=notes), options, self.background, progress)
 
 
 def _load(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
@@ -69,19 +71,46 @@ def _load(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 def channels_last(array: np.ndarray, source: str) -> np.ndarray:
     """A view of shape (N, H, W, C) of an array of images.
 
+    Of four axes, one of 1, 3 or 4 is that of the channels, the last one before the second; of other numbers the one
+    that is smaller than both sides of the images, or else beside two that are equal.
+
     Raises:
-        RaectlError: it has another shape.
+        RaectlError: it has another shape, or the channels may be on either axis.
     """
     if array.ndim == 3 and array.shape[2] not in (3, 4):  # (H, W, 3 | 4) is a single colour image
         return array[..., None]
-    if array.ndim == 4 and array.shape[3] in _CHANNELS:
-        return array
-    if array.ndim == 4 and array.shape[1] in _CHANNELS:
-        return np.moveaxis(array, 1, 3)
-    raise RaectlError(
-        f"{limits.shown(source)} has shape {array.shape}; images are N H W, N H W C or N C H W with 1, 3 or 4 channels",
-        _remedy(array.shape),
-    )
+    axis = _channel_axis(array.shape) if array.ndim == 4 else None
+    if axis is None:
+        message = f"{limits.shown(source)} has shape {array.shape}; images are N H W, N H W C or N C H W"
+        more = f" with 1 to {MOST_CHANNELS} channels, fewer than rows and columns" if array.ndim == 4 else ""
+        raise RaectlError(message + more, _remedy(array.shape))
+    return np.moveaxis(array, axis, 3)
+
+
+def notes_on_axes(shape: tuple[int, ...]) -> tuple[str, ...]:
+    """A note on the axis that was taken for that of the channels, if these are not 1, 3 or 4."""
+    axis = _channel_axis(shape) if len(shape) == 4 else None
+    if axis is None or shape[axis] in _USUAL:
+        return ()
+    if axis == 3:
+        return (f"of {shape} the last axis was taken for that of {shape[3]} channels",)
+    remedy = "if these are images of one channel: x.reshape(-1, *x.shape[2:])"
+    return (f"of {shape} the second axis was taken for that of {shape[1]} channels; {remedy}",)
+
+
+def _channel_axis(shape: tuple[int, ...]) -> int | None:
+    """Which axis of (N, ...) has the channels, 3 or 1; None if neither or both may have."""
+    _, second, third, last = shape
+    for axis in (3, 1):
+        if shape[axis] in _USUAL:
+            return axis
+    is_last, is_second = last < min(second, third), second < min(third, last)
+    if not is_last and not is_second:  # more channels than rows: square images tell
+        is_last, is_second = second == third, third == last
+    if is_last == is_second:
+        return None
+    axis = 3 if is_last else 1
+    return axis if shape[axis] <= MOST_CHANNELS else None
 
 
 def _remedy(shape: tuple[int, ...]) -> str | None:
@@ -94,10 +123,8 @@ def _remedy(shape: tuple[int, ...]) -> str | None:
         return "one image in colour: x[None]; grey ones of this width are too small"
     if len(shape) != 4:
         return None
-    if shape[2] in _CHANNELS:
+    if shape[2] in _USUAL:
         return "if the last axis numbers the images: np.moveaxis(x, -1, 0)"
-    if shape[3] <= min(shape[1:3]):
-        return "one channel of them: x[..., :1]" if shape[3] == 2 else "three of the channels: x[..., [0, 1, 2]]"
-    if shape[1] <= min(shape[2:]):
-        return "one channel of them: x[:, :1]" if shape[1] == 2 else "three of the channels: x[:, [0, 1, 2]]"
-    return None
+    if min(shape[1], shape[3]) > MOST_CHANNELS:
+        return f"{MOST_CHANNELS} of the channels, if they are last: x[..., :{MOST_CHANNELS}]"
+    return "of images without channels, one by one: x.reshape(-1, *x.shape[2:])"

@@ -16,7 +16,7 @@ from raectl.data.base import Source
 from raectl.data.dataset import Dataset
 from raectl.data.images.array import ImageArray, open_image_array
 from raectl.data.options import DataOptions
-from raectl.data.strings import Lines, open_strings
+from raectl.data.sources.strings import Lines, open_strings
 from raectl.errors import RaectlError
 from raectl.progress import Progress
 from raectl.storage.arrays import file_digest

@@ -9,7 +9,7 @@ from raectl.data import limits
 from raectl.data.base import Source
 from raectl.data.dataset import Dataset
 from raectl.data.images.files import ImageFiles, open_image_files
-from raectl.data.images.labels import LARGEST, METADATA
+from raectl.data.labels import LARGEST, METADATA
 from raectl.data.options import DataOptions
 from raectl.errors import RaectlError
 from raectl.progress import Progress

@@ -15,7 +15,7 @@ from raectl.data.base import Source
 from raectl.data.dataset import Dataset
 from raectl.data.images.array import ImageArray, open_image_array
 from raectl.data.options import DataOptions
-from raectl.data.sources.arrays import channels_last
+from raectl.data.sources.arrays import channels_last, notes_on_axes
 from raectl.errors import RaectlError
 from raectl.progress import Progress
 
@@ -50,10 +50,12 @@ class IDX(Source):
         source = str(path)
         if path.is_dir():
             path = _training_images(path)
-        images = channels_last(_read(path, _IMAGES), source)
+        read = _read(path, _IMAGES)
+        images, notes = channels_last(read, source), notes_on_axes(read.shape)
         labels = _labels(path, len(images))
         classes = tuple(str(label) for label in range(int(labels.max()) + 1)) if labels is not None else ()
-        return open_image_array(ImageArray(images, source, path, labels, classes), options, self.background, progress)
+        array = ImageArray(images, source, path, labels, classes, notes)
+        return open_image_array(array, options, self.background, progress)
 
 
 def _dimensions(name: str) -> int:

@@ -11,7 +11,7 @@ from raectl.data import limits
 from raectl.data.base import Source
 from raectl.data.dataset import Dataset
 from raectl.data.options import DataOptions
-from raectl.data.strings import Line, Lines, open_strings
+from raectl.data.sources.strings import Line, Lines, open_strings
 from raectl.errors import RaectlError
 from raectl.grammars.parser import LONGEST
 from raectl.progress import Progress

@@ -8,7 +8,7 @@ from raectl.data.base import Source
 from raectl.data.dataset import Dataset
 from raectl.data.images.decode import BadImageError
 from raectl.data.images.files import ImageFiles, open_image_files
-from raectl.data.images.labels import LARGEST, METADATA
+from raectl.data.labels import LARGEST, METADATA
 from raectl.data.options import DataOptions
 from raectl.data.sources.folder import nothing_in
 from raectl.errors import RaectlError

@@ -73,7 +73,7 @@ class HeldOut:
         if self.sets_are_measured:
             training = np.sort(loop.first_rows(len(rows)))
             training_pixels = self.pixels(np.array(loop.dataset.items[training]))
-            self.edges_of_real = Reference(self.edges(self.items))
+            self.edges_of_real = Reference(self.edges(self.modality.shown(self.items)))
             self.pixels_of_real = Reference(self.pixels(self.items), training_sample=lambda: training_pixels)
         self.plain = self.look(loop.checkpoint.decoders[PLAIN])
 
@@ -87,7 +87,7 @@ class HeldOut:
         if not self.sets_are_measured:
             return Look(error)
         samples = np.concatenate([self.modality.to_items(x_hat) for x_hat in self._decoded(decoder, self.z_samples)])
-        sharp = sharpness(self.edges_of_real, self.edges(samples)).get("sharpness", Measured(1.0))
+        sharp = sharpness(self.edges_of_real, self.edges(self.modality.shown(samples))).get("sharpness", Measured(1.0))
         share = copied(self.pixels_of_real, self.pixels(samples))["copied"]
         return Look(error, sharp.value, share.value, share.se)
 
