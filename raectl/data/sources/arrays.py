@@ -33,7 +33,8 @@ class Array(Source):
         loaded, labels = _load(path)
         images, notes = channels_last(loaded, str(path)), notes_on_axes(loaded.shape)
         known = None if labels is None else from_array(labels, len(images), limits.shown(str(path)))
-        array = ImageArray(images, str(path), path, *(known or (None, ())), notes=notes)
+        labels, classes = known or (None, ())
+        array = ImageArray(images, str(path), path, labels, classes, notes)
         return open_image_array(array, options, self.background, progress)
 
     def open_array(self, array: np.ndarray, options: DataOptions, progress: Progress) -> Dataset:
