@@ -337,15 +337,20 @@ def _resized(image: Image.Image, size: tuple[int, int], box: tuple[int, int, int
     return image.resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
 
 
-def fit_channel(channel: np.ndarray, options: DataOptions, grey: int) -> np.ndarray:
-    """One channel, (H, W) uint8, or float32 of 0 to 255, made square, of the same type; around it a level of grey."""
-    padded = replace(options, background=f"#{grey:02x}{grey:02x}{grey:02x}")
-    return np.asarray(_fitted(Image.fromarray(channel), padded))
+def fit_channel(channel: np.ndarray, options: DataOptions) -> np.ndarray:
+    """One channel, (H, W) uint8, or float32 of 0 to 255, made square, of the same type."""
+    return np.asarray(_fitted(Image.fromarray(channel), options))
 
 
-def background(options: DataOptions, channels: int) -> tuple[int, ...]:
-    """The level of each channel, in bytes, behind what is transparent and around images: the colour, or its luma."""
-    return _background(options, "RGB") if channels == 3 else _background(options, "L") * channels
+def of_channels(options: DataOptions, channels: int) -> list[DataOptions]:
+    """The options of each channel alone: its background is grey, of the colour's level in it, or else of its luma."""
+    colour = _background(options, "RGB") if channels == 3 else _background(options, "L") * channels
+    return [replace(options, background=f"#{level:02x}{level:02x}{level:02x}") for level in colour]
+
+
+def background(options: DataOptions) -> tuple[int, ...]:
+    """Red, green and blue behind what is transparent, in bytes."""
+    return _background(options, "RGB")
 
 
 def _channels(images: np.ndarray, channels: int, background: np.ndarray) -> np.ndarray:
