@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from support.cli import Cli, assert_clear_error
+from support.cli import Cli, assert_clear_error, start
 from support.data import encoded, fill, noise, png, zipped
 
 from raectl.data import DataOptions, open_dataset
@@ -232,6 +232,13 @@ def test_a_circle_after_many_pages_ends(tmp_path: Path) -> None:
     content = raw(*[page()] * 300, data=PIXELS, circle=200)
     assert len(open_dataset(fill(tmp_path / "a", {"a.tif": content}))) == 1
     assert len(open_dataset(tmp_path / "a", ALL)) == 300
+
+
+def test_odd_files_are_not_logged_to_the_terminal(tmp_path: Path) -> None:
+    files = {f"{i}.tif": stack(noise(3, 8, 8, 9, seed=i)) for i in range(3)}
+    fill(tmp_path / "a", {**files, "x.tif": raw(page(samples=65535), page(width=2**31), data=PIXELS)})
+    out, told = start("check", tmp_path / "a", "--frames", "all").communicate(timeout=60)
+    assert "x.tif#1" in out and told == ""
 
 
 def test_a_chain_that_leaves_the_file_ends_there(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import importlib
 import io
+import logging
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -45,6 +46,8 @@ _OVERSAMPLED = 2  # the reduced size at which a JPEG is decoded is at least this
 _MOST_PIXELS = {"WEBP": 2**25, "JPEG2000": 2**25}  # these decoders need at least 16 bytes a pixel: 0.6 GB
 _BAND = 2**22  # pixels converted at a time; an image may have twenty times as many, of at least 4 bytes each
 
+for _name in ("PIL", "tifffile"):  # what they log of odd files is not printed, unless somebody listens
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 Picture = Image.Image | Wide | Plain
 

@@ -125,6 +125,8 @@ def of_tiff(data: bytes, page: int | None = None, *, with_bytes: bool = False) -
     import tifffile
 
     file = tifffile.TiffFile(cast(IO[bytes], tiff_file(data, page)))  # open until the page has been read
+    if file.pages.first.is_reduced:
+        raise ValueError("its first page is a reduced image" if page is None else "a reduced image")
     return _of_page(file.pages.first, 1 if page is not None else len(page_offsets(data)), with_bytes=with_bytes)
 
 
@@ -138,8 +140,6 @@ def _of_page(page: "tifffile.TiffPage", frames: int, *, with_bytes: bool) -> Wid
 
     samples, dtype, photometric = page.samplesperpixel, page.dtype, page.photometric
     alpha = [extra for extra in page.extrasamples if extra in _ALPHA]
-    if page.is_reduced:
-        raise ValueError("its first page is a reduced image")
     if page.imagedepth > 1:
         raise ValueError(f"a volume of {page.imagedepth:,} slices")
     if dtype is None or dtype.kind not in "biuf":
