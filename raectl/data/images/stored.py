@@ -56,7 +56,9 @@ def block(images: np.ndarray, options: DataOptions, *, has_alpha: bool) -> np.nd
 def _fitted(channel: np.ndarray, options: DataOptions) -> np.ndarray:
     if channel.dtype == np.uint8:
         return decode.fit_channel(channel, options)
-    fitted = decode.fit_channel(channel.astype(np.float32) / np.float32(_PER_BYTE), options)
+    scaled = channel.astype(np.float32)
+    scaled /= _PER_BYTE  # in place: it may be large
+    fitted = decode.fit_channel(scaled, options)
     return np.rint(fitted * np.float32(_PER_BYTE)).clip(0, 65535).astype(np.uint16)
 
 
