@@ -73,7 +73,9 @@ class Range(NamedTuple):
         stored = np.arange(top_of(bits) + 1, dtype=np.float64)
         values = self.low + stored * ((self.high - self.low) / top_of(bits))
         if dtype.kind in "iu":
-            values = np.rint(values).clip(np.iinfo(dtype).min, np.iinfo(dtype).max)
+            most = np.float64(np.iinfo(dtype).max)
+            most = most if int(most) <= np.iinfo(dtype).max else np.nextafter(most, 0)  # of 64 bits
+            values = np.rint(values).clip(np.iinfo(dtype).min, most)
         return values.astype(dtype)
 
 

@@ -28,7 +28,7 @@ from raectl.storage.arrays import Arrays
 # What follows from the data, the machine or the run, and is not taken from the other one.
 _OWN = (
     *("epochs", "patience", "plateau_patience", "batch_size", "augment", "val_fraction", "fold", "seed"),
-    *("device", "precision", "sharpen", "max_bad", "strict"),
+    *("device", "precision", "sharpen", "max_bad", "strict", "frames"),
 )
 _OF_PIXELS = ("fit", "background", "range", "alpha")
 _OF_WEIGHTS = ("model", "arch", "width", "latent_dim", "reg")

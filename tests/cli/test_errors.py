@@ -82,7 +82,7 @@ CASES: list[tuple[str, int, list[str]]] = [
     ("reconstruct {w}/ckpt --data {w}/missing -o {n}.png", 1, ["missing does not exist"]),
     ("reconstruct {w}/ckpt --data {w}/broken -o {n}.png", 1, ["none of the 3 images"]),
     ("reconstruct {w}/ckpt --data {w}/images -o {n}.mp4", 2, ["cannot write items to"]),
-    ("reconstruct {w}/ckpt --data {w}/images -o {n}.npy", 2, ["cannot write items to", "new.npy"]),
+    ("reconstruct {w}/ckpt --data {w}/images -o {n}.mat", 2, ["cannot write items to", "new.mat"]),
     ("reconstruct {w}/ckpt --data {w}/images -o {n}/a/", 1, ["does not exist", "hint: mkdir -p"]),
     ("reconstruct {w}/ckpt --data {w}/images -o {n}/x.png", 1, ["does not exist", "hint: mkdir -p"]),
     ("reconstruct {w}/ckpt --data {w}/images -n 0 -o {n}.png", 2, ["-n", "greater than or equal to 1"]),

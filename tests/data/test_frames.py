@@ -7,11 +7,12 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from support.cli import Cli, assert_clear_error
+from support.cli import Cli, assert_clear_error, start
 from support.data import encoded, fill, noise, png, zipped
 
 from raectl.data import DataOptions, open_dataset
@@ -37,13 +38,14 @@ def stack(pages: np.ndarray, **options: Any) -> bytes:
 
 
 def raw(*pages: dict[int, Any], data: bytes = b"", circle: int | None = None, at_end: int = 0) -> bytes:
-    """A TIFF of pages of these tags, number or (type, numbers); `data` is at 8, `circle` the page after the last."""
+    """A TIFF of pages of tags, a number or (2, two short ones); `data` is at 8, `circle` the page after the last."""
     body, offsets = bytearray(b"II*\0" + bytes(4) + data), []
     for tags in pages:
         offsets.append(len(body))
         body += struct.pack("<H", len(tags))
         for tag, value in sorted(tags.items()):
-            body += struct.pack("<HHII", tag, 4, 1, value)
+            pair = isinstance(value, tuple)
+            body += struct.pack("<HHIHH", tag, 3, *value) if pair else struct.pack("<HHII", tag, 4, 1, value)
         body += bytes(4)
     following = [*offsets[1:], offsets[circle] if circle is not None else at_end]
     for tags, offset, after in zip(pages, offsets, following, strict=True):
@@ -174,6 +176,7 @@ def test_a_bad_page_is_a_bad_item(tmp_path: Path) -> None:
         open_dataset(tmp_path / "b.tif")
 
 
+IMAGE = imagecodecs.jpeg2k_encode(np.zeros((4000, 4000), np.uint16), level=0, reversible=True)
 BOMB = zlib.compress(bytes(400_000_000), 9)
 LYING = {
     "a width of 4 billion": (page(width=2**32 - 1), PIXELS, "too many"),
@@ -186,6 +189,8 @@ LYING = {
     "128 bits": (page(bits=128), PIXELS, ""),
     "an unknown compression": (page(compression=4711), PIXELS, ""),
     "a strip that is a bomb": (page(compression=8, count=len(BOMB)), BOMB, ""),
+    "a strip that is a large image": (page(compression=34712, count=len(IMAGE)), IMAGE, "larger than its page"),
+    "a number of columns that is none": (page() | {256: (2, 8, 8)}, PIXELS, ""),
     "a reduced image": (page(subfile=1), PIXELS, "reduced image"),
     "a large tile": (page() | {322: 2**20, 323: 2**20, 324: 8, 325: 128}, PIXELS, ""),
 }
@@ -232,6 +237,13 @@ def test_a_circle_after_many_pages_ends(tmp_path: Path) -> None:
     content = raw(*[page()] * 300, data=PIXELS, circle=200)
     assert len(open_dataset(fill(tmp_path / "a", {"a.tif": content}))) == 1
     assert len(open_dataset(tmp_path / "a", ALL)) == 300
+
+
+def test_odd_files_are_not_logged_to_the_terminal(tmp_path: Path) -> None:
+    files = {f"{i}.tif": stack(noise(3, 8, 8, 9, seed=i)) for i in range(3)}
+    fill(tmp_path / "a", {**files, "x.tif": raw(page(samples=65535), page(width=2**31), data=PIXELS)})
+    out, told = start("check", tmp_path / "a", "--frames", "all").communicate(timeout=60)
+    assert "x.tif#1" in out and told == ""
 
 
 def test_a_chain_that_leaves_the_file_ends_there(tmp_path: Path) -> None:

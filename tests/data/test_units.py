@@ -130,6 +130,27 @@ def test_alpha_of_16_bits_is_composited(tmp_path: Path, channels: int, backgroun
         assert np.array_equal(again[0], item)
 
 
+@pytest.mark.parametrize("extra", ["unassalpha", "assocalpha"])
+@pytest.mark.parametrize("top", [4095, 65535])
+def test_alpha_of_12_bits_in_16(tmp_path: Path, extra: str, top: int) -> None:
+    """Opaque at the greatest value of its bits, and multiplied into the colours or not: the same picture."""
+    colours = noise(16, 16, 3) / 255
+    alpha = np.linspace(0, 1, 256).reshape(16, 16, 1)
+    shown = colours * alpha if extra == "assocalpha" else colours
+    values = np.rint(np.concatenate([shown, alpha], axis=2) * top).astype(np.uint16)
+    values[15, 15] = top
+    colours[15, 15] = 1
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", extrasamples=[extra])
+    (item,) = open_dataset(fill(tmp_path / "a", {"a.tif": (tmp_path / "a.tif").read_bytes()})).items
+    assert np.abs(item / 65535 - (colours * alpha + 1 - alpha)).max() < 4 / 4095
+
+
+def test_the_largest_integers_do_not_overflow() -> None:
+    values = np.array([0, 2**63, 2**64 - 1] * 64, np.uint64).reshape(3, 8, 8)
+    found = given_back(open_dataset(values))[..., 0]
+    assert found.dtype == np.uint64 and found.max() > 2**63 + 2**62
+
+
 def test_a_wide_tiff_is_turned_and_inverted(tmp_path: Path) -> None:
     values = wide("uint16", 12, 12)
     values[0, :2] = 0, 65535

@@ -331,6 +331,9 @@ KINDS = {
                                   "its header says", True),
     "gzipped IDX whose header lies": Kind(alone("a-idx3-ubyte.gz", gzip.compress(idx(2**31, 28, 28, data=bytes(99)))),
                                           "error", "its header says", True),
+    "TIFF whose only page leads to itself": Kind(alone("data.tif", tiff(8, 8, 8)), "error", "is a single image"),
+    "TIFF of 4 billion pixels and a directory": Kind(
+        alone("data.tif", tiff(65535, 65535, 122) + tiff(65535, 65535)[8:]), "error", "too many", True),
     "truncated IDX": Kind(alone("a-idx3-ubyte", idx(10, 8, 8, data=bytes(600))), "error", "its header says"),
     "truncated gzip": Kind(alone("a-idx3-ubyte.gz", cut(gzip.compress(idx(9, 8, 8, data=noise(9, 64).tobytes())))),
                            "error", "cannot read"),

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import importlib
 import io
+import logging
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -45,6 +46,8 @@ _OVERSAMPLED = 2  # the reduced size at which a JPEG is decoded is at least this
 _MOST_PIXELS = {"WEBP": 2**25, "JPEG2000": 2**25}  # these decoders need at least 16 bytes a pixel: 0.6 GB
 _BAND = 2**22  # pixels converted at a time; an image may have twenty times as many, of at least 4 bytes each
 
+for _name in ("PIL", "tifffile"):  # what they log of odd files is not printed, unless somebody listens
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 Picture = Image.Image | Wide | Plain
 
@@ -358,15 +361,20 @@ def _resized(image: Image.Image, size: tuple[int, int], box: tuple[int, int, int
     return image.resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
 
 
-def fit_channel(channel: np.ndarray, options: DataOptions, grey: int) -> np.ndarray:
-    """One channel, (H, W) uint8, or float32 of 0 to 255, made square, of the same type; around it a level of grey."""
-    padded = replace(options, background=f"#{grey:02x}{grey:02x}{grey:02x}")
-    return np.asarray(_fitted(Image.fromarray(channel), padded))
+def fit_channel(channel: np.ndarray, options: DataOptions) -> np.ndarray:
+    """One channel, (H, W) uint8, or float32 of 0 to 255, made square, of the same type."""
+    return np.asarray(_fitted(Image.fromarray(channel), options))
 
 
-def background(options: DataOptions, channels: int) -> tuple[int, ...]:
-    """The level of each channel, in bytes, behind what is transparent and around images: the colour, or its luma."""
-    return _background(options, "RGB") if channels == 3 else _background(options, "L") * channels
+def of_channels(options: DataOptions, channels: int) -> list[DataOptions]:
+    """The options of each channel alone: its background is grey, of the colour's level in it, or else of its luma."""
+    colour = _background(options, "RGB") if channels == 3 else _background(options, "L") * channels
+    return [replace(options, background=f"#{level:02x}{level:02x}{level:02x}") for level in colour]
+
+
+def background(options: DataOptions) -> tuple[int, ...]:
+    """Red, green and blue behind what is transparent, in bytes."""
+    return _background(options, "RGB")
 
 
 def _channels(images: np.ndarray, channels: int, background: np.ndarray) -> np.ndarray:

@@ -1,13 +1,15 @@
 """The file formats that hold values wider than bytes: TIFF, PNG, PNM and JPEG 2000, and others that Pillow reads."""
 
+import contextlib
 import io
+import math
 import re
 import struct
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from raectl.config import MOST_CHANNELS
 from raectl.data import limits
@@ -21,6 +23,9 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _DEPTH, _CHANNELS_OF_PNG = 24, {0: 1, 2: 3, 4: 2, 6: 4}  # where a PNG says its bits; channels by its type of colour
 _ORIENTATION, _BITS, _FORMAT, _SAMPLES, _SUBFILE, _IMAGE_DEPTH = 274, 258, 339, 277, 254, 32997  # tags
 _PREMULTIPLIED, _ALPHA = 1, (1, 2)  # extra samples of a TIFF that are alpha, multiplied into the colours or not
+# Formats of segments that are images, bytes of one that have its header, and how much larger one may be than it should.
+_SEGMENTS, _HEAD, _SLACK = ("JPEG", "JPEG2000", "PNG", "WEBP"), 2**16, 4
+_NUMBERS = ("imagewidth", "imagelength", "imagedepth", "samplesperpixel", "tilewidth", "tilelength", "tiledepth")
 _LARGEST_TILE = 2**28  # bytes
 _GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"
 _PNM = re.compile(rb"P([2356])" + 3 * (_GAP + rb"(\d{1,9})") + rb"\s")
@@ -125,6 +130,8 @@ def of_tiff(data: bytes, page: int | None = None, *, with_bytes: bool = False) -
     import tifffile
 
     file = tifffile.TiffFile(cast(IO[bytes], tiff_file(data, page)))  # open until the page has been read
+    if file.pages.first.is_reduced:
+        raise ValueError("its first page is a reduced image" if page is None else "a reduced image")
     return _of_page(file.pages.first, 1 if page is not None else len(page_offsets(data)), with_bytes=with_bytes)
 
 
@@ -136,10 +143,11 @@ def tiff_file(data: bytes, page: int | None) -> "io.BytesIO | PageFile":
 def _of_page(page: "tifffile.TiffPage", frames: int, *, with_bytes: bool) -> Wide | None:
     import tifffile
 
+    numbers = {name: getattr(page, name) for name in _NUMBERS}
+    if odd := next((name for name, value in numbers.items() if not isinstance(value, int) or value < 0), None):
+        raise ValueError(f"its {odd} is no number")
     samples, dtype, photometric = page.samplesperpixel, page.dtype, page.photometric
     alpha = [extra for extra in page.extrasamples if extra in _ALPHA]
-    if page.is_reduced:
-        raise ValueError("its first page is a reduced image")
     if page.imagedepth > 1:
         raise ValueError(f"a volume of {page.imagedepth:,} slices")
     if dtype is None or dtype.kind not in "biuf":
@@ -172,8 +180,28 @@ def _of_page(page: "tifffile.TiffPage", frames: int, *, with_bytes: bool) -> Wid
 
 
 def _values(page: "tifffile.TiffPage") -> np.ndarray:
+    _refuse_large_segments(page)
     values: np.ndarray = page.asarray()
     return np.moveaxis(values, 0, -1) if page.axes.startswith("S") else values
+
+
+def _refuse_large_segments(page: "tifffile.TiffPage") -> None:
+    """Raise a `ValueError` if a strip or tile that is an image of its own is much larger than the page says.
+
+    Of other compressions tifffile decodes no more bytes than a segment has pixels for.
+    """
+    import tifffile
+
+    if page.compression not in tifffile.TIFF.IMAGE_COMPRESSIONS:
+        return
+    strip = page.imagewidth * min(page.rowsperstrip, page.imagelength)
+    most, file = _SLACK * max(strip, page.tilewidth * page.tilelength), page.parent.filehandle
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
+        file.seek(offset)
+        with contextlib.suppress(UnidentifiedImageError):  # of a format that Pillow does not know, or damaged
+            image = Image.open(io.BytesIO(file.read(min(count, _HEAD))), formats=_SEGMENTS)
+            if math.prod(image.size) > most:
+                raise ValueError("a strip of {}x{} pixels is larger than its page".format(*image.size))
 
 
 def png_bits(data: bytes) -> int:

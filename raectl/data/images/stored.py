@@ -46,23 +46,25 @@ def block(images: np.ndarray, options: DataOptions, *, has_alpha: bool) -> np.nd
     if flat.shape[1:3] == (height, width):
         return from_bytes(flat, options.bits)
     fitted = np.empty((len(flat), height, width, channels), flat.dtype)
-    levels = decode.background(options, channels)
+    each = decode.of_channels(options, channels)
     for image, target in zip(flat, fitted, strict=True):
-        for channel, grey in enumerate(levels):
-            target[..., channel] = _fitted(np.ascontiguousarray(image[..., channel]), options, grey)
+        for channel, own in enumerate(each):
+            target[..., channel] = _fitted(np.ascontiguousarray(image[..., channel]), own)
     return from_bytes(fitted, options.bits)
 
 
-def _fitted(channel: np.ndarray, options: DataOptions, grey: int) -> np.ndarray:
+def _fitted(channel: np.ndarray, options: DataOptions) -> np.ndarray:
     if channel.dtype == np.uint8:
-        return decode.fit_channel(channel, options, grey)
-    fitted = decode.fit_channel(channel.astype(np.float32) / np.float32(_PER_BYTE), options, grey)
+        return decode.fit_channel(channel, options)
+    scaled = channel.astype(np.float32)
+    scaled /= _PER_BYTE  # in place: it may be large
+    fitted = decode.fit_channel(scaled, options)
     return np.rint(fitted * np.float32(_PER_BYTE)).clip(0, 65535).astype(np.uint16)
 
 
 def _composited(images: np.ndarray, options: DataOptions) -> np.ndarray:
     """Colours on the background, by alpha, the last channel: (n, H, W, 2 | 4) uint16 => (n, H, W, 3)."""
-    behind = np.array(decode.background(options, 3), np.uint32) * _PER_BYTE
+    behind = np.array(decode.background(options), np.uint32) * _PER_BYTE
     if images.shape[-1] == 2:
         images = images[..., [0, 0, 0, 1]]
     alpha = images[..., -1:].astype(np.uint32)
