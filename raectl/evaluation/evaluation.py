@@ -197,9 +197,7 @@ class Evaluation:
         found = Classes(self.spaces[0], reference.features, self.classes)
         if few := found.left_out:
             named = ", ".join(few[:_NAMED]) + (", ..." if len(few) > _NAMED else "")
-            self.progress.note(
-                f"{len(few)} classes with fewer than {FEWEST} real items are not measured alone: {named}"
-            )
+            self.progress.note(f"not measured alone, as they have fewer than {FEWEST} real items: {named}")
         return found
 
     def _by_class(

@@ -187,7 +187,7 @@ def test_small_classes_are_said_to_be_left_out(cli: Cli, labelled: Any, tmp_path
     labels = np.array(dataset.classes)[dataset.labels[rows]]
     np.savez(tmp_path / "few.npz", images=dataset.items[rows], labels=labels)
     result = cli("evaluate", labelled[1], "--data", tmp_path / "few.npz", "--features", "pixels", "--json")
-    assert "1 classes with fewer than 12 real items are not measured alone: dot" in result.err
+    assert "not measured alone, as they have fewer than 12 real items: dot" in result.err
     assert {line["class"] for line in result.json["numbers"]} == {None, "circle", "line"}
 
 
