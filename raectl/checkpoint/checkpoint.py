@@ -188,11 +188,11 @@ class Checkpoint(Networks):
             UsageError: it is not by class, or has no such class.
             RaectlError: there is none, or it was fitted to another encoder's latents.
         """
-        found = self._density(name)
+        found = self._density(name, by_class=bool(classes))
         return of_classes(found, classes, self.directory.path) if classes else found
 
-    def _density(self, name: str | None) -> Density:
-        entry = find(self.directory, name)
+    def _density(self, name: str | None, *, by_class: bool) -> Density:
+        entry = find(self.directory, name, by_class=by_class)
         if entry is not None:
             fitted = load_density(self.directory, entry, self.encoder)
             if fitted.dim != self.latent_dim:

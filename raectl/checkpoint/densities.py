@@ -126,15 +126,19 @@ def _read(path: Path) -> FittedDensity:
         raise RaectlError(f"{path / 'density.json'} is damaged: {error}", hint) from error
 
 
-def find(directory: Directory, wanted: str | None) -> FittedDensity | None:
+def find(directory: Directory, wanted: str | None, *, by_class: bool = False) -> FittedDensity | None:
     """The density named `wanted`, or the only one of that kind; by default the last one fitted, or None.
+
+    Arguments:
+        by_class: whether the default is the last one by class, if there is any.
 
     Raises:
         RaectlError: there is none of that name or kind, or more than one of the kind.
     """
     present = list_fitted(directory)
     if wanted is None:
-        return present[-1] if present else None
+        preferred = [d for d in present if d.classes] if by_class else []
+        return next(reversed(preferred or present), None)
     matches = [d for d in present if d.name == wanted] or [d for d in present if d.kind == wanted]
     if len(matches) == 1:
         return matches[0]
@@ -160,6 +164,7 @@ def load(directory: Directory, entry: FittedDensity, encoder: str | None) -> Den
         RaectlError: it was fitted to another encoder's latents, or its files are damaged.
     """
     options = [f"--{key}={entry.options[key]}" for key in ("components", "covariance") if entry.options.get(key)]
+    options += ["--per-class"] if entry.classes else []
     again = _fit_again(directory, "--density", entry.kind, *options, "--name", entry.name)
     if entry.encoder != encoder:
         raise RaectlError(f"the density {entry.name} of {directory.path} was fitted to other weights", again)

@@ -65,7 +65,10 @@ def read_labels(path: str | Path, count: int) -> Labels:
     try:
         with np.load(path, allow_pickle=False) as loaded:
             labels = loaded[_LABELS]
-    except Exception as error:  # no archive, no such array, objects
+    except ValueError as error:
+        message = f"--per-class: the labels in {path} are Python objects, which are refused"
+        raise UsageError(message, "labels=y.astype(str), or astype(int), before numpy.savez") from error
+    except Exception as error:  # no archive, no such array
         message = f"--per-class: {path} has no array {_LABELS!r} beside the latents"
         raise UsageError(message, "numpy.savez('z.npz', z=z, labels=labels) makes a file of both") from error
     return from_array(labels, count, limits.shown(str(path)))

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,9 +14,10 @@ from raectl.errors import RaectlError
 METADATA = "metadata.csv"  # as on the Hugging Face hub: https://huggingface.co/docs/hub/datasets-image
 LARGEST = 2**28  # bytes of a metadata.csv
 _FILE, _LABEL = "file_name", "label"  # its columns
-_FORMULA = re.compile(r"[=@]|[-+](?!\.?\d)")  # what a spreadsheet would compute when it opens the table
+_FORMULA = re.compile(r"[=@]|[-+](?=[^\d.\s])")  # what a spreadsheet would compute when it opens the table
 _NAMED = 5
 _LONGEST = 200  # characters of a label
+_BREAKS = ("Cc", "Zl", "Zp")  # Unicode's categories of control characters and ends of lines
 
 Labels = tuple[np.ndarray, tuple[str, ...]]  # (N,) indices, and the names of the classes
 
@@ -31,7 +33,7 @@ def from_array(labels: np.ndarray, count: int, where: str) -> Labels:
         message = f"{where}: its labels are {found}, and no {count:,} whole numbers or texts"
         raise RaectlError(message, "a file without them, or with a label an image: labels=y.reshape(-1).astype(int)")
     if labels.dtype.kind == "S":
-        labels = np.char.decode(labels, "utf-8", "replace")
+        labels = np.char.decode(labels, "utf-8", "backslashreplace")
     values, indices = np.unique(labels, return_inverse=True)
     return indices.astype(np.int64), tuple(_checked(str(value), where) for value in values.tolist())
 
@@ -57,11 +59,13 @@ def from_metadata(table: bytes, names: Sequence[str], where: str) -> Labels | st
     known = _rows(table, where)
     if known is None:
         return f"{where} has no columns {_FILE} and {_LABEL}: it was not used"
-    missing = [name for name in names if name not in known]
+    # Pages and frames, such as `a.tif#12`, may be labelled by their file.
+    of_names = {name: known.get(name, known.get(name.rpartition("#")[0])) for name in names}
+    missing = [name for name, label in of_names.items() if label is None]
     if missing:
         listed = ", ".join(map(limits.shown, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
         return f"{where} has no label for {len(missing):,} of {len(names):,} images, so it was not used: {listed}"
-    classes, labels = np.unique([known[name] for name in names], return_inverse=True)
+    classes, labels = np.unique([str(of_names[name]) for name in names], return_inverse=True)
     return labels.astype(np.int64), tuple(classes.tolist())
 
 
@@ -79,7 +83,12 @@ def _rows(table: bytes, where: str) -> Mapping[str, str] | None:
                 continue
             if len(row) != len(head):
                 raise ValueError(f"line {lines.line_num} has {len(row)} cells, the first {len(head)}")
-            name, value = row[file].removeprefix("./").replace("\\", "/"), _checked(row[label].strip(), where)
+            name, value = row[file].removeprefix("./").replace("\\", "/"), row[label].strip()
+            if not value:  # not labelled yet
+                continue
+            if _FORMULA.match(_checked(value, where)):
+                message = f"{where} has the label {value[:40]!r}, which a spreadsheet would run as a formula"
+                raise RaectlError(message, "save the values instead of the formulas")
             if found.setdefault(name, value) != value:
                 message = f"{where}: {limits.shown(name)} has two labels, {found[name]!r} and {value!r}"
                 raise RaectlError(message, "one row a file")
@@ -90,11 +99,8 @@ def _rows(table: bytes, where: str) -> Mapping[str, str] | None:
 
 
 def _checked(label: str, where: str) -> str:
-    """A label that is safe to print, to write to a table, and not empty."""
-    if not label or not label.isprintable() or len(label) > _LONGEST:
+    """A label, if it is a short text of one line."""
+    if not label or len(label) > _LONGEST or any(unicodedata.category(letter) in _BREAKS for letter in label):
         what = "an empty label" if not label else f"the label {label[:40]!r}, which is no short text"
         raise RaectlError(f"{where} has {what}", "a name of a line for each class")
-    if _FORMULA.match(label):
-        message = f"{where} has the label {label[:40]!r}, which a spreadsheet would run as a formula"
-        raise RaectlError(message, "save the values instead of the formulas")
     return label

@@ -47,8 +47,10 @@ def folds(
         if model is None:
             progress.note(f"model {fold + 1} of {k}, trained without part {fold + 1} of the items")
             model = _trained(path, config, checkpoint, dataset, progress)
+            model.training_data = dataset  # with its classes
             if entry:
-                model.fit_density(entry.kind, seed=entry.seed, progress=progress, **entry.options)
+                options = {**entry.options, "per_class": bool(entry.classes)}
+                model.fit_density(entry.kind, seed=entry.seed, progress=progress, **options)
         yield model
 
 
@@ -60,13 +62,18 @@ def _finished(path: Path, config: Config, dataset: Dataset, entry: FittedDensity
         is_it = _is_of(model.config, config) and model.data.fingerprint == dataset.fingerprint
         if not is_it or own is None or entry is None or own.encoder != model.encoder:
             return None
-        if (own.kind, own.options, own.seed) != (entry.kind, entry.options, entry.seed):
+        if _what(own) != _what(entry):
             return None
         model.density()
     except RaectlError:
         return None
     model.training_data = dataset
     return model
+
+
+def _what(entry: FittedDensity) -> tuple[object, ...]:
+    """What was fitted, whatever the latents."""
+    return entry.kind, entry.options, entry.seed, bool(entry.classes)
 
 
 def _is_of(stored: Config, config: Config) -> bool:

@@ -37,6 +37,11 @@ class Classes:
         self._rows = {str(name): np.flatnonzero(names == name) for name in known[counts >= FEWEST]}
         self._references = {name: Reference(real[rows]) for name, rows in self._rows.items()}
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the classes that are measured."""
+        return tuple(self._references)
+
     def measure(
         self, features: Tensor, names: Sequence[str] | np.ndarray, errors: Mapping[str, np.ndarray]
     ) -> Iterator[tuple[str, int, int, dict[str, Measured]]]:

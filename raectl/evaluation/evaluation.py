@@ -207,8 +207,13 @@ class Evaluation:
         if classes is None or column.classes is None:
             return
         errors = column.errors() if column.errors else {}
+        seen = []
         for name, n, n_real, measured in classes.measure(features, column.classes, errors):
+            seen.append(name)
             yield self._recorded(replace(column, n=n), measured, n_real, began, class_=name)
+        if missing := [name for name in classes.names if name not in seen]:
+            named = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
+            self.progress.note(f"{column.name} has fewer than {FEWEST} items of these classes: {named}")
 
     def _real(self, references: Sequence[Reference], classes: Classes | None) -> Iterator[Measurement]:
         """Real items against real ones: training items, or, without any, one half of the real ones and the other.

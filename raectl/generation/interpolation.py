@@ -79,7 +79,8 @@ def pairs_of_classes(dataset: Dataset, classes: tuple[str, str], pairs: int, see
         needed = 2 * pairs if same else pairs
         if len(rows) < needed:
             message = f"--pairs {pairs} needs {needed} items of class {name}, the data have {len(rows)}"
-            raise UsageError(message, f"--pairs {len(rows) // 2 if same else len(rows)}")
+            most = len(rows) // 2 if same else len(rows)
+            raise UsageError(message, f"--pairs {most}" if most else "another class")
         order = rows[rng.permutation(seed, f"interpolation pairs of {name}", len(rows))]
         columns.append(order[pairs : 2 * pairs] if same and column else order[:pairs])
     return np.stack(columns, axis=1)

@@ -72,8 +72,9 @@ def write_samples(
     checkpoint = None if directory.is_densities_only() else load(path, device, decoder, bands)
     if checkpoint is None and not to_latents:
         raise UsageError(f"{path} holds densities but no decoder, so it samples latents only", "-o new-latents.npy")
-    found = fitted.find(directory, density)
-    _tell_choice(directory, density, progress)
+    found = fitted.find(directory, density, by_class=bool(classes or per_class))
+    if density is None:
+        _tell_choice(directory, found, progress)
     parts = _parts(_density(directory, checkpoint, found), n, classes, per_class, directory.path)
     name = found.name if found else _PRIOR
     if checkpoint is None or to_latents:
@@ -84,7 +85,7 @@ def write_samples(
     (writer.check_rows if per_class and writer.is_picture(out) else writer.check_out)(out)
     check_draws(checkpoint, draws)
     blocks = [_batches(checkpoint, part, seed, max(1, batch_size // BLOCK), draws, progress) for part in parts]
-    if remark := write(checkpoint, out, parts, blocks, seed):
+    if remark := write(checkpoint, out, parts, blocks, seed, progress):
         progress.note(f"{remark}: {_INCOMPLETE if draws is None else _INVALID}")
     return name, checkpoint.decoder_name
 
@@ -122,29 +123,43 @@ def _labels(part: _Part, seed: int) -> list[str]:
 
 
 def _write(
-    checkpoint: Checkpoint, out: Path, parts: Sequence[_Part], blocks: Sequence[Iterator[np.ndarray]], seed: int
+    checkpoint: Checkpoint,
+    out: Path,
+    parts: Sequence[_Part],
+    blocks: Sequence[Iterator[np.ndarray]],
+    seed: int,
+    progress: Progress,
 ) -> str | None:
     labels = [label for part in parts for label in _labels(part, seed)]
     return checkpoint.modality.writer.write(out, chain(*blocks), sum(part.n for part in parts), labels=labels)
 
 
 def _write_rows(
-    checkpoint: Checkpoint, out: Path, parts: Sequence[_Part], blocks: Sequence[Iterator[np.ndarray]], seed: int
+    checkpoint: Checkpoint,
+    out: Path,
+    parts: Sequence[_Part],
+    blocks: Sequence[Iterator[np.ndarray]],
+    seed: int,
+    progress: Progress,
 ) -> str | None:
     """A row for each class where the file has rows; else as all samples."""
     writer = checkpoint.modality.writer
     if not writer.has_rows(out):
-        return _write(checkpoint, out, parts, blocks, seed)
+        return _write(checkpoint, out, parts, blocks, seed, progress)
     rows = [gather(block, part.n) for part, block in zip(parts, blocks, strict=True)]
-    writer.write_rows(out, [str(part.name) for part in parts], rows)
-    return None
+    names = [str(part.name) for part in parts]
+    if writer.is_picture(out) and not all(map(str.isascii, names)):
+        progress.note(f"rows: {', '.join(f'{number} {name}' for number, name in enumerate(names, 1))}")
+    return writer.write_rows(out, names, rows)
 
 
-def _tell_choice(directory: Directory, asked: str | None, progress: Progress) -> None:
+def _tell_choice(directory: Directory, found: fitted.FittedDensity | None, progress: Progress) -> None:
     """If there are several densities and none was asked for, note which one is used."""
-    *others, last = [entry.name for entry in fitted.list_fitted(directory)] or [_PRIOR]
-    if asked is None and others:
-        progress.note(f"sampling from {last}, the last one fitted; --density takes another: {', '.join(others)}")
+    names = [entry.name for entry in fitted.list_fitted(directory)]
+    if found and len(names) > 1:
+        why = "the last one fitted" if found.name == names[-1] else "the last one by class"
+        others = ", ".join(name for name in names if name != found.name)
+        progress.note(f"sampling from {found.name}, {why}; --density takes another: {others}")
 
 
 def _batches(

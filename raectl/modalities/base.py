@@ -186,8 +186,8 @@ class Writer(ABC):
         """Write P interpolations of S steps, (P, S, *stored); to a directory, a file per step. See `write`."""
 
     @abstractmethod
-    def write_rows(self, out: Path, labels: Sequence[str], rows: Sequence[np.ndarray]) -> None:
-        """Write R labelled rows of items, R x (N, *stored), to a picture. Atomic and raises as `write`."""
+    def write_rows(self, out: Path, labels: Sequence[str], rows: Sequence[np.ndarray]) -> str | None:
+        """Write R labelled rows of items, R x (N, *stored), to a picture. Atomic, returns and raises as `write`."""
 
     @abstractmethod
     def write_picture(self, out: Path, pairs: tuple[np.ndarray, np.ndarray], samples: np.ndarray | None) -> Path:

@@ -4,6 +4,7 @@ Every grid but `progress` raises a `RaectlError` if it would have more than `MAX
 """
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -88,6 +89,7 @@ def rows(images: np.ndarray) -> np.ndarray:
 def labelled_rows(labels: Sequence[str], images: np.ndarray) -> np.ndarray:
     """`rows` with a label on the left of each: R labels and (R, S, H, W, C) => (H', W', C)."""
     sheet = rows(images)
+    labels = [label if label.isascii() else _in_ascii(number, label) for number, label in enumerate(labels, 1)]
     font = ImageFont.load_default(_FONT)
     width = max(round(font.getlength(label)) for label in labels) + 2 * WIDE_GAP
     page = Image.new("RGB", (width, len(sheet)), (BACKGROUND,) * 3)
@@ -97,6 +99,12 @@ def labelled_rows(labels: Sequence[str], images: np.ndarray) -> np.ndarray:
         draw.text((WIDE_GAP, GAP + (number + 0.5) * step), label, fill="black", font=font, anchor="lm")
     text = np.asarray(page)[:, :, : sheet.shape[2]]  # black on grey: all channels are equal
     return np.concatenate([text, sheet], axis=1)
+
+
+def _in_ascii(number: int, label: str) -> str:
+    """A label as far as the font has its letters, behind the number of its row."""
+    known = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode().strip()
+    return f"{number}. {known}".rstrip()
 
 
 def save_animation(path: Path, frames: Sequence[np.ndarray]) -> None:

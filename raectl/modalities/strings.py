@@ -66,9 +66,12 @@ class StringWriter(Writer):
         """A line per walk, with tabs between its steps."""
         self._write(out, map(self._shown, walks))
 
-    def write_rows(self, out: Path, labels: Sequence[str], rows: Sequence[np.ndarray]) -> None:
+    def write_rows(self, out: Path, labels: Sequence[str], rows: Sequence[np.ndarray]) -> str | None:
         """A line per row: its label and its strings, with tabs in between."""
-        self._write(out, ((label, *self._shown(row)) for label, row in zip(labels, rows, strict=True)))
+        texts = [self._shown(row).tolist() for row in rows]
+        self._write(out, ((label, *row) for label, row in zip(labels, texts, strict=True)))
+        empty, total = sum(row.count("") for row in texts), sum(map(len, texts))
+        return f"{empty:,} of {total:,} strings are empty" if empty else None
 
     def write_picture(self, out: Path, pairs: tuple[np.ndarray, np.ndarray], samples: np.ndarray | None) -> Path:
         """A `.txt`: originals and their reconstructions, and the samples below."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from support.cli import Cli, assert_clear_error
+from support.cli import SMALL, Cli, assert_clear_error, write_pictures
 
 import raectl
 from raectl.data import open_dataset
@@ -179,6 +179,50 @@ def test_evaluate_measures_each_class_and_the_whole(cli: Cli, labelled: Any, tmp
     # What compares models knows the whole alone.
     table = cli("compare", labelled[1], "--metric", "kernel", "--json").json
     assert "circle" not in json.dumps(table)
+
+
+def test_the_density_by_class_is_taken_where_classes_are_named(cli: Cli, own: Path, tmp_path: Path) -> None:
+    cli("fit-density", own, "--density", "gaussian", "--name", "later")
+    result = cli("sample", own, "--class", "dot", "-n", 5, "-o", tmp_path / "o.npz", "--json")
+    assert result.json["density"] == "gaussian-by-class"
+    assert "sampling from gaussian-by-class, the last one by class" in result.err
+    assert cli("sample", own, "-n", 5, "-o", tmp_path / "o.npz", "--json").json["density"] == "later"
+
+
+def test_what_says_how_to_fit_again_says_per_class(cli: Cli, labelled: Any, own: Path, tmp_path: Path) -> None:
+    file = own / "densities" / "gaussian-by-class" / "density.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"encoder": "0" * 64}))
+    result = cli.run("sample", own, "--density", "gaussian-by-class", "-n", 3, "-o", tmp_path / "o.png")
+    assert_clear_error(result, 1, "was fitted to other weights", "--per-class")
+
+
+def test_cross_fitting_fits_by_class_too(cli: Cli, own: Path, tmp_path: Path) -> None:
+    arguments = ("score", own, "--cross-fit", 2, "-o", tmp_path / "s.csv")
+    cli(*arguments)
+    paths = [*(own / "cross-fit").glob("*/densities/*/density.json")]
+    before = {path: path.read_bytes() for path in paths}
+    assert len(paths) == 2
+    assert all([part["name"] for part in json.loads(text)["classes"]] == sorted(COUNTS) for text in before.values())
+    cli(*arguments)  # what was fitted is not fitted again
+    assert {path: path.stat().st_mtime_ns for path in paths} == {path: path.stat().st_mtime_ns for path in before}
+    assert {path: path.read_bytes() for path in paths} == before
+
+
+def test_names_that_the_font_lacks_have_numbers(cli: Cli, tmp_path: Path) -> None:
+    for number, name in enumerate(("M\u00fcnster", "\u732b", "dog")):
+        write_pictures(tmp_path / "imgs" / name, 12 + number)
+    cli("train", tmp_path / "imgs", *SMALL, "--out", tmp_path / "ckpt", "--device", "cpu")
+    cli("fit-density", tmp_path / "ckpt", "--density", "gaussian", "--per-class")
+    result = cli("sample", tmp_path / "ckpt", "--per-class", 2, "-o", tmp_path / "o.png")
+    assert "rows: 1 M\u00fcnster, 2 dog, 3 \u732b" in result.err
+
+
+def test_classes_that_the_density_has_not_are_said(cli: Cli, labelled: Any, tmp_path: Path) -> None:
+    dataset = open_dataset(labelled[0])
+    labels = np.where(dataset.labels == 0, "ring", "stroke")
+    np.savez(tmp_path / "other.npz", images=dataset.items, labels=labels)
+    result = cli("evaluate", labelled[1], "--data", tmp_path / "other.npz", "--features", "pixels")
+    assert "gaussian-by-class has fewer than 12 items of these classes: ring, stroke" in result.err
 
 
 def test_small_classes_are_said_to_be_left_out(cli: Cli, labelled: Any, tmp_path: Path) -> None:

@@ -89,6 +89,29 @@ def test_few_latents_are_shrunk_towards_the_pooled_spread() -> None:
     assert any("1 class has few latents (fewest: few, 8)" in notice for notice in found.density.notices)
 
 
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ([1] * 120 + [60] * 3, "the spread of all classes"),  # a class of one has no deviation from its mean
+        ([2] * 120, "the spread of all classes"),  # one of two half of the variance
+        ([1] * 120, "that of all latents, as no class has two"),
+    ],
+    ids=["ones", "twos", "only ones"],
+)
+def test_the_pooled_spread_is_that_within_classes(counts: list[int], said: str) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(len(counts)), counts)
+    z = (5 * rng.normal(size=(len(counts), D))[labels] + rng.normal(size=(len(labels), D))).astype(np.float32)
+    found = fit_by_class("gaussian", (z, labels), NONE, [str(index) for index in range(len(counts))])
+    assert isinstance(found.density, ByClass)
+    spreads = [part.to_arrays()["covariance"].trace() / D for part in [*found.density.parts.values()][:120]]
+    own = max(counts[0] - 1, 0) / counts[0]  # of the class's own latents, on average
+    pooled = 26.0 if "as no class" in said else 1.0
+    n, nu = counts[0], 2 * D
+    assert np.mean(spreads) == pytest.approx((n * own + nu * pooled) / (n + nu), rel=0.2)
+    assert said in found.density.notices[0]
+
+
 def test_held_out_latents_choose_the_shrinkage() -> None:
     """Classes of one spread want much of it; classes whose spreads differ by far want none."""
     alike, labels = latents([900, 900, 12, 12])

@@ -3,6 +3,7 @@
 import math
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +60,7 @@ def _load(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
             with zipfile.ZipFile(path) as archive:
                 limits.refuse_bomb(path, max(info.file_size for info in archive.infolist()))
             array: np.ndarray = loaded["images" if "images" in names else names[0]]
-            return array, loaded[_LABELS] if _LABELS in loaded.files else None
+            return array, _labels(loaded, where) if _LABELS in loaded.files else None
     except RaectlError:
         raise
     except Exception as error:  # NumPy raises nearly anything on a damaged file
@@ -67,6 +68,15 @@ def _load(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
             message = f"{where} holds Python objects, which are refused, or is not an array file"
             raise RaectlError(message, "save a plain array of numbers") from error
         raise RaectlError(f"cannot read {where}: {error}", "it is damaged, or not an array file") from error
+
+
+def _labels(loaded: Any, where: str) -> np.ndarray:
+    try:
+        labels: np.ndarray = loaded[_LABELS]
+        return labels
+    except ValueError as error:
+        message = f"{where}: its labels are Python objects, which are refused"
+        raise RaectlError(message, "labels=y.astype(str), or astype(int), before numpy.savez") from error
 
 
 def channels_last(array: np.ndarray, source: str) -> np.ndarray:

@@ -14,6 +14,7 @@ from raectl.data import limits
 from raectl.data.base import Source
 from raectl.data.dataset import Dataset
 from raectl.data.images.array import ImageArray, open_image_array
+from raectl.data.labels import from_array
 from raectl.data.options import DataOptions
 from raectl.data.sources.arrays import channels_last, notes_on_axes
 from raectl.errors import RaectlError
@@ -52,8 +53,8 @@ class IDX(Source):
             path = _training_images(path)
         read = _read(path, _IMAGES)
         images, notes = channels_last(read, source), notes_on_axes(read.shape)
-        labels = _labels(path, len(images))
-        classes = tuple(str(label) for label in range(int(labels.max()) + 1)) if labels is not None else ()
+        found = _labels(path, len(images))
+        labels, classes = (None, ()) if found is None else from_array(found, len(images), limits.shown(source))
         array = ImageArray(images, source, path, labels, classes, notes)
         return open_image_array(array, options, self.background, progress)
 

@@ -114,7 +114,9 @@ def of_classes(density: Density, names: Sequence[str], path: Path) -> ByClass:
     if not isinstance(density, ByClass):
         what = f"--class {names[0]!r}" if names else "--per-class"
         message = f"{what}: the {density.name} density of {path} is not by class"
-        raise UsageError(message, command("raectl", "fit-density", path, "--per-class"))
+        raise UsageError(
+            message, f"--density NAME of one that is, or {command('raectl', 'fit-density', path, '--per-class')}"
+        )
     return density.only(names or density.classes)
 
 

@@ -2,11 +2,12 @@
 
 A class c of n_c < 10 d latents gets nu more, which lie about its mean as those of all classes lie about theirs:
 
-    z + (z_j - m_(c_j)),   z = m_c the mean of class c, j random      so   Sigma_c = (n_c S_c + nu P) / (n_c + nu)
+    m_c + sqrt(n / (n - 1)) (z_j - m),   j random, of a class of n >= 2 latents with mean m
 
-with S_c its own and P the pooled within-class covariance; so any kind of density is shrunk alike. The number nu is one
-for all such classes: of 0, d/2, 2 d, 8 d and 32 d that under which their held-out latents are likeliest, and 2 d where
-none are held out.
+so that its covariance becomes (n_c S_c + nu P) / (n_c + nu), with S_c its own and P the pooled within-class covariance,
+whatever the kind of density. Where no class has two latents, they lie as all latents do about the mean of all. The
+number nu is one for all such classes: of 0, d/2, 2 d, 8 d and 32 d that under which their held-out latents are
+likeliest, and 2 d where none are held out.
 
 Reference: Friedman, "Regularized Discriminant Analysis", Journal of the American Statistical Association 84, 1989,
 equation 16 with gamma = 0 (there weights are cross-validated, too).
@@ -82,7 +83,7 @@ def fit_by_class(
         )
     density = ByClass(parts, [row["n"] for row in rows])
     if few:
-        density.notices.insert(0, _told(few, [task.count(index) for index in few], classes, task.extra(share)))
+        density.notices.insert(0, _told(task, few, classes, share))
     latents = content_digest({"z": task.z, "labels": task.labels}, {})
     scores = [float(density.log_prob(z).mean()) / d if len(z) else math.nan for z in (task.z, task.held_out)]
     return Fit(
@@ -104,8 +105,13 @@ class _Task:
     def __post_init__(self) -> None:
         if not len(self.z):
             raise RaectlError("there are no latents to fit to", "more data")
-        self._means = {int(index): self.z[self.labels == index].mean(axis=0) for index in np.unique(self.labels)}
-        self._order = permutation(self.seed, "pooled deviations", len(self.z))
+        known, counts = np.unique(self.labels, return_counts=True)
+        self._means = {int(index): self.z[self.labels == index].mean(axis=0) for index in known}
+        # Whose deviations are drawn, in this order: those of classes of two or more.
+        several = np.isin(self.labels, known[counts > 1])
+        self.has_several = bool(several.any())
+        rows = np.flatnonzero(several) if self.has_several else np.arange(len(self.z))
+        self._order = rows[permutation(self.seed, "pooled deviations", len(rows))]
 
     def count(self, index: int) -> int:
         """How many latents a class has."""
@@ -113,14 +119,26 @@ class _Task:
 
     def extra(self, share: float) -> int:
         """nu, the latents that a share of the dimensions adds."""
-        return min(len(self.z), round(share * int(self.z.shape[1])))
+        return min(len(self._order), round(share * int(self.z.shape[1])))
+
+    def _deviations(self, n: int) -> np.ndarray:
+        """Latents from the mean of their class, as far as its true mean would be, (n, d)."""
+        rows = self._order[:n]
+        if not self.has_several:
+            centred: np.ndarray = self.z[rows] - self.z.mean(axis=0)
+            return centred * math.sqrt(len(self.z) / max(1, len(self.z) - 1))
+        labels = self.labels[rows].tolist()
+        factors = {label: math.sqrt(self.count(label) / (self.count(label) - 1)) for label in set(labels)}
+        deviations = [
+            factors[label] * (self.z[row] - self._means[label]) for row, label in zip(rows, labels, strict=True)
+        ]
+        return np.stack(deviations) if n else np.empty((0, self.z.shape[1]))
 
     def fit(self, index: int, share: float, *, choose: bool) -> Fit:
         """Fit a class's density to its latents, and to as many about its mean as the share of the dimensions says."""
         own, held_out = self.z[self.labels == index], self.held_out[self.held_out_labels == index]
-        added = self._order[: self.extra(share)]
-        means = np.stack([self._means[label] for label in self.labels[added].tolist()]) if len(added) else 0
-        rows = np.concatenate([own, (self.z[added] - means + self._means[index]).astype(own.dtype)])
+        added = self._means[index] + self._deviations(self.extra(share))
+        rows = np.concatenate([own, added.astype(own.dtype)])
         return fit(self.kind, rows, held_out, seed=self.seed, **self._options(len(own), len(held_out), choose))
 
     def _options(self, n: int, n_held_out: int, choose: bool) -> dict[str, Any]:
@@ -152,9 +170,11 @@ class _Task:
         return best
 
 
-def _told(few: Sequence[int], counts: Sequence[int], classes: Sequence[str], extra: int) -> str:
+def _told(task: _Task, few: Sequence[int], classes: Sequence[str], share: float) -> str:
+    counts = [task.count(index) for index in few]
     fewest = classes[few[int(np.argmin(counts))]]
     what = "1 class has" if len(few) == 1 else f"{len(few)} classes have"
-    how = f"each was shrunk towards the spread of all classes, by {extra:,} latents of that spread"
-    how = how if extra else "they are not shrunk, as their held-out latents are likelier so"
+    spread = "the spread of all classes" if task.has_several else "that of all latents, as no class has two"
+    how = f"each was shrunk towards {spread}, by {task.extra(share):,} latents"
+    how = how if task.extra(share) else "they are not shrunk, as their held-out latents are likelier so"
     return f"{what} few latents (fewest: {fewest}, {min(counts):,}): {how}"
