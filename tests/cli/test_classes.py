@@ -32,7 +32,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         for index in range(count):
             pixels = rng.integers(0, 40, (12, 12, 3)) + 100 * number
             Image.fromarray(pixels.astype(np.uint8)).save(home / "imgs" / name / f"{index:03}.png")
-    config = raectl.Config(width=4, latent_dim=4, batch_size=16, epochs=60, device="cpu", patience=0)
+    config = raectl.Config(width=4, latent_dim=4, batch_size=16, epochs=40, device="cpu", patience=0)
     checkpoint = raectl.train(config, home / "imgs", home / "ckpt")
     checkpoint.fit_density("gaussian", name="one")
     checkpoint.fit_density("gaussian", per_class=True)
