@@ -108,9 +108,10 @@ class DigitClassifier:
     Arguments:
         home: the folder of MNIST's IDX files, of which the training images are learned.
         cache: file that keeps the weights.
+        epochs: of its training.
     """
 
-    def __init__(self, home: Path, cache: Path) -> None:
+    def __init__(self, home: Path, cache: Path, epochs: int = EPOCHS) -> None:
         torch.manual_seed(0)
         self.body = nn.Sequential(
             *(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
@@ -122,14 +123,14 @@ class DigitClassifier:
         if cache.exists():
             self.net.load_state_dict(torch.load(cache, weights_only=True))
         else:
-            self._learn(*read_digits(home, "train"))
+            self._learn(*read_digits(home, "train"), epochs)
             torch.save(self.net.state_dict(), cache)
         items, labels = read_digits(home, "t10k")
         self.accuracy = float((self.classes(items) == labels).mean())
 
-    def _learn(self, items: np.ndarray, labels: np.ndarray) -> None:
+    def _learn(self, items: np.ndarray, labels: np.ndarray, epochs: int) -> None:
         optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-3)
-        for epoch in range(EPOCHS):
+        for epoch in range(epochs):
             for rows in np.array_split(np.random.default_rng(epoch).permutation(len(items)), len(items) // BATCH):
                 loss = F.cross_entropy(self.net(tensor(items[rows])), torch.from_numpy(labels[rows]))
                 optimizer.zero_grad()
