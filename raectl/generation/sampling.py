@@ -80,12 +80,11 @@ def write_samples(
     if checkpoint is None or to_latents:
         _write_latents(out, np.concatenate([part.density.sample(part.n, seed).numpy() for part in parts]))
         return name, None
-    write = _write_rows if per_class else _write
     writer = checkpoint.modality.writer
     (writer.check_rows if per_class and writer.is_picture(out) else writer.check_out)(out)
     check_draws(checkpoint, draws)
     blocks = [_batches(checkpoint, part, seed, max(1, batch_size // BLOCK), draws, progress) for part in parts]
-    if remark := write(checkpoint, out, parts, blocks, seed, progress):
+    if remark := _write(checkpoint, out, parts, blocks, seed, progress):
         progress.note(f"{remark}: {_INCOMPLETE if draws is None else _INVALID}")
     return name, checkpoint.decoder_name
 
@@ -130,27 +129,14 @@ def _write(
     seed: int,
     progress: Progress,
 ) -> str | None:
-    labels = [label for part in parts for label in _labels(part, seed)]
-    return checkpoint.modality.writer.write(out, chain(*blocks), sum(part.n for part in parts), labels=labels)
-
-
-def _write_rows(
-    checkpoint: Checkpoint,
-    out: Path,
-    parts: Sequence[_Part],
-    blocks: Sequence[Iterator[np.ndarray]],
-    seed: int,
-    progress: Progress,
-) -> str | None:
-    """A row for each class where the file has rows; else as all samples."""
-    writer = checkpoint.modality.writer
-    if not writer.has_rows(out):
-        return _write(checkpoint, out, parts, blocks, seed, progress)
-    rows = [gather(block, part.n) for part, block in zip(parts, blocks, strict=True)]
-    names = [str(part.name) for part in parts]
+    """Write all samples; those of single classes, where the file has rows, in a row each. Returns a remark, or None."""
+    writer, names = checkpoint.modality.writer, [part.name for part in parts if part.name is not None]
+    if not names or not writer.has_rows(out):
+        labels = [label for part in parts for label in _labels(part, seed)]
+        return writer.write(out, chain(*blocks), sum(part.n for part in parts), labels=labels)
     if writer.is_picture(out) and not all(map(str.isascii, names)):
         progress.note(f"rows: {', '.join(f'{number} {name}' for number, name in enumerate(names, 1))}")
-    return writer.write_rows(out, names, rows)
+    return writer.write_rows(out, names, [gather(block, part.n) for part, block in zip(parts, blocks, strict=True)])
 
 
 def _tell_choice(directory: Directory, found: fitted.FittedDensity | None, progress: Progress) -> None:
