@@ -139,6 +139,11 @@ class Wide:
         return Image.fromarray(rows[..., 0] if rows.shape[-1] == 1 else rows)
 
 
+def orientation_of(value: object) -> int:
+    """The orientation that a file says; upright if that is none."""
+    return value if isinstance(value, int) and value in _TURNS else UPRIGHT
+
+
 def opaque(dtype: np.dtype) -> Range:
     """The values of alpha that are transparent and opaque, of a type."""
     return Range(0.0, 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max))
