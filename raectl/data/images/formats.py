@@ -24,7 +24,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _DEPTH, _CHANNELS_OF_PNG = 24, {0: 1, 2: 3, 4: 2, 6: 4}  # where a PNG says its bits; channels by its type of colour
 _ORIENTATION, _BITS, _FORMAT, _SAMPLES, _SUBFILE, _IMAGE_DEPTH = 274, 258, 339, 277, 254, 32997  # tags
 _STRIPS, _TILES, _TILE_SIZE, _ROWS = (273, 279), (324, 325), (322, 323), 278  # places and bytes of each; its sides
-_WIDTH, _HEIGHT, _COMPRESSION, _PLANES, _APART = 256, 257, 259, 284, 2
+_WIDTH, _HEIGHT, _COMPRESSION, _PLANES, _APART, _OLD_JPEG = 256, 257, 259, 284, 2, 6
 _PREMULTIPLIED, _ALPHA = 1, (1, 2)  # extra samples of a TIFF that are alpha, multiplied into the colours or not
 # Formats of segments that are images, bytes of one that have its header, and how much larger one may be than it should.
 _SEGMENTS, _HEAD, _SLACK = ("JPEG", "JPEG2000", "PNG", "WEBP"), 2**16, 4
@@ -200,14 +200,17 @@ def _refuse_missing_segments(page: "tifffile.TiffPage") -> None:
 def refuse_missing_segments(image: Image.Image) -> None:
     """Raise a `ValueError` if a TIFF that Pillow has opened has strips or tiles without a place or bytes."""
     tags, (width, height) = image.tag_v2, image.size  # type: ignore[attr-defined]
+    if tags.get(_COMPRESSION) == _OLD_JPEG:  # which may have neither
+        return
     is_tiled = _TILES[0] in tags
     offsets, counts = (tags.get(tag, ()) for tag in (_TILES if is_tiled else _STRIPS))
     width, height = tags.get(_WIDTH, width), tags.get(_HEIGHT, height)  # before it is turned
     columns, rows = (tags.get(tag, 0) for tag in _TILE_SIZE) if is_tiled else (width, tags.get(_ROWS, height))
     wanted = math.ceil(width / max(1, columns)) * math.ceil(height / max(1, rows))
     planes = tags.get(_SAMPLES, 1) if tags.get(_PLANES, 1) == _APART else 1
-    is_packed = tags.get(_COMPRESSION, 1) != 1  # else Pillow goes by the places alone
-    _refuse_missing(offsets, counts if is_packed else offsets, wanted * planes, is_tiled=is_tiled)
+    # Pillow goes by the places alone, or guesses the bytes of a single one.
+    has_counts = counts and wanted * planes > 1 and tags.get(_COMPRESSION, 1) != 1
+    _refuse_missing(offsets, counts if has_counts else offsets, wanted * planes, is_tiled=is_tiled)
 
 
 def _refuse_missing(offsets: Sequence[int], counts: Sequence[int], wanted: int, *, is_tiled: bool) -> None:
