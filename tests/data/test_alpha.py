@@ -49,8 +49,8 @@ def test_alpha_that_is_not_finite_is_refused(tmp_path: Path, value: float, extra
 
 def test_a_colour_that_is_not_finite_is_found_beside_alpha() -> None:
     values = floats()
-    values[1, 2, 5, 1] = np.nan
-    with pytest.raises(RaectlError, match=r"1 of 576 values are NaN or infinite, the first at index \(1, 2, 5, 1\)"):
+    values[0, 0, 4, 1] = np.nan  # the first that is seen
+    with pytest.raises(RaectlError, match=r"1 of 576 values are NaN or infinite, the first at index \(0, 0, 4, 1\)"):
         open_dataset(values, ALPHA)
 
 
@@ -82,12 +82,12 @@ def test_alpha_that_nearly_reaches_fewer_bits_is_theirs(tmp_path: Path, top: int
     assert np.abs(open_dataset(values, ALPHA).items.astype(int) - items).max() <= 1
 
 
-@pytest.mark.parametrize("dtype", [np.int16, np.uint32, np.int64])
+@pytest.mark.parametrize("dtype", [np.int16, np.uint32, np.int64, np.float32])
 def test_bytes_in_a_wider_type_are_opaque_at_255(dtype: type) -> None:
     values = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 4)).astype(np.uint8)
     values[0, 0, 0] = 255
     wide = open_dataset(values.astype(dtype), ALPHA)
-    assert (wide.items == open_dataset(values, ALPHA).items).all()
+    assert np.abs(wide.items.astype(int) - open_dataset(values, ALPHA).items).max() <= (dtype is np.float32)
     assert not any("alpha is" in note for note in wide.notes)
 
 

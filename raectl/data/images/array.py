@@ -201,7 +201,7 @@ def _seen(images: np.ndarray, colours: int) -> np.ndarray:
         return images
     seen, hidden = images[..., :colours], images[..., colours:] <= 0
     visible = ~hidden[..., 0]
-    return np.where(hidden, seen[visible][0], seen) if visible.any() else finite(seen)
+    return np.where(hidden, finite(seen[visible][0]), seen) if visible.any() else finite(seen)
 
 
 def _extremes(array: ImageArray, kind: str, options: DataOptions) -> Extremes:

@@ -159,8 +159,8 @@ def orientation_of(value: object) -> int:
 def opaque(dtype: np.dtype, greatest: float, all_greatest: Callable[[], float]) -> Range:
     """The values of alpha that are transparent and opaque.
 
-    The latter is the greatest one of the type, or of fewer bits if alpha is at most that and nearly reaches it: of 8
-    bits if no colour is above these either.
+    The latter is the greatest one of the type, of floats 1; or that of so many bits if alpha is at most that and nearly
+    reaches it, of 8 bits only if no colour is above these either.
 
     Arguments:
         dtype: of the values.
@@ -171,11 +171,10 @@ def opaque(dtype: np.dtype, greatest: float, all_greatest: Callable[[], float]) 
         >>> opaque(np.dtype(np.uint16), 4094, lambda: 4095)
         Range(low=0.0, high=4095.0)
     """
-    if dtype.kind in "fb":
-        return Range(0.0, 1.0)
-    most = float(np.iinfo(dtype).max)
+    most = 1.0 if dtype.kind in "fb" else float(np.iinfo(dtype).max)
     for top in _NARROWER:
-        if top < most and (1 - _NEARLY) * top <= greatest <= top and (top > 255 or all_greatest() <= top):
+        nearly = (1 - _NEARLY) * top <= greatest <= top and (top < most or dtype.kind == "f")
+        if nearly and (top > 255 or all_greatest() <= top):
             return Range(0.0, top)
     return Range(0.0, most)
 
