@@ -13,7 +13,9 @@ import typer
 from raectl import registry
 from raectl.cli import output
 from raectl.config import FLAGS, Config, options_of
+from raectl.errors import UsageError
 
+_ARRAYS = (".npz", ".npy", ".tif", ".tiff")
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
 
@@ -27,6 +29,17 @@ def option(help: str, shown: str | bool = True, *flags: str, panel: str, **more:
         more: as `typer.Option` takes it, such as `metavar` and `min`.
     """
     return typer.Option(*flags, help=help, show_default=shown, rich_help_panel=panel, **more)
+
+
+def check_bands(bands: str | None, *outs: Path | None) -> None:
+    """Raise a `UsageError` if the channels that pictures show are given, and of these files none is a picture.
+
+    A folder is one of pictures.
+    """
+    written = [out for out in outs if out is not None]
+    if bands is not None and all(out.suffix.lower() in _ARRAYS for out in written):
+        what = f"on {written[0]}, which takes all channels" if written else "without a picture"
+        raise UsageError(f"--bands has no effect {what}", "omit --bands")
 
 
 data = partial(option, panel="Data")

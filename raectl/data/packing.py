@@ -30,7 +30,7 @@ from raectl.storage.records import read_record, to_json
 
 _LARGEST_META = 2**32  # bytes; ten million names take some hundred million
 # Part of every key: to be changed with the layout of the entries; another decoder may give other pixels.
-_VERSION = f"6, Pillow {PIL.__version__}"
+_VERSION = f"7, Pillow {PIL.__version__}"
 _CHOICES = "2"  # part of the key of every memo: to be changed with what is chosen for options that are left open
 
 

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from raectl.config import MOST_CHANNELS
+from raectl.config.digits import ends, outward
 from raectl.errors import UsageError
 
 BYTES, INTEGERS, FLOATS = "bytes", "integers", "floats"
@@ -66,7 +67,8 @@ class Range(NamedTuple):
         if values.dtype.kind in "iu" and values.dtype.itemsize == 2:
             return _table(self, values.dtype, bits)[values.view(np.uint16)]
         scaled = (values.astype(np.float64) - self.low) * (top_of(bits) / (self.high - self.low))
-        return np.rint(scaled).clip(0, top_of(bits)).astype(STORED[bits])
+        # NaN, which only what cannot be seen may be, becomes 0.
+        return np.fmax(np.rint(scaled), 0).clip(None, top_of(bits)).astype(STORED[bits])
 
     def restored(self, bits: int, dtype: np.dtype) -> np.ndarray:
         """The inverse, of every stored value: low + v (high - low) / top, rounded for integers => (top + 1,)."""
@@ -204,6 +206,31 @@ def extremes(parts: Iterable[np.ndarray], kind: str, bits: int | None = None) ->
     return Extremes(low, high, bits, (least, greatest) if least <= greatest else None, dtype, channels.found)
 
 
+def greatest_alpha(parts: Iterable[np.ndarray]) -> float:
+    """Of the alpha of images that come in parts; 0 at least.
+
+    Raises:
+        ValueError: as `extremes` does.
+    """
+    greatest, bad, first, done = 0.0, 0, 0, 0
+    for part in parts:
+        is_finite = np.isfinite(part)
+        if not is_finite.all():
+            first = first if bad else done + int((~is_finite).reshape(-1).argmax())
+            bad += int((~is_finite).sum())
+        else:
+            greatest = max(greatest, float(part.max(initial=0)))
+        done += part.size
+    if bad:
+        raise NotFiniteError(bad, done, first, of_alpha=True)
+    return greatest
+
+
+def finite(values: np.ndarray) -> np.ndarray:
+    """The values, with 0 in place of what is NaN or infinite."""
+    return np.where(np.isfinite(values), values, values.dtype.type(0)) if values.dtype.kind == "f" else values
+
+
 class _Channels:
     """The least and the greatest value of each of several channels."""
 
@@ -243,11 +270,12 @@ class NotFiniteError(ValueError):
     Arguments:
         count, total: how many, of how many.
         first: the position of the first one, in all values.
+        of_alpha: whether they are of alpha alone.
     """
 
-    def __init__(self, count: int, total: int, first: int) -> None:
-        super().__init__(f"{count:,} of {total:,} values are NaN or infinite")
-        self.count, self.total, self.first = count, total, first
+    def __init__(self, count: int, total: int, first: int, *, of_alpha: bool = False) -> None:
+        super().__init__(f"{count:,} of {total:,} values {'of alpha ' * of_alpha}are NaN or infinite")
+        self.count, self.total, self.first, self.of_alpha = count, total, first, of_alpha
 
 
 def decide(
@@ -294,7 +322,7 @@ def _of_other_kinds(found: Mapping[str, Extremes], given: str | None, *, has_byt
     here = sorted([*found, *([BYTES] if has_bytes else [])])
     if not known or not known.keys().isdisjoint(here):
         return []
-    trained = " and ".join(f"{kind} from {low:g} to {high:g}" for kind, (low, high) in known.items())
+    trained = " and ".join(f"{kind} from {ends(*known[kind])}" for kind in known)
     return [f"the model was trained on {trained}; these are {' and '.join(here)}, which have a range of their own"]
 
 
@@ -337,25 +365,19 @@ def _note_of_channels(values: Extremes, chosen: Range) -> str:
 
 def _note(kind: str, values: Extremes, chosen: Range, is_given: bool, top: int) -> str:
     """What was decided; nothing for floats that fill 0 to 1 and integers that fill 16 bits, the usual cases."""
-    held = f"{kind} from {values.low:g} to {values.high:g}"
+    held, taken = f"{kind} from {ends(values.low, values.high)}", ends(*chosen)
     clipped = values.low < chosen.low or values.high > chosen.high
     beyond = "; what lies beyond is clipped" if clipped else ""
     if is_given:
-        return f"{held}: {chosen.low:g} to {chosen.high:g} became 0 to {top}{beyond}" if clipped else ""
+        return f"{held}: {taken} became 0 to {top}{beyond}" if clipped else ""
     least, greatest = values.inner
     filled = (greatest - least) / (chosen.high - chosen.low)
     if 0 < filled < _FILLED:
-        shown = f"{held}: {chosen.low:g} to {chosen.high:g} became 0 to {top}, of which nearly all fill {filled:.1%}"
-        return f"{shown}; --range {_outward(least, greatest)} spreads these and clips the rest"
+        shown = f"{held}: {taken} became 0 to {top}, of which nearly all fill {filled:.1%}"
+        return f"{shown}; --range {outward(least, greatest)} spreads these and clips the rest"
     usual = (kind == FLOATS and chosen == (0, 1)) or (kind == INTEGERS and chosen in ((0, 255), (0, 65535)))
     if usual and not clipped:
         return ""
     declared = values.bits is not None and chosen.high == 2**values.bits - 1
     why = f", the {values.bits} bits that the files declare," if declared else ""
-    return f"{held}: {chosen.low:g} to {chosen.high:g}{why} became 0 to {top}{beyond}; --range LO:HI changes that"
-
-
-def _outward(low: float, high: float) -> str:
-    """`LO:HI` of three digits, no narrower than these."""
-    step = 10.0 ** (math.floor(math.log10(high - low)) - 2)
-    return f"{math.floor(low / step) * step:g}:{math.ceil(high / step) * step:g}"
+    return f"{held}: {taken}{why} became 0 to {top}{beyond}; --range LO:HI changes that"

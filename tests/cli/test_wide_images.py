@@ -117,6 +117,11 @@ def test_pictures_show_the_bands_of_the_training_or_others(cli: Cli, tmp_path: P
     assert_clear_error(cli.run(*reconstruct, tmp_path / "c", "--bands", "1,2"), 2, "--bands", "three")
     assert_clear_error(cli.run("train", tmp_path / "x.npy", "--bands", "9", "--out", tmp_path / "d"), 2, "--bands 9")
     cli("evaluate", ckpt, "--data", tmp_path / "x.npy", "--bands", "2,3,4", "-n", "20")
+    for command in (reconstruct, ("sample", ckpt, "-o"), ("interpolate", ckpt, "--data", tmp_path / "x.npy", "-o")):
+        said = "--bands has no effect on", "all channels"
+        assert_clear_error(cli.run(*command, tmp_path / "c.npz", "--bands", "5"), 2, *said)
+    assert_clear_error(cli.run("score", ckpt, "--bands", "5"), 2, "--bands has no effect without a picture")
+    assert not (tmp_path / "c.npz").exists()
 
 
 def test_a_run_on_16_bits_is_resumed_to_the_same_bits(cli: Cli, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from support.cli import Cli, assert_clear_error
 from support.data import encoded, zipped
 
+from raectl.config.digits import outward
 from raectl.data import DataOptions, open_dataset
 from raectl.data.values import FLOATS, INTEGERS, Extremes, Range, decide, extremes, parse, told
 from raectl.errors import RaectlError, UsageError
@@ -317,3 +318,40 @@ def test_a_quoted_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     np.save(tmp_path / "a.npy", np.zeros((3, 8, 8), np.uint8))
     monkeypatch.setenv("HOME", str(tmp_path))
     assert len(open_dataset("~/a.npy")) == 3
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (20_000_000, 20_000_066, "20000000:20000066"),
+        (1e15, 1e15 + 40, "1000000000000000:1000000000000040"),
+        (1e9, 1e9 + 0.5, "1000000000:1000000000.5"),
+        (-1e9 - 0.125, -1e9, "-1000000000.125:-1000000000"),
+        (0.0, 12345.0, "0:12400"),
+        (-0.0, 1.25e-9, "0:0.00000000125"),
+        (1.0e-30, 3.5e-30, None),
+        (2.0e30, 2.0000003e30, None),
+        (0.1, 0.7, "0.1:0.7"),
+        (-1e300, 1e300, None),
+    ],
+)
+def test_the_range_that_is_suggested_holds_the_values_and_hardly_more(
+    low: float, high: float, expected: str | None
+) -> None:
+    text = outward(low, high)
+    chosen = parse(text)[None]
+    assert chosen.low <= low and chosen.high >= high and len(text) < 50
+    assert chosen.high - chosen.low <= 1.03 * (high - low)
+    assert expected in (None, text)
+
+
+def test_a_note_tells_values_apart_that_lie_close_together() -> None:
+    images = np.full((2, 8, 8, 1), 20_000_000, np.int32)
+    images[:, ::2] += 66
+    (note,) = decide({INTEGERS: extremes([images], INTEGERS)}, None, has_bytes=False)[1]
+    assert note.startswith("integers from 20000000 to 20000066: 0 to 33554431 became 0 to 65535")
+    assert "--range 20000000:20000066 spreads" in note
+    close = 1e9 + np.random.default_rng(0).uniform(0, 1, (2, 8, 8, 1))
+    (note,) = decide({FLOATS: extremes([close], FLOATS)}, None, has_bytes=False)[1]
+    first, last = note.split(":")[0].removeprefix("floats from ").split(" to ")
+    assert 0.8 < float(last) - float(first) < 1.1

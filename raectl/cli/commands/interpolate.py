@@ -45,6 +45,7 @@ def interpolate(
 
     if between and classes:
         raise UsageError("--between and --classes exclude each other", "one of them")
+    o.check_bands(bands, out)
     interpolation.path_of(kind)
     checkpoint = load(ckpt, device, decoder, bands)
     checkpoint.modality.writer.check_out(out)

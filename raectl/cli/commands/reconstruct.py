@@ -37,6 +37,7 @@ def reconstruct(
     from raectl.cli.terminal import TerminalProgress
     from raectl.generation.reconstructing import reconstruct_source
 
+    o.check_bands(bands, out)
     checkpoint = load(ckpt, device, decoder, bands)
     checkpoint.modality.writer.check_out(out)
     with TerminalProgress() as progress:

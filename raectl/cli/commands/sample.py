@@ -52,6 +52,7 @@ def sample(
 
     if n is not None and per_class is not None:
         raise UsageError("-n and --per-class exclude each other", "--per-class is of each class")
+    o.check_bands(bands, out, nearest)
     n, chosen = per_class or n or 64, tuple(dict.fromkeys(classes or ()))
     with TerminalProgress() as progress:
         if nearest is not None:  # before anything is written

@@ -72,6 +72,7 @@ def score(
         raise UsageError("-o - and --json both write to stdout", "omit one of them")
     if out not in (None, STDOUT):
         check_table(out)
+    o.check_bands(bands, picture, heatmaps)
     share = None if flag is None else _share(flag)
     checkpoint = load(ckpt, device, PLAIN, bands)
     if heatmaps is not None:

@@ -1,8 +1,8 @@
 """Images in one array: used without a copy if type and shape are right, else converted in blocks."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,27 @@ from raectl.data.images.wide import opaque
 from raectl.data.options import DataOptions
 from raectl.data.packing import PackingTask, in_memory, packed
 from raectl.data.pieces import Block
-from raectl.data.values import BYTES, Extremes, NotFiniteError, chosen, decide, extremes, kind_of, stored_bits, type_of
+from raectl.data.values import (
+    BYTES,
+    Extremes,
+    NotFiniteError,
+    Range,
+    chosen,
+    decide,
+    extremes,
+    finite,
+    greatest_alpha,
+    kind_of,
+    stored_bits,
+    type_of,
+)
 from raectl.errors import RaectlError
 from raectl.progress import Progress
 from raectl.storage.arrays import file_digest
 from raectl.storage.cache import file_state
 
 _BLOCK = 4 * 2**20  # bytes converted at a time
+_FAINT = 0.05  # of what is opaque, below which it is said that alpha is nowhere more
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,36 @@ class ImageArray:
         """Number of channels, alpha aside, which is the last of four where the options say so."""
         depth: int = self.images.shape[-1]
         return depth - (options.alpha and depth == 4)
+
+    @cached_property
+    def alpha(self) -> Range:
+        """The values of alpha, the last channel, that are transparent and opaque.
+
+        Raises:
+            RaectlError: one is not finite.
+        """
+        return opaque(self.images.dtype, self.greatest_alpha, lambda: max(float(part.max()) for part in self.parts()))
+
+    @cached_property
+    def greatest_alpha(self) -> float:
+        """See `alpha`."""
+        try:
+            return greatest_alpha(part[..., -1] for part in self.parts())
+        except NotFiniteError as error:
+            raise self.refused(error, self.images.shape[:-1]) from error
+
+    def parts(self) -> Iterator[np.ndarray]:
+        """The images, some at a time."""
+        rows = max(1, _BLOCK // self.images[0].nbytes)
+        return (self.images[start : start + rows] for start in range(0, len(self.images), rows))
+
+    def refused(self, error: NotFiniteError, shape: tuple[int, ...]) -> RaectlError:
+        """What is said of values of this shape that are not finite."""
+        first = tuple(map(int, np.unravel_index(error.first, shape)))
+        return RaectlError(
+            f"{limits.shown(self.source)}: {error}, the first at index {first}",
+            "np.where(np.isfinite(x), x, 0) has 0 in their place",
+        )
 
 
 def open_image_array(array: ImageArray, options: DataOptions, background: str, progress: Progress) -> Dataset:
@@ -102,6 +146,8 @@ def _resolved(array: ImageArray, options: DataOptions, background: str) -> tuple
         becomes = "grey" if options.channels == 1 else "colour"
         notes += (f"all {len(images):,} images became {becomes}, as the model takes them",)
     kind = kind_of(images.dtype)
+    if colours < depth:
+        notes += _of_alpha(array)
     found = {} if kind == BYTES else {kind: _extremes(array, kind, options)}
     ranges, more = decide(found, options.range, has_bytes=kind == BYTES, bits=options.bits)
     bits = stored_bits(ranges, options.bits)
@@ -121,24 +167,26 @@ def _require_channels(colours: int, options: DataOptions, source: str) -> None:
 def _blocks(array: ImageArray, options: DataOptions, progress: Progress, first: int) -> Generator[Block, None, None]:
     """The converted images, from number `first` on, in blocks."""
     images, colours = array.images, array.colours(options)
+    has_alpha = colours < images.shape[-1]
+    alpha = array.alpha if has_alpha else None
     rows = max(1, _BLOCK // images[0].nbytes)
     starts = range(first, len(images), rows)
 
     def convert(start: int) -> np.ndarray:
-        values = _scaled(images[start : start + rows], colours, options)
-        return stored.block(values, options, has_alpha=colours < images.shape[-1])
+        values = _scaled(images[start : start + rows], colours, options, alpha)
+        return stored.block(values, options, has_alpha=has_alpha)
 
     for start, block in zip(starts, in_threads(convert, starts), strict=True):
         yield Block(block)
         progress.update("converting images", start + len(block), len(images))
 
 
-def _scaled(values: np.ndarray, colours: int, options: DataOptions) -> np.ndarray:
+def _scaled(values: np.ndarray, colours: int, options: DataOptions, alpha: Range | None) -> np.ndarray:
     """Values by the range that was decided, as stored; bytes without one, and what is true or false, as bytes."""
     found, bits = chosen(options.range, kind_of(values.dtype)), options.bits or 8
-    if found and colours < values.shape[-1]:  # alpha has a range of its own
-        alpha = opaque(values.dtype).scaled(values[..., colours:], bits)
-        return np.concatenate([found.scaled(values[..., :colours], bits), alpha], axis=-1)
+    if found and alpha:  # which has a range of its own
+        scaled = found.scaled(values[..., :colours], bits), alpha.scaled(values[..., colours:], bits)
+        return np.concatenate(scaled, axis=-1)
     if found:
         return found.scaled(values, bits)
     return values.view(np.uint8) * 255 if values.dtype == bool else values
@@ -153,17 +201,20 @@ def _seen(images: np.ndarray, colours: int) -> np.ndarray:
         return images
     seen, hidden = images[..., :colours], images[..., colours:] <= 0
     visible = ~hidden[..., 0]
-    return np.where(hidden, seen[visible][0], seen) if visible.any() else seen
+    return np.where(hidden, finite(seen[visible][0]), seen) if visible.any() else finite(seen)
 
 
 def _extremes(array: ImageArray, kind: str, options: DataOptions) -> Extremes:
-    images, colours = array.images, array.colours(options)
-    rows = max(1, _BLOCK // images[0].nbytes)
+    colours = array.colours(options)
     try:
-        return extremes((_seen(images[start : start + rows], colours) for start in range(0, len(images), rows)), kind)
+        return extremes((_seen(part, colours) for part in array.parts()), kind)
     except NotFiniteError as error:
-        first = tuple(map(int, np.unravel_index(error.first, images.shape)))
-        raise RaectlError(
-            f"{limits.shown(array.source)}: {error}, the first at index {first}",
-            "np.where(np.isfinite(x), x, 0) has 0 in their place",
-        ) from error
+        raise array.refused(error, (*array.images.shape[:-1], colours)) from error
+
+
+def _of_alpha(array: ImageArray) -> tuple[str, ...]:
+    """A note on alpha that is opaque nearly nowhere."""
+    greatest, top = array.greatest_alpha, array.alpha.high
+    if greatest >= _FAINT * top:
+        return ()
+    return (f"alpha is {greatest:g} at most, and {top:.17g} is opaque: nearly all becomes the background",)

@@ -30,10 +30,11 @@ from raectl.data.images.formats import (
     of_tiff,
     page_offsets,
     png_bits,
+    refuse_missing_segments,
     tiff_file,
 )
 from raectl.data.images.plain import Plain
-from raectl.data.images.wide import Wide
+from raectl.data.images.wide import UPRIGHT, Wide, orientation_of
 from raectl.data.options import DataOptions
 from raectl.data.values import BYTES, Range, Values, chosen
 
@@ -124,7 +125,10 @@ def _tiff(data: bytes, page: int | None) -> Image.Image | Wide:
         if wide := of_tiff(data, page, with_bytes=True):
             return wide
         raise
-    return image if is_plain_tiff(image) else of_tiff(data, page) or image
+    wide = None if is_plain_tiff(image) else of_tiff(data, page)
+    if wide is None:
+        refuse_missing_segments(image)
+    return wide or image
 
 
 def _widen_transparency(image: Image.Image, data: bytes) -> None:
@@ -179,14 +183,14 @@ def values(picture: Picture) -> Values | None:
 
 def _orientation_told(image: Image.Image) -> int:
     """The EXIF orientation, unless Pillow would decode the image to look for it at the file's end."""
-    return _orientation(image) if "exif" in image.info else 1
+    return _orientation(image) if "exif" in image.info else UPRIGHT
 
 
 def _orientation(image: Image.Image) -> int:
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        return orientation_of(image.getexif().get(_ORIENTATION))
     except Exception:  # damaged EXIF data do not make an image bad
-        return 1
+        return UPRIGHT
 
 
 def converted(picture: Picture, options: DataOptions) -> Image.Image:

@@ -2,10 +2,11 @@
 
 import contextlib
 import io
+import itertools
 import math
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from raectl.config import MOST_CHANNELS
 from raectl.data import limits
-from raectl.data.images.wide import UPRIGHT, Wide
+from raectl.data.images.wide import UPRIGHT, Wide, orientation_of
 from raectl.data.values import BYTES, FLOATS, INTEGERS
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _PNG = b"\x89PNG\r\n\x1a\n"
 _DEPTH, _CHANNELS_OF_PNG = 24, {0: 1, 2: 3, 4: 2, 6: 4}  # where a PNG says its bits; channels by its type of colour
 _ORIENTATION, _BITS, _FORMAT, _SAMPLES, _SUBFILE, _IMAGE_DEPTH = 274, 258, 339, 277, 254, 32997  # tags
+_STRIPS, _TILES, _TILE_SIZE, _ROWS = (273, 279), (324, 325), (322, 323), 278  # places and bytes of each; its sides
+_WIDTH, _HEIGHT, _COMPRESSION, _PLANES, _APART, _OLD_JPEG = 256, 257, 259, 284, 2, 6
 _PREMULTIPLIED, _ALPHA = 1, (1, 2)  # extra samples of a TIFF that are alpha, multiplied into the colours or not
 # Formats of segments that are images, bytes of one that have its header, and how much larger one may be than it should.
 _SEGMENTS, _HEAD, _SLACK = ("JPEG", "JPEG2000", "PNG", "WEBP"), 2**16, 4
@@ -174,15 +177,48 @@ def _of_page(page: "tifffile.TiffPage", frames: int, *, with_bytes: bool) -> Wid
         colours=samples if has_bands else None,
         white_is_zero=photometric == tifffile.PHOTOMETRIC.MINISWHITE,
         premultiplied=_PREMULTIPLIED in alpha and not has_bands,
-        orientation=orientation.value if orientation else UPRIGHT,
+        orientation=orientation_of(orientation.value if orientation else UPRIGHT),
         frames=frames,
     )
 
 
 def _values(page: "tifffile.TiffPage") -> np.ndarray:
+    _refuse_missing_segments(page)
     _refuse_large_segments(page)
     values: np.ndarray = page.asarray()
     return np.moveaxis(values, 0, -1) if page.axes.startswith("S") else values
+
+
+def _refuse_missing_segments(page: "tifffile.TiffPage") -> None:
+    counts, wanted = page.databytecounts, math.prod(page.chunked)
+    if page.is_contiguous and sum(counts) >= page.nbytes:  # in one piece, whatever its rows
+        return
+    is_one = page.is_contiguous and wanted == 1  # whose bytes are known
+    _refuse_missing(page.dataoffsets, page.dataoffsets if is_one else counts, wanted, is_tiled=page.is_tiled)
+
+
+def refuse_missing_segments(image: Image.Image) -> None:
+    """Raise a `ValueError` if a TIFF that Pillow has opened has strips or tiles without a place or bytes."""
+    tags, (width, height) = image.tag_v2, image.size  # type: ignore[attr-defined]
+    if tags.get(_COMPRESSION) == _OLD_JPEG:  # which may have neither
+        return
+    is_tiled = _TILES[0] in tags
+    offsets, counts = (tags.get(tag, ()) for tag in (_TILES if is_tiled else _STRIPS))
+    width, height = tags.get(_WIDTH, width), tags.get(_HEIGHT, height)  # before it is turned
+    columns, rows = (tags.get(tag, 0) for tag in _TILE_SIZE) if is_tiled else (width, tags.get(_ROWS, height))
+    wanted = math.ceil(width / max(1, columns)) * math.ceil(height / max(1, rows))
+    planes = tags.get(_SAMPLES, 1) if tags.get(_PLANES, 1) == _APART else 1
+    # Pillow goes by the places alone, or guesses the bytes of a single one.
+    has_counts = counts and wanted * planes > 1 and tags.get(_COMPRESSION, 1) != 1
+    _refuse_missing(offsets, counts if has_counts else offsets, wanted * planes, is_tiled=is_tiled)
+
+
+def _refuse_missing(offsets: Sequence[int], counts: Sequence[int], wanted: int, *, is_tiled: bool) -> None:
+    """Raise a `ValueError` unless so many strips or tiles have a place and bytes: readers would fill them with 0."""
+    places = itertools.islice(zip(offsets, counts, strict=False), wanted)  # either may be too short
+    found = sum(offset > 0 and count > 0 for offset, count in places)
+    if found < wanted:
+        raise ValueError(f"{wanted - found:,} of {wanted:,} {'tiles' if is_tiled else 'strips'} are missing")
 
 
 def _refuse_large_segments(page: "tifffile.TiffPage") -> None:
@@ -223,7 +259,7 @@ def of_png(data: bytes, image: Image.Image) -> Wide | None:
     chunks = [*_chunks(data)]
     # Wherever they are; Pillow decodes the pixels before it looks behind them.
     is_told = any(name == b"eXIf" or content.startswith(b"XML:com.adobe.xmp") for name, content in chunks)
-    orientation = int(image.getexif().get(_ORIENTATION, UPRIGHT)) if is_told else UPRIGHT
+    orientation = orientation_of(image.getexif().get(_ORIENTATION)) if is_told else UPRIGHT
     return Wide(read, image.size, channels, INTEGERS, _significant_bits(chunks), orientation=orientation)
 
 

@@ -7,7 +7,18 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from raectl.data.values import BYTES, FLOATS, STORED, Extremes, NotFiniteError, Range, extremes, top_of
+from raectl.data.values import (
+    BYTES,
+    FLOATS,
+    STORED,
+    Extremes,
+    NotFiniteError,
+    Range,
+    extremes,
+    finite,
+    greatest_alpha,
+    top_of,
+)
 
 UPRIGHT = 1  # of EXIF's orientations
 # What turns an image of an orientation upright, (H, W, C) => (H or W, W or H, C).
@@ -23,7 +34,8 @@ _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 _OF_BYTES = Range(0.0, 255.0)
 _BAND = 2**20  # values converted at a time
 _MOST_BYTES = 2**29  # of all values
-_NARROWER = {float(2**bits - 1) for bits in (10, 12, 14)}  # greatest values of such bits, stored in 16
+_NARROWER = tuple(float(2**bits - 1) for bits in (8, 10, 12, 14, 16))  # greatest values of bits stored in more
+_NEARLY = 0.01  # of such a value, by which alpha may stay below it
 
 
 class Wide:
@@ -82,16 +94,14 @@ class Wide:
         return _straight(values, self._opaque(values)) if self._premultiplied else values
 
     def _opaque(self, values: np.ndarray) -> float:
-        """The value of alpha, the last channel, that is opaque: that of fewer bits where the values look like these.
+        """The value of alpha, the last channel, that is opaque: that of the bits that the file declares, or `opaque`'s.
 
-        They do if none is above what the file declares, or if the greatest is exactly the greatest of 10, 12 or 14.
+        Of an image of its own, since few files differ.
         """
-        found = float(values[..., -1].max(initial=0))
-        if self.kind == FLOATS:
-            return opaque(values.dtype).high
-        if self._bits and found <= 2**self._bits - 1:
+        greatest = float(values[..., -1].max(initial=0))
+        if self.kind != FLOATS and self._bits and greatest <= 2**self._bits - 1:
             return float(2**self._bits - 1)
-        return found if found in _NARROWER else opaque(values.dtype).high
+        return opaque(values.dtype, greatest, lambda: float(values.max(initial=0))).high
 
     def _bands(self) -> list[slice]:
         rows = max(1, _BAND // (self._size[0] * self._channels))
@@ -105,13 +115,15 @@ class Wide:
         """
         values = self._values
         seen = values[..., : self.colours]
-        if self.has_alpha and (visible := values[..., -1] > 0).any():
-            seen = seen[visible]
         try:
+            if self.has_alpha:
+                greatest_alpha([values[..., -1]])
+                visible = values[..., -1] > 0
+                seen = seen[visible] if visible.any() else finite(seen)
             return extremes([seen[None]], self.kind, self._bits)
         except NotFiniteError as error:
-            row, column, *_ = np.unravel_index(error.first, seen.shape)
-            where = f", the first in row {row}, column {column}" if seen.ndim == values.ndim else ""
+            row, column, *_ = np.unravel_index(error.first, values.shape[:2] if error.of_alpha else seen.shape)
+            where = f", the first in row {row}, column {column}" if error.of_alpha or seen.ndim == values.ndim else ""
             raise ValueError(f"{error}{where}") from error
 
     def rows(self, chosen: Range | None, bits: int = 8) -> np.ndarray:
@@ -139,9 +151,32 @@ class Wide:
         return Image.fromarray(rows[..., 0] if rows.shape[-1] == 1 else rows)
 
 
-def opaque(dtype: np.dtype) -> Range:
-    """The values of alpha that are transparent and opaque, of a type."""
-    return Range(0.0, 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max))
+def orientation_of(value: object) -> int:
+    """The orientation that a file says; upright if that is none."""
+    return value if isinstance(value, int) and value in _TURNS else UPRIGHT
+
+
+def opaque(dtype: np.dtype, greatest: float, all_greatest: Callable[[], float]) -> Range:
+    """The values of alpha that are transparent and opaque.
+
+    The latter is the greatest one of the type, of floats 1; or that of so many bits if alpha is at most that and nearly
+    reaches it, of 8 bits only if no colour is above these either.
+
+    Arguments:
+        dtype: of the values.
+        greatest: value of alpha.
+        all_greatest: gives that of colours and alpha.
+
+    Example:
+        >>> opaque(np.dtype(np.uint16), 4094, lambda: 4095)
+        Range(low=0.0, high=4095.0)
+    """
+    most = 1.0 if dtype.kind in "fb" else float(np.iinfo(dtype).max)
+    for top in _NARROWER:
+        nearly = (1 - _NEARLY) * top <= greatest <= top and (top < most or dtype.kind == "f")
+        if nearly and (top > 255 or all_greatest() <= top):
+            return Range(0.0, top)
+    return Range(0.0, most)
 
 
 def _straight(values: np.ndarray, top: float) -> np.ndarray:
