@@ -24,10 +24,10 @@ _INSTALLATION = "pip install"
 
 
 def photographs(folder: Path, seed: int) -> None:
-    """60 pieces of different sizes and shapes, rotated."""
+    """50 pieces of different sizes and shapes, rotated."""
     folder.mkdir()
     rng = np.random.default_rng(seed)
-    for number in range(60):
+    for number in range(50):
         photo = Image.fromarray(load_sample_images().images[number % 2])
         width, height = rng.integers(60, 300, 2)
         left, top = rng.integers(0, photo.width - width), rng.integers(0, photo.height - height)

@@ -34,6 +34,7 @@ def write_samples(
     density: str | None = None,
     classes: Sequence[str] = (),
     per_class: bool = False,
+    latents: bool = False,
     seed: int = 0,
     batch_size: int = 1024,
     draws: int | None = None,
@@ -46,11 +47,12 @@ def write_samples(
 
     Arguments:
         path: a checkpoint directory, or a directory of densities only.
-        out: file; `.npy` for latents, (n, d) float32, which need no decoder.
+        out: file; of latents a `.npy`, (n, d) float32.
         density: name or kind; None for the last one fitted, or the model's prior.
         classes: the classes to draw from, by their shares among themselves; all of a density by class if none are
             named.
         per_class: draw n of each class, in their order; a picture has a row for each.
+        latents: write latents, which need no decoder; so does a directory of densities only.
         batch_size: items in memory at a time, if the format of `out` allows; 1 with `draws`.
         draws: number of random decodings of each latent, of which the most frequent valid item is kept; None for the
             likeliest item.
@@ -65,19 +67,20 @@ def write_samples(
         UsageError: `draws` is given, but decoding is deterministic, or `out` is for latents; or there is no such class.
     """
     progress, directory = progress or Progress(), Directory(Path(path))
-    to_latents = out.suffix.lower() == _LATENTS
+    latents = latents or directory.is_densities_only()
     for name, given in (("draws", draws), ("decoder", decoder)):
-        if given is not None and to_latents:
+        if given is not None and latents:
             raise UsageError(f"--{name} {given} is for decoded items, and {out} takes latents", f"omit --{name}")
+    if latents and out.suffix.lower() != _LATENTS:
+        what = "--latents writes" if not directory.is_densities_only() else f"{path} holds no decoder and samples"
+        raise UsageError(f"{what} latents only, in a {_LATENTS}, and not {out}", "-o new-latents.npy")
     checkpoint = None if directory.is_densities_only() else load(path, device, decoder, bands)
-    if checkpoint is None and not to_latents:
-        raise UsageError(f"{path} holds densities but no decoder, so it samples latents only", "-o new-latents.npy")
     found = fitted.find(directory, density, by_class=bool(classes or per_class))
     if density is None:
         _tell_choice(directory, found, progress)
     parts = _parts(_density(directory, checkpoint, found), n, classes, per_class, directory.path)
     name = found.name if found else _PRIOR
-    if checkpoint is None or to_latents:
+    if checkpoint is None or latents:
         _write_latents(out, np.concatenate([part.density.sample(part.n, seed).numpy() for part in parts]))
         return name, None
     writer = checkpoint.modality.writer

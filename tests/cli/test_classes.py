@@ -92,7 +92,19 @@ def test_rows_a_class(cli: Cli, labelled: Any, tmp_path: Path) -> None:
     assert rows["labels"].tolist() == [name for name in sorted(COUNTS) for _ in range(5)]
     cli("sample", labelled[1], "--class", "dot", "-n", 5, "-o", tmp_path / "dot.npz")
     assert np.array_equal(rows["images"][5:10], np.load(tmp_path / "dot.npz")["images"])
-    cli("sample", labelled[1], "--per-class", 2, "--class", "line", "--class", "dot", "-o", tmp_path / "z.npy")
+    cli(
+        "sample",
+        labelled[1],
+        "--per-class",
+        2,
+        "--class",
+        "line",
+        "--class",
+        "dot",
+        "--latents",
+        "-o",
+        tmp_path / "z.npy",
+    )
     assert np.load(tmp_path / "z.npy").shape == (4, 4)
 
 

@@ -75,6 +75,7 @@ CASES: list[tuple[str, int, list[str]]] = [
     ("sample {w}/ckpt -n 0 -o {n}.png", 2, ["-n", "greater than or equal to 1"]),
     ("sample {w}/ckpt -n many -o {n}.png", 2, ["-n", "valid integer"]),
     ("sample {w}/ckpt --batch-size 0 -o {n}.png", 2, ["--batch-size", "greater than or equal to 1"]),
+    ("sample {w}/ckpt --latents -o {n}.png", 2, ["--latents writes latents only, in a .npy", "new-latents.npy"]),
     ("sample {w}/latents-only -o {n}.png", 2, ["no decoder", "hint: -o new-latents.npy"]),
     ("sample {w}/latents-only --density kde -o {n}.npy", 1, ["no density 'kde'", "gmm-2"]),
     ("evaluate {w}/ckpt --data {w}/images --draws 5", 2, ["--draws 5 is for strings; images", "omit --draws"]),

@@ -79,7 +79,7 @@ def test_a_kind_names_a_density_if_only_one_has_it(cli: Cli, trained: Any, tmp_p
 def test_the_prior_of_a_vae_needs_no_fit(cli: Cli, original: Any, tmp_path: Path) -> None:
     out = tmp_path / "vae"
     cli("train", "--data", original.data, "--out", out, "--model", "vae", *SMALL)
-    assert cli("sample", out, "-n", 2000, "-o", tmp_path / "z.npy", "--json").json["density"] == "prior"
+    assert cli("sample", out, "-n", 2000, "--latents", "-o", tmp_path / "z.npy", "--json").json["density"] == "prior"
     z = np.load(tmp_path / "z.npy")
     assert abs(z.mean()) < 4 / np.sqrt(z.size)
     assert abs(z.std() - 1) < 4 / np.sqrt(2 * z.size)

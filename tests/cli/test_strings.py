@@ -171,7 +171,7 @@ WRONG = {
     "fit-density {c} --max-bad 0.5": (2, ["--max-bad is for other data", "--data SOURCE"]),
     "fit-density {n} --latents {n}.npy --max-bad 0.5": (2, ["--latents and --max-bad exclude each other"]),
     "compare {c} {c} --max-bad 0.5": (2, ["--max-bad needs --data"]),
-    "sample {c} --draws 5 -o {n}.npy": (2, ["--draws 5 is for decoded items", "omit --draws"]),
+    "sample {c} --latents --draws 5 -o {n}.npy": (2, ["--draws 5 is for decoded items", "omit --draws"]),
     "sample {c} --draws 10001 -o {n}.txt": (2, ["--draws 10001 is out of range: 1 to 10,000"]),
     "sample {c} --draws 0 -o {n}.txt": (2, ["--draws"]),
     "sample {c} -o {n}.smi": (2, ["cannot write items", "supported: .txt"]),

@@ -86,6 +86,8 @@ def test_the_whole_way(cli: Cli, tmp_path: Path, kind: str, form: str) -> None:
     assert samples.dtype == values.dtype and samples.shape == (5, 32, 32, channels)
     cli("sample", ckpt, "-n", "3", "-o", tmp_path / "s.tif")
     assert np.array_equal(tifffile.imread(tmp_path / "s.tif").reshape(3, 32, 32, channels), samples[:3]), "a prefix"
+    cli("sample", ckpt, "-n", "3", "-o", tmp_path / "s.npy")
+    assert np.array_equal(np.load(tmp_path / "s.npy"), samples[:3])
     cli("sample", ckpt, "-n", "4", "-o", tmp_path / "grid.png")
     cli("reconstruct", ckpt, "--data", source, "-o", tmp_path / "pairs.npz")
     pairs = np.load(tmp_path / "pairs.npz")

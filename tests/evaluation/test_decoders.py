@@ -74,7 +74,7 @@ def test_decoders_that_are_not_there(cli: Cli, trained: Any, tmp_path: Path) -> 
     assert_clear_error(result, 2, "no sharpened decoder", "hint: raectl sharpen")
     result = cli.run("sample", trained.path, "-n", 2, "-o", tmp_path / "x.npz", "--decoder", "blurred")
     assert_clear_error(result, 2, "none of plain, sharp")
-    result = cli.run("sample", trained.path, "-n", 2, "-o", tmp_path / "x.npy", "--decoder", "plain")
+    result = cli.run("sample", trained.path, "-n", 2, "-o", tmp_path / "x.npy", "--latents", "--decoder", "plain")
     assert_clear_error(result, 2, "takes latents", "omit --decoder")
     assert not any(tmp_path.glob("x.*"))
 

@@ -33,7 +33,7 @@ def fit_density(
     ] = None,
     covariance: Annotated[str | None, o.model("full, tied, diag or spherical.", "full")] = None,
     per_class: Annotated[
-        bool, o.model("A density for each class of the data, and the shares of the classes.", "--per-class")
+        bool, o.model("A density for each class of the data, and the shares of the classes.", True, "--per-class")
     ] = False,
     name: Annotated[
         str | None, o.model("Name to store the density under: a-z, 0-9, '.', '_', '-'.", "KIND, or KIND-K")

@@ -28,6 +28,7 @@ def sample(
     per_class: Annotated[
         int | None, o.out("So many of each class, in a picture a row each with its name.", min=1, metavar="N")
     ] = None,
+    latents: Annotated[bool, o.out("Write latents, (n, d), to a .npy, instead of items.", True, "--latents")] = False,
     draws: o.Draws = None,
     decoder: o.Decoder = None,
     seed: o.Seed = 0,
@@ -40,7 +41,7 @@ def sample(
     as_json: o.Json = False,
     debug: o.Debug = False,
 ) -> None:
-    """Draw new items from a fitted density; item i depends on the seed and i alone. OUT may be .npy: latents.
+    """Draw new items from a fitted density; item i depends on the seed and i alone.
 
     Example: [bold]raectl sample ckpt -n 64 -o samples.png[/]
     """
@@ -73,6 +74,7 @@ def sample(
             density=density,
             classes=chosen,
             per_class=per_class is not None,
+            latents=latents,
             draws=draws,
             decoder=decoder,
             seed=seed,

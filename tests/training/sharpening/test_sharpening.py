@@ -52,14 +52,14 @@ def assert_same_sharpening(a: Path, b: Path) -> None:
 def test_latents_densities_and_the_plain_decoder_stay(cli: Cli, trained: Any, tmp_path: Path) -> None:
     latents = {}
     for density in ("gmm-2", "gaussian"):
-        cli("sample", trained.path, "-n", 8, "-o", tmp_path / f"{density}.npy", "--density", density)
+        cli("sample", trained.path, "-n", 8, "-o", tmp_path / f"{density}.npy", "--latents", "--density", density)
         latents[density] = (tmp_path / f"{density}.npy").read_bytes()
     cli("sample", trained.path, "-n", 8, "-o", tmp_path / "before.npz")
     before = others(trained.path)
     sharpen(cli, trained.path)
     assert others(trained.path) == before
     for density, bytes_before in latents.items():
-        cli("sample", trained.path, "-n", 8, "-o", tmp_path / "again.npy", "--density", density)
+        cli("sample", trained.path, "-n", 8, "-o", tmp_path / "again.npy", "--latents", "--density", density)
         assert (tmp_path / "again.npy").read_bytes() == bytes_before
     for decoder, is_same in (("plain", True), ("sharp", False)):
         cli("sample", trained.path, "-n", 8, "-o", tmp_path / "after.npz", "--decoder", decoder)
