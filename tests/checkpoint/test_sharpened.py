@@ -159,4 +159,4 @@ def test_every_density_stays_valid(cli: Cli, trained: Any, tmp_path: Path) -> No
     for name in names:
         cli("sample", trained.path, "-n", 5, "--density", name, "--latents", "-o", tmp_path / "after.npy")
         assert (tmp_path / "after.npy").read_bytes() == (tmp_path / f"{name}.npy").read_bytes(), name
-        cli("sample", trained.path, "-n", 5, "--density", name, "--latents", "-o", tmp_path / "after.png")
+        cli("sample", trained.path, "-n", 5, "--density", name, "-o", tmp_path / "after.png")

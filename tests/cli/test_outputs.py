@@ -44,6 +44,8 @@ def test_samples_in_every_form(cli: Cli, original: Any, tmp_path: Path) -> None:
     grid = np.asarray(Image.open(outs[".png"]))
     assert min(grid.shape[:2]) >= 2 * 64
     assert all(contains(grid, image) for image in images)
+    assert np.array_equal(np.load(outs[".npy"]), images)
+    cli("sample", original.path, "-n", 10, "-o", outs[".npy"], "--latents", "--density", "gmm-2", "--seed", 4)
     z = np.load(outs[".npy"])
     assert (z.shape, z.dtype) == ((10, 4), np.float32)
     checkpoint = raectl.load(original.path, "cpu")

@@ -120,7 +120,7 @@ def test_fewer_samples_are_the_first_of_more(cli: Cli, original: Any, tmp_path: 
 def test_fewer_samples_are_the_first_of_more_in_every_form(cli: Cli, original: Any, tmp_path: Path) -> None:
     cli("sample", original.path, "-n", 5, "-o", tmp_path / "few.npy", "--latents")
     cli("sample", original.path, "-n", 70, "-o", tmp_path / "many.npy", "--latents", "--batch-size", 3)
-    assert np.array_equal(np.load(tmp_path / "few.npy", "--latents"), np.load(tmp_path / "many.npy")[:5])
+    assert np.array_equal(np.load(tmp_path / "few.npy"), np.load(tmp_path / "many.npy")[:5])
     checkpoint = raectl.load(original.path, "cpu")
     few, many = (torch.cat(list(checkpoint.sample_blocks(n, seed=2))) for n in (5, 70))
     assert torch.equal(few, many[:5]), "values before rounding to bytes"
