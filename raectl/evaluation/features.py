@@ -71,16 +71,12 @@ def feature_spaces(checkpoint: Checkpoint, features: str | None, weights: Path |
 Show = Callable[[np.ndarray], np.ndarray]
 
 
-def _same(items: np.ndarray) -> np.ndarray:
-    return items
-
-
 def extract(
     extractor: Extractor,
     batches: Iterable[np.ndarray],
     total: int,
     progress: Progress | None = None,
-    show: Show = _same,
+    show: Show = np.asarray,
 ) -> np.ndarray:
     """`extract_all` by one extractor: (N, D) float32."""
     return extract_all([extractor], batches, total, progress, show)[0]
@@ -91,7 +87,7 @@ def extract_all(
     batches: Iterable[np.ndarray],
     total: int,
     progress: Progress | None = None,
-    show: Show = _same,
+    show: Show = np.asarray,
 ) -> list[np.ndarray]:
     """The features of items that come a batch at a time; memory is that of the features and of one batch.
 
@@ -124,7 +120,7 @@ def extract_all(
 
 
 def cached_features(
-    extractor: Extractor, items: np.ndarray, key: str, progress: Progress | None = None, show: Show = _same
+    extractor: Extractor, items: np.ndarray, key: str, progress: Progress | None = None, show: Show = np.asarray
 ) -> np.ndarray:
     """The features of real data, cached in `$RAECTL_CACHE/features/`, for they are the same at every evaluation.
 

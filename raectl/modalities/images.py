@@ -24,10 +24,6 @@ _PALE, _RED = 0.5, (220, 0, 0)  # how much of an image is left under its heat, a
 _LEAST_HEAT = 1 / 255  # of the hottest colour
 
 
-def _same(items: np.ndarray) -> np.ndarray:
-    return items
-
-
 class ImageWriter(Writer):
     """Writes images as a grid, an array or a directory of PNG files.
 
@@ -41,7 +37,9 @@ class ImageWriter(Writer):
     writes_directories = True
 
     def __init__(
-        self, shown: Callable[[np.ndarray], np.ndarray] = _same, to_source: Callable[[np.ndarray], np.ndarray] = _same
+        self,
+        shown: Callable[[np.ndarray], np.ndarray] = np.asarray,
+        to_source: Callable[[np.ndarray], np.ndarray] = np.asarray,
     ) -> None:
         self._shown, self._to_source = shown, to_source
 

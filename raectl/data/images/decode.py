@@ -47,7 +47,7 @@ _OVERSAMPLED = 2  # the reduced size at which a JPEG is decoded is at least this
 _MOST_PIXELS = {"WEBP": 2**25, "JPEG2000": 2**25}  # these decoders need at least 16 bytes a pixel: 0.6 GB
 _BAND = 2**22  # pixels converted at a time; an image may have twenty times as many, of at least 4 bytes each
 
-for _name in ("PIL", "tifffile"):  # what they log of odd files is not printed, unless somebody listens
+for _name in ("PIL", "tifffile"):  # what they log of odd files is printed only by programs that set up logging
     logging.getLogger(_name).addHandler(logging.NullHandler())
 
 Picture = Image.Image | Wide | Plain
@@ -366,7 +366,7 @@ def _resized(image: Image.Image, size: tuple[int, int], box: tuple[int, int, int
 
 
 def fit_channel(channel: np.ndarray, options: DataOptions) -> np.ndarray:
-    """One channel, (H, W) uint8, or float32 of 0 to 255, made square, of the same type."""
+    """One channel, (h, w) uint8, or float32 of 0 to 255 => (H, W) of the same type."""
     return np.asarray(_fitted(Image.fromarray(channel), options))
 
 

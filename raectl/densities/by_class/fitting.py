@@ -164,9 +164,8 @@ class _Task:
                 continue  # a covariance would have no inverse
             fits = [self.fit(index, share, choose=False) for index in judged]
             total = sum((f.held_out or 0.0) * f.n_held_out for f in fits)
-            if total <= highest:
-                break
-            best, highest = share, total
+            if total > highest:
+                best, highest = share, total
         return best
 
 
